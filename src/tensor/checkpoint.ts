@@ -1,0 +1,114 @@
+import { existsSync, readFileSync, statSync } from "node:fs";
+import { basename, join } from "node:path";
+import { byteWidth, decode } from "./dtype.js";
+import { InputError } from "./errors.js";
+import { SafetensorsFile, type TensorEntry } from "./safetensors.js";
+
+/** A parameter matrix [rows, columns] as the spec reads it; a vector is one row. */
+export interface ParameterReader {
+  /** Shape of a parameter, or undefined when the checkpoint has none of that name. */
+  shape(name: string): readonly number[] | undefined;
+  /** Rows `first` to `first + count` of a parameter [rows, columns], as float64. */
+  rows(name: string, first: number, count: number): Float64Array;
+  names(): Iterable<string>;
+}
+
+const cacheLimitBytes = 192 * 2 ** 20;
+
+/** The weights of a Hugging Face model folder: `model.safetensors`, or the shards its index names. */
+export class Checkpoint implements ParameterReader {
+  readonly #files: SafetensorsFile[] = [];
+  readonly #where = new Map<string, { file: SafetensorsFile; entry: TensorEntry }>();
+  readonly #cache = new Map<string, Float64Array>();
+  #cacheBytes = 0;
+
+  /** @throws InputError when the folder has no readable weights. */
+  constructor(readonly directory: string) {
+    for (const name of shardNames(directory)) {
+      const file = new SafetensorsFile(join(directory, name));
+      this.#files.push(file);
+      for (const entry of file.entries.values()) this.#where.set(entry.name, { file, entry });
+    }
+  }
+
+  names(): Iterable<string> {
+    return this.#where.keys();
+  }
+
+  entry(name: string): TensorEntry | undefined {
+    return this.#where.get(name)?.entry;
+  }
+
+  shape(name: string): readonly number[] | undefined {
+    return this.#where.get(name)?.entry.shape;
+  }
+
+  /** The raw bytes of a parameter's rows, in the checkpoint's own dtype. */
+  bytes(name: string, first = 0, count = rowCount(this.#located(name).entry.shape)): Uint8Array {
+    const { file, entry } = this.#located(name);
+    const rowBytes = columnCount(entry.shape) * byteWidth(entry.dtype);
+    return file.readBytes(entry, first * rowBytes, count * rowBytes);
+  }
+
+  /** Recently read row ranges stay decoded, up to a fixed number of bytes. */
+  rows(name: string, first: number, count: number): Float64Array {
+    const key = `${name} ${first} ${count}`;
+    const cached = this.#cache.get(key);
+    if (cached) return cached;
+    const values = decode(this.bytes(name, first, count), this.#located(name).entry.dtype);
+    if (values.byteLength > cacheLimitBytes / 4) return values;
+    this.#cache.set(key, values);
+    this.#cacheBytes += values.byteLength;
+    for (const [oldest, old] of this.#cache) {
+      if (this.#cacheBytes <= cacheLimitBytes) break;
+      this.#cache.delete(oldest);
+      this.#cacheBytes -= old.byteLength;
+    }
+    return values;
+  }
+
+  close(): void {
+    for (const file of this.#files) file.close();
+  }
+
+  #located(name: string) {
+    const located = this.#where.get(name);
+    if (!located) throw new InputError(`${this.directory}: the checkpoint has no parameter "${name}"`);
+    return located;
+  }
+}
+
+function rowCount(shape: readonly number[]): number {
+  return shape.length < 2 ? 1 : shape[0]!;
+}
+
+function columnCount(shape: readonly number[]): number {
+  return shape.slice(shape.length < 2 ? 0 : 1).reduce((product, n) => product * n, 1);
+}
+
+function shardNames(directory: string): string[] {
+  if (!existsSync(directory) || !statSync(directory).isDirectory()) {
+    throw new InputError(`${directory}: expected a model folder with config.json and model.safetensors`);
+  }
+  const indexPath = join(directory, "model.safetensors.index.json");
+  if (!existsSync(indexPath)) {
+    if (existsSync(join(directory, "model.safetensors"))) return ["model.safetensors"];
+    throw new InputError(`${directory}: expected model.safetensors or model.safetensors.index.json, found neither`);
+  }
+  let index: unknown;
+  try {
+    index = JSON.parse(readFileSync(indexPath, "utf8"));
+  } catch {
+    throw new InputError(`${indexPath}: expected JSON`);
+  }
+  const map = (index as { weight_map?: unknown } | null)?.weight_map;
+  if (typeof map !== "object" || map === null) throw new InputError(`${indexPath}: weight_map: expected an object`);
+  const names = new Set<string>();
+  for (const name of Object.values(map)) {
+    if (typeof name !== "string" || basename(name) !== name || !name.endsWith(".safetensors")) {
+      throw new InputError(`${indexPath}: weight_map: expected file names ending in .safetensors inside the folder`);
+    }
+    names.add(name);
+  }
+  return [...names].sort();
+}
