@@ -1,0 +1,139 @@
+import type { Gpu } from "./device.js";
+import { kernelSource } from "./kernel-source.js";
+import type { ParameterBlock } from "./parameters.js";
+
+/** Which kernel, and the constants that specialise it. */
+export interface KernelRequest {
+  /** Name of a file in `kernels/`, without `.wgsl`. */
+  readonly name: string;
+  /** Further files whose functions it uses, put before it. */
+  readonly modules?: readonly string[];
+  /** Parameter blocks whose structs it uses. */
+  readonly blocks?: readonly ParameterBlock[];
+  /** Values of its `override` constants. */
+  readonly constants?: Readonly<Record<string, number | boolean>>;
+}
+
+export type Operand = GPUBuffer | GPUBufferBinding;
+
+/** A compiled kernel; operands are bound by the names they have in its WGSL. */
+export class Kernel {
+  constructor(
+    readonly name: string,
+    readonly pipeline: GPUComputePipeline,
+    readonly gpu: Gpu,
+    readonly bindings: readonly Binding[],
+  ) {}
+
+  /**
+   * Operands a variant does not touch may be left out.
+   * @throws Error when an operand's name is not one of the kernel's.
+   */
+  bind(operands: Readonly<Record<string, Operand>>): GPUBindGroup {
+    for (const name of Object.keys(operands)) {
+      if (!this.bindings.some((binding) => binding.name === name)) {
+        throw new Error(`kernel ${this.name} has no operand "${name}"`);
+      }
+    }
+    return this.gpu.device.createBindGroup({
+      label: this.name,
+      layout: this.pipeline.getBindGroupLayout(0),
+      entries: this.bindings.map(({ name, binding, type }) => {
+        const operand = operands[name] ?? this.gpu.placeholder(type);
+        return { binding, resource: "buffer" in operand ? operand : { buffer: operand } };
+      }),
+    });
+  }
+}
+
+interface Binding {
+  readonly name: string;
+  readonly binding: number;
+  readonly type: GPUBufferBindingType;
+}
+
+/** Compiles kernels once per set of constants. */
+export class Pipelines {
+  readonly #kernels = new Map<string, Promise<Kernel>>();
+
+  constructor(readonly gpu: Gpu) {}
+
+  /** @throws Error naming the kernel and the line when it does not compile. */
+  get(request: KernelRequest): Promise<Kernel> {
+    const key = JSON.stringify([request.name, request.modules, request.constants]);
+    let kernel = this.#kernels.get(key);
+    if (!kernel) {
+      kernel = this.#compile(request);
+      this.#kernels.set(key, kernel);
+    }
+    return kernel;
+  }
+
+  async #compile(request: KernelRequest): Promise<Kernel> {
+    const { device } = this.gpu;
+    const files = await Promise.all([...(request.modules ?? []), request.name].map(kernelSource));
+    const code = specialise(request, files);
+    const module = device.createShaderModule({ label: request.name, code });
+    const { messages } = await module.getCompilationInfo();
+    const problem = messages.find(({ type }) => type === "error");
+    if (problem) {
+      const line = code.split("\n")[problem.lineNum - 1];
+      throw new Error(`kernel ${request.name}: ${problem.message} in "${line}"`);
+    }
+    const bindings = declaredBindings(code);
+    const layout = device.createBindGroupLayout({
+      entries: bindings.map(({ binding, type }) => ({
+        binding,
+        visibility: GPUShaderStage.COMPUTE,
+        buffer: { type },
+      })),
+    });
+    const pipeline = await device.createComputePipelineAsync({
+      label: request.name,
+      layout: device.createPipelineLayout({ bindGroupLayouts: [layout] }),
+      compute: { module, entryPoint: "main" },
+    });
+    return new Kernel(request.name, pipeline, this.gpu, bindings);
+  }
+}
+
+/**
+ * The WGSL of one variant. `override` constants become `const`, because array lengths and unrolled loops need them
+ * before pipeline creation; directives go first, then structs, then the files in order.
+ * @throws Error when a constant is unknown, or has neither a value nor a default.
+ */
+export function specialise(request: KernelRequest, files: readonly string[]): string {
+  const given = new Map(Object.entries(request.constants ?? {}));
+  const directives = new Set<string>();
+  const body = files
+    .join("\n")
+    .replace(/^(enable|requires|diagnostic)\b.*;$/gm, (line) => {
+      directives.add(line);
+      return "";
+    })
+    .replace(/^override (\w+): (\w+)(?: = ([^;]+))?;/gm, (_, name: string, type: string, standard?: string) => {
+      const value = given.get(name);
+      given.delete(name);
+      if (value === undefined && standard === undefined) {
+        throw new Error(`kernel ${request.name}: constant ${name} has no value`);
+      }
+      return `const ${name}: ${type} = ${value === undefined ? standard : literal(value, type)};`;
+    });
+  for (const name of given.keys()) throw new Error(`kernel ${request.name} has no constant ${name}`);
+  const structs = (request.blocks ?? []).map((block) => block.wgsl);
+  return [...directives, ...structs, body].join("\n");
+}
+
+function literal(value: number | boolean, type: string): string {
+  if (type === "bool") return value ? "true" : "false";
+  return type === "f32" ? `f32(${Number(value)})` : `${Number(value)}${type === "u32" ? "u" : "i"}`;
+}
+
+function declaredBindings(code: string): Binding[] {
+  const pattern = /@group\(0\) @binding\((\d+)\) var<(uniform|storage, read|storage, read_write)> (\w+)/g;
+  return [...code.matchAll(pattern)].map(([, binding, space, name]) => ({
+    name: name!,
+    binding: Number(binding),
+    type: space === "uniform" ? "uniform" : space === "storage, read" ? "read-only-storage" : "storage",
+  }));
+}

@@ -1,0 +1,92 @@
+import { type DType, roundTo } from "../tensor/dtype.js";
+
+/**
+ * How sums are ordered and where values are rounded. The spec means exact arithmetic; `RoundedArithmetic` draws one of
+ * the many correct implementations, so that one op definition serves both.
+ */
+export interface Arithmetic {
+  /** Σ a[aStart + i] · b[bStart + i], i < n. */
+  dot(a: Float64Array, aStart: number, b: Float64Array, bStart: number, n: number): number;
+  /** Σ a[start + i], i < n. */
+  sum(a: Float64Array, start: number, n: number): number;
+  /** A value that an op may or may not store between two of its own steps. */
+  between(value: number): number;
+  /** A value that an op keeps in its compute type. */
+  compute(value: number): number;
+  /** A value stored as the output of node `name`. */
+  store(value: number, name: string): number;
+}
+
+/** The definition itself: float64 throughout, nothing rounded on purpose. */
+export const exactArithmetic: Arithmetic = {
+  dot(a, aStart, b, bStart, n) {
+    let sum = 0;
+    for (let i = 0; i < n; i++) sum += a[aStart + i]! * b[bStart + i]!;
+    return sum;
+  },
+  sum(a, start, n) {
+    let sum = 0;
+    for (let i = 0; i < n; i++) sum += a[start + i]!;
+    return sum;
+  },
+  between: (value) => value,
+  compute: (value) => value,
+  store: (value) => value,
+};
+
+export interface RoundingChoices {
+  /** Type of stored values. */
+  readonly store: DType;
+  /** Whether an op also rounds between its own steps (Hugging Face) or keeps float32 (fused kernels). */
+  readonly roundBetween: boolean;
+  /** Terms per partial sum; partial sums are added in order. 1 is plain sequential summation. */
+  readonly block: number;
+  /** Whether sums run from the last term to the first. */
+  readonly reversed: boolean;
+  /** Nodes whose output stays in float32 because the next op is fused with theirs. */
+  readonly kept?: (name: string) => boolean;
+}
+
+/** One correct implementation: float32 sums in a chosen order, stores rounded to a chosen type. */
+export class RoundedArithmetic implements Arithmetic {
+  constructor(readonly choices: RoundingChoices) {}
+
+  dot(a: Float64Array, aStart: number, b: Float64Array, bStart: number, n: number): number {
+    const { block, reversed } = this.choices;
+    let total = 0;
+    for (let first = 0; first < n; first += block) {
+      let partial = 0;
+      const end = Math.min(first + block, n);
+      for (let i = first; i < end; i++) {
+        const k = reversed ? n - 1 - i : i;
+        partial = Math.fround(partial + a[aStart + k]! * b[bStart + k]!);
+      }
+      total = Math.fround(total + partial);
+    }
+    return total;
+  }
+
+  sum(a: Float64Array, start: number, n: number): number {
+    const { block, reversed } = this.choices;
+    let total = 0;
+    for (let first = 0; first < n; first += block) {
+      let partial = 0;
+      const end = Math.min(first + block, n);
+      for (let i = first; i < end; i++) partial = Math.fround(partial + a[start + (reversed ? n - 1 - i : i)]!);
+      total = Math.fround(total + partial);
+    }
+    return total;
+  }
+
+  between(value: number): number {
+    return this.choices.roundBetween ? roundTo(value, this.choices.store) : Math.fround(value);
+  }
+
+  compute(value: number): number {
+    return Math.fround(value);
+  }
+
+  store(value: number, name: string): number {
+    return this.choices.kept?.(name) ? Math.fround(value) : roundTo(value, this.choices.store);
+  }
+}

@@ -1,0 +1,230 @@
+import type { ParameterReader } from "../tensor/checkpoint.js";
+import type { DType } from "../tensor/dtype.js";
+import { type Arithmetic, exactArithmetic } from "./arithmetic.js";
+import type { Graph, GraphNode } from "./graph.js";
+import { type Precision, storeVariance } from "./noise.js";
+import { type Block, indices, type OpContext } from "./op.js";
+import type { RowTable } from "./rows.js";
+
+/** Where evaluation stops: values somebody recorded. */
+export interface Observations {
+  /** Whether `name` was recorded at all: the cheap question, asked first. */
+  has(name: string): boolean;
+  /**
+   * Elements of `name` as the op producing `consumer` addressed them, [rows, columns]; undefined for rows not recorded.
+   * @param readAt step at whose time a KV cache is read.
+   */
+  row(name: string, row: number, consumer: string, readAt?: number): ObservedRow | undefined;
+}
+
+/** One recorded row of a value: all its columns. `exact` when the consumer cannot have seen more digits than the record. */
+export interface ObservedRow {
+  readonly value: Float64Array;
+  readonly dtype: DType;
+  readonly exact: boolean;
+}
+
+export interface EvaluatorOptions {
+  readonly graph: Graph;
+  readonly parameters: ParameterReader;
+  readonly rows: RowTable;
+  readonly precision: Precision;
+  readonly observations?: Observations;
+  readonly arithmetic?: Arithmetic;
+  /** Propagate rounding variance; off for plain forward evaluation. */
+  readonly noise?: boolean;
+}
+
+interface Row {
+  readonly value: Float64Array;
+  readonly variance?: Float64Array | undefined;
+  readonly range?: Uint8Array | undefined;
+}
+
+const nothing: Observations = { has: () => false, row: () => undefined };
+
+/**
+ * Evaluates elements of the spec on demand. A request recurses through inputs until it meets recorded values or the
+ * checkpoint; rows of unrecorded values are remembered, so that shared sub-graphs are computed once.
+ */
+export class Evaluator {
+  readonly graph: Graph;
+  readonly rows: RowTable;
+  readonly precision: Precision;
+  readonly parameters: ParameterReader;
+  readonly observations: Observations;
+  readonly arithmetic: Arithmetic;
+  readonly noise: boolean;
+  readonly #memory = new Map<string, Map<number, Row>>();
+  readonly #base: Evaluator | undefined;
+  readonly #changed = new Map<string, boolean>();
+
+  constructor(options: EvaluatorOptions, base?: Evaluator) {
+    this.graph = options.graph;
+    this.rows = options.rows;
+    this.precision = options.precision;
+    this.parameters = options.parameters;
+    this.observations = options.observations ?? nothing;
+    this.arithmetic = options.arithmetic ?? exactArithmetic;
+    this.noise = options.noise ?? false;
+    this.#base = base;
+  }
+
+  /** The same evaluation of a rewritten graph; what the rewrite does not touch is taken from here. */
+  rewritten(replacements: Iterable<GraphNode>): Evaluator {
+    return new Evaluator({ ...this, graph: this.graph.with(replacements) }, this);
+  }
+
+  /** What the spec means by `name`, from the recorded inputs of its unit; its own record is not consulted. */
+  evaluate(name: string, rows: Int32Array, columns?: Int32Array): Block {
+    const node = this.graph.node(name);
+    return node.op.evaluate(this.#context(node), rows, columns ?? indices(node.columns));
+  }
+
+  /** Elements of `name` as `consumer` gets them: recorded ones as recorded, others evaluated. */
+  read(name: string, rows: Int32Array, consumer: string, columns?: Int32Array, readAt?: number): Block {
+    const node = this.graph.node(name);
+    const wanted = columns ?? indices(node.columns);
+    const out: Row[] = new Array(rows.length);
+    const missing: number[] = [];
+    const recorded = this.observations.has(name);
+    const memory = this.#memoryOf(name);
+    for (let i = 0; i < rows.length; i++) {
+      const row = rows[i]!;
+      const observed = recorded ? this.observations.row(name, row, consumer, readAt) : undefined;
+      if (observed) out[i] = this.#fromObservation(observed);
+      else {
+        const known = memory.get(row);
+        if (known) out[i] = known;
+        else missing.push(i);
+      }
+    }
+    if (missing.length > 0 && columns && columns.length < node.columns) {
+      return this.#mixPartial(node, rows, wanted, out, missing, readAt);
+    }
+    if (missing.length > 0) this.#compute(node, rows, out, missing, readAt);
+    return this.#assemble(out, wanted, node.columns);
+  }
+
+  /** Drops remembered rows of every value `keep` does not name: bounds the memory of long generations. */
+  forget(keep: (name: string) => boolean): void {
+    for (const name of this.#memory.keys()) if (!keep(name)) this.#memory.delete(name);
+  }
+
+  #memoryOf(name: string): Map<number, Row> {
+    if (this.#base && !this.#isChanged(name)) return this.#base.#memoryOf(name);
+    let memory = this.#memory.get(name);
+    if (!memory) {
+      memory = new Map();
+      this.#memory.set(name, memory);
+    }
+    return memory;
+  }
+
+  /** Whether a rewrite reaches `name` without passing a recorded value. */
+  #isChanged(name: string): boolean {
+    const known = this.#changed.get(name);
+    if (known !== undefined) return known;
+    const node = this.graph.nodes.get(name);
+    let changed = this.#base!.graph.nodes.get(name) !== node;
+    if (!changed && node) changed = node.inputs.some((input) => this.#isChanged(input));
+    this.#changed.set(name, changed);
+    return changed;
+  }
+
+  #compute(node: GraphNode, rows: Int32Array, out: Row[], missing: readonly number[], readAt?: number): void {
+    const unique = [...new Set(missing.map((i) => rows[i]!))];
+    const block = this.#stored(node, Int32Array.from(unique), indices(node.columns), readAt);
+    const memory = this.#memoryOf(node.name);
+    for (let i = 0; i < unique.length; i++) memory.set(unique[i]!, rowOf(block, i, node.columns));
+    for (const i of missing) out[i] = memory.get(rows[i]!)!;
+  }
+
+  /** Few columns of rows that are not remembered: computed for this request alone. */
+  #mixPartial(node: GraphNode, rows: Int32Array, columns: Int32Array, out: Row[], missing: number[], readAt?: number) {
+    const block = this.#stored(
+      node,
+      Int32Array.from(missing, (i) => rows[i]!),
+      columns,
+      readAt,
+    );
+    const size = columns.length;
+    for (let m = 0; m < missing.length; m++) out[missing[m]!] = rowOf(block, m, size);
+    const isMissing = new Set(missing);
+    const mixed = out.map((row, i) => (isMissing.has(i) ? row : pick(row, columns)));
+    return this.#assemble(mixed, indices(size), size);
+  }
+
+  #stored(node: GraphNode, rows: Int32Array, columns: Int32Array, readAt?: number): Block {
+    const block = node.op.evaluate(this.#context(node, readAt), rows, columns);
+    const { value, variance } = block;
+    for (let i = 0; i < value.length; i++) value[i] = this.arithmetic.store(value[i]!, node.name);
+    if (this.noise) {
+      for (let i = 0; i < value.length; i++) variance[i]! += storeVariance(value[i]!, this.precision.store);
+    }
+    return block;
+  }
+
+  #fromObservation(observed: ObservedRow): Row {
+    if (!this.noise) return observed;
+    // A fused consumer may have used more digits than were stored: one rounding of the input is legal either way.
+    const variance = new Float64Array(observed.value.length);
+    if (!observed.exact) {
+      for (let i = 0; i < variance.length; i++) variance[i] = storeVariance(observed.value[i]!, observed.dtype);
+    }
+    return { value: observed.value, variance };
+  }
+
+  #assemble(rows: readonly Row[], columns: Int32Array, width: number): Block {
+    const size = columns.length;
+    const value = new Float64Array(rows.length * size);
+    const variance = new Float64Array(this.noise ? rows.length * size : 0);
+    let range: Uint8Array | undefined;
+    const whole = size === width;
+    rows.forEach((row, i) => {
+      if (whole) {
+        value.set(row.value, i * size);
+        if (this.noise && row.variance) variance.set(row.variance, i * size);
+      } else {
+        for (let c = 0; c < size; c++) {
+          value[i * size + c] = row.value[columns[c]!]!;
+          if (this.noise && row.variance) variance[i * size + c] = row.variance[columns[c]!]!;
+        }
+      }
+      if (row.range) {
+        range ??= new Uint8Array(rows.length * size);
+        for (let c = 0; c < size; c++) range[i * size + c] = row.range[columns[c]!]!;
+      }
+    });
+    return { value, variance, range };
+  }
+
+  #context(node: GraphNode, readAt?: number): OpContext {
+    return {
+      rows: this.rows,
+      parameters: this.parameters,
+      arithmetic: this.arithmetic,
+      precision: this.precision,
+      noise: this.noise,
+      input: (index, rows, columns, at) => this.read(node.inputs[index]!, rows, node.name, columns, at ?? readAt),
+      width: (index) => this.graph.node(node.inputs[index]!).columns,
+    };
+  }
+}
+
+function rowOf(block: Block, i: number, size: number): Row {
+  const from = i * size;
+  return {
+    value: block.value.subarray(from, from + size),
+    variance: block.variance.length > 0 ? block.variance.subarray(from, from + size) : undefined,
+    range: block.range?.subarray(from, from + size),
+  };
+}
+
+function pick(row: Row, columns: Int32Array): Row {
+  return {
+    value: Float64Array.from(columns, (c) => row.value[c]!),
+    variance: row.variance && Float64Array.from(columns, (c) => row.variance![c]!),
+    range: row.range && Uint8Array.from(columns, (c) => row.range![c]!),
+  };
+}

@@ -1,0 +1,50 @@
+import { computeVariance } from "../noise.js";
+import { emptyBlock, type Op, usableVariance } from "../op.js";
+
+export const activations = {
+  silu: (x: number) => x / (1 + Math.exp(-x)),
+  gelu: (x: number) => 0.5 * x * (1 + errorFunction(x / Math.SQRT2)),
+  gelu_pytorch_tanh: (x: number) => 0.5 * x * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3))),
+  relu: (x: number) => Math.max(x, 0),
+  sigmoid: (x: number) => 1 / (1 + Math.exp(-x)),
+  identity: (x: number) => x,
+} as const;
+
+export type ActivationName = keyof typeof activations;
+
+/** The activation of a gated MLP, element-wise. SiLU: Elfwing et al., 2017; GELU: Hendrycks and Gimpel, 2016. */
+export function activation(name: ActivationName): Op {
+  const f = activations[name];
+  return {
+    kind: "activation",
+    attributes: { activation: name },
+    evaluate({ input, noise }, rows, columns) {
+      const x = input(0, rows, columns);
+      const out = emptyBlock(rows.length * columns.length);
+      for (let i = 0; i < out.value.length; i++) {
+        const xi = x.value[i]!;
+        out.value[i] = f(xi);
+        if (!noise) continue;
+        // exp may be off by 3 + 2|x| ulp (WGSL), so the relative error grows with the argument.
+        const step = Math.max(1e-4 * Math.abs(xi), 1e-6);
+        const slope = (f(xi + step) - f(xi - step)) / (2 * step);
+        const spread = slope * slope * usableVariance(x, i);
+        out.variance[i] =
+          (slope === 0 ? 0 : spread) + out.value[i]! ** 2 * computeVariance * (3 + 2 * Math.abs(xi)) ** 2;
+      }
+      return out;
+    },
+  };
+}
+
+/** erf to 1.2e-7: Numerical Recipes' Chebyshev form of erfc. */
+function errorFunction(x: number): number {
+  const t = 1 / (1 + 0.5 * Math.abs(x));
+  const coefficients = [
+    -1.26551223, 1.00002368, 0.37409196, 0.09678418, -0.18628806, 0.27886807, -1.13520398, 1.48851587, -0.82215223,
+    0.17087277,
+  ];
+  const polynomial = coefficients.reduceRight((sum, coefficient) => sum * t + coefficient, 0);
+  const erfc = t * Math.exp(-x * x + polynomial);
+  return x >= 0 ? 1 - erfc : erfc - 1;
+}
