@@ -1,0 +1,80 @@
+/** Sizes a view's axes may have: rows of the step, heads and channels of the value. */
+export interface AxisSizes {
+  /** Sequences times tokens per sequence, when all sequences of the step have the same number of rows. */
+  readonly batch?: { readonly sequences: number; readonly tokens: number } | undefined;
+  readonly rows: number;
+  readonly columns: number;
+  readonly heads?: number | undefined;
+}
+
+/** Where element (row, column) of a value lies in a view: strides of its logical axes, in elements. */
+export interface AxisMap {
+  /** Axis order in the letters of the capture format: b batch, t token, h head, d channel within a head, c channel. */
+  readonly order: string;
+  elementOf(row: number, column: number): number;
+}
+
+/** Orders tried, the spec's own first. */
+const orders = ["t c", "b t c", "t h d", "b t h d", "h t d", "b h t d", "t b c", "b c t", "c t"];
+
+/**
+ * Maps rows and columns of a value onto a recorded shape. `dims` names the axis order; without it, the first order that
+ * fits the shape is taken, the spec's own before others.
+ * @returns undefined when no order fits.
+ */
+export function mapAxes(
+  shape: readonly number[],
+  strides: readonly number[],
+  sizes: AxisSizes,
+  dims?: string,
+): AxisMap | undefined {
+  if (dims) return fit(shape, strides, sizes, dims.trim().split(/\s+/)) ?? undefined;
+  for (const order of orders) {
+    const map = fit(shape, strides, sizes, order.split(" "));
+    if (map) return map;
+  }
+  return undefined;
+}
+
+function fit(
+  shape: readonly number[],
+  strides: readonly number[],
+  sizes: AxisSizes,
+  letters: readonly string[],
+): AxisMap | undefined {
+  if (letters.length !== shape.length) return undefined;
+  const stride: Record<string, number> = {};
+  const headDim = sizes.heads ? sizes.columns / sizes.heads : undefined;
+  const batched = letters.includes("b");
+  const expected: Record<string, number | undefined> = {
+    b: sizes.batch?.sequences,
+    t: batched ? sizes.batch?.tokens : sizes.rows,
+    h: sizes.heads,
+    d: headDim,
+    c: sizes.columns,
+  };
+  for (let k = 0; k < letters.length; k++) {
+    const letter = letters[k]!;
+    if (expected[letter] !== shape[k] || letter in stride) return undefined;
+    stride[letter] = strides[k]!;
+  }
+  if (!("t" in stride) || !("c" in stride || ("h" in stride && "d" in stride))) return undefined;
+  const tokens = expected.t!;
+  const { b = 0, t = 0, h = 0, d = 0, c = 0 } = stride;
+  return {
+    order: letters.join(" "),
+    elementOf: (row, column) => {
+      const ofRow = batched ? Math.floor(row / tokens) * b + (row % tokens) * t : row * t;
+      return ofRow + ("c" in stride ? column * c : Math.floor(column / headDim!) * h + (column % headDim!) * d);
+    },
+  };
+}
+
+/** The `dims` entry for a value name: an exact name, or a pattern with one leading `*`. */
+export function dimsFor(dims: Readonly<Record<string, string>> | undefined, name: string): string | undefined {
+  if (!dims) return undefined;
+  if (Object.hasOwn(dims, name)) return dims[name];
+  for (const [pattern, order] of Object.entries(dims))
+    if (pattern.startsWith("*") && name.endsWith(pattern.slice(1))) return order;
+  return undefined;
+}

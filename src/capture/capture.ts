@@ -1,0 +1,51 @@
+import type { SafetensorsFile, TensorEntry } from "../tensor/safetensors.js";
+import type { DenseView, Manifest, PagedView, SampleEvent, StepEvent } from "./format.js";
+
+/** Where a recorded tensor's bytes lie. */
+export interface TensorSource {
+  readonly file: SafetensorsFile;
+  readonly entry: TensorEntry;
+}
+
+/** A value recorded with its addressing. Element i lies at Σ i_k · strides_k of the span. */
+export interface DenseRecord {
+  readonly step: number;
+  readonly name: string;
+  readonly role: "output" | "input";
+  readonly by: string | undefined;
+  readonly view: DenseView;
+  readonly source: TensorSource;
+  /** Place in production order. */
+  readonly order: number;
+}
+
+/** KV pages as their writer or reader addressed them. */
+export interface PagedRecord {
+  readonly step: number;
+  readonly name: string;
+  readonly role: "output" | "input";
+  readonly by: string | undefined;
+  readonly view: PagedView;
+  readonly pages: ReadonlyMap<number, TensorSource>;
+  readonly order: number;
+}
+
+export type ValueRecord = DenseRecord | PagedRecord;
+
+export function isPagedRecord(record: ValueRecord): record is PagedRecord {
+  return "pages" in record;
+}
+
+/** A recorded run, opened: events in memory, tensor bytes on disk. */
+export interface Capture {
+  readonly path: string;
+  /** "faultline" for format version 1, "plain" for a safetensors file of module outputs. */
+  readonly kind: "faultline" | "plain";
+  readonly manifest: Manifest;
+  readonly steps: readonly StepEvent[];
+  readonly samples: readonly SampleEvent[];
+  readonly records: readonly ValueRecord[];
+  /** What could not be read and why: events of a step whose tensors were lost in a crash, unknown tensors. */
+  readonly skipped: readonly { value: string; why: string }[];
+  close(): void;
+}

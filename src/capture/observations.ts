@@ -1,0 +1,338 @@
+import type { Observations, ObservedRow } from "../spec/evaluator.js";
+import type { Graph, GraphNode } from "../spec/graph.js";
+import { RowTable } from "../spec/rows.js";
+import { byteWidth, type DType, elementReader } from "../tensor/dtype.js";
+import { InputError } from "../tensor/errors.js";
+import { type AxisMap, dimsFor, mapAxes } from "./axes.js";
+import { type Capture, type DenseRecord, isPagedRecord, type PagedRecord, type TensorSource } from "./capture.js";
+import type { StepEvent } from "./format.js";
+
+const byteCacheLimit = 48 * 2 ** 20;
+const wholeTensorLimit = 8 * 2 ** 20;
+const rowCacheLimit = 48 * 2 ** 20;
+
+/** A dense record with its axes resolved, and the global rows it covers. */
+export interface PlacedDense {
+  readonly record: DenseRecord;
+  readonly axes: AxisMap;
+  readonly stepIndex: number;
+  /** Row of the record for a row of the step, or -1: values recorded for last tokens only have one row per sequence. */
+  recordRow(row: number): number;
+  /** Global rows in record order. */
+  readonly rows: Int32Array;
+}
+
+/** A paged record with the page table of its step. */
+export interface PlacedPaged {
+  readonly record: PagedRecord;
+  readonly stepIndex: number;
+}
+
+/**
+ * The recorded values of a capture, addressed by the spec's rows and columns. Names, dtypes, strides and page tables are
+ * taken as recorded: a consumer that read the wrong bytes is given the wrong bytes.
+ */
+export class CaptureObservations implements Observations {
+  readonly rows: RowTable;
+  /** Values that the spec does not know or that do not fit it. */
+  readonly unknown: { value: string; why: string }[] = [];
+  readonly #dense = new Map<string, PlacedDense[]>();
+  readonly #paged = new Map<string, PlacedPaged[]>();
+  readonly #bytes = new Map<string, Uint8Array>();
+  #byteCount = 0;
+  readonly #rowCache = new Map<string, Map<number, ObservedRow>>();
+  #rowBytes = 0;
+
+  /** @throws InputError when a recorded shape does not fit the model. */
+  constructor(
+    readonly capture: Capture,
+    readonly graph: Graph,
+  ) {
+    this.rows = placeSteps(capture);
+    const stepIndexOf = new Map(capture.steps.map((step, index) => [step.step, index]));
+    for (const record of capture.records) {
+      const stepIndex = stepIndexOf.get(record.step);
+      const node = graph.nodes.get(record.name);
+      if (stepIndex === undefined)
+        this.unknown.push({ value: record.name, why: `no step event for step ${record.step}` });
+      else if (!node) this.unknown.push({ value: record.name, why: "not a value of the spec" });
+      else if (isPagedRecord(record)) this.#placePaged(record, stepIndex, node);
+      else push(this.#dense, record.name, this.#placeDense(record, stepIndex, node));
+    }
+    if (this.#dense.size + this.#paged.size === 0) {
+      throw new InputError(
+        `${capture.path}: none of the ${capture.records.length} recorded values is a value of this model; expected names such as model.layers.0.self_attn.q_proj`,
+      );
+    }
+  }
+
+  has(name: string): boolean {
+    return this.#dense.has(name) || this.#paged.has(name);
+  }
+
+  names(): string[] {
+    return [...this.#dense.keys(), ...this.#paged.keys()];
+  }
+
+  denseRecords(name: string): readonly PlacedDense[] {
+    return this.#dense.get(name) ?? [];
+  }
+
+  pagedRecords(name: string): readonly PlacedPaged[] {
+    return this.#paged.get(name) ?? [];
+  }
+
+  row(name: string, row: number, consumer: string, readAt?: number): ObservedRow | undefined {
+    if (this.#paged.has(name)) return this.#cachedKey(name, row, readAt);
+    const input = this.#input(name, this.rows.stepOf[row]!, consumer);
+    return input ? this.rowOf(input, row) : this.output(name, row);
+  }
+
+  /** A row as its producer wrote it. */
+  output(name: string, row: number): ObservedRow | undefined {
+    const stepIndex = this.rows.stepOf[row]!;
+    for (const placed of this.#dense.get(name) ?? []) {
+      if (placed.stepIndex === stepIndex && placed.record.role === "output") return this.rowOf(placed, row);
+    }
+    const paged = this.#findPaged(name, stepIndex, "output");
+    return paged
+      ? this.slotRow(paged, this.capture.steps[stepIndex]!.slot_mapping?.[row - this.rows.steps[stepIndex]!.firstRow])
+      : undefined;
+  }
+
+  /** Rows whose output was recorded, in order. */
+  outputRows(name: string): Int32Array {
+    const rows: number[] = [];
+    for (const placed of this.#dense.get(name) ?? []) if (placed.record.role === "output") rows.push(...placed.rows);
+    for (const { record, stepIndex } of this.#paged.get(name) ?? []) {
+      if (record.role !== "output") continue;
+      for (const row of this.rows.rowsOf(stepIndex)) if (this.output(name, row)) rows.push(row);
+    }
+    return Int32Array.from(new Set(rows)).sort();
+  }
+
+  /** The dtype a value was recorded in, as its producer claims it. */
+  dtype(name: string): DType | undefined {
+    const records = this.#dense.get(name) ?? this.#paged.get(name);
+    return (
+      records?.find(({ record }) => record.role === "output")?.record.view.dtype ?? records?.[0]?.record.view.dtype
+    );
+  }
+
+  /** One row of a dense record. */
+  rowOf(placed: PlacedDense, row: number): ObservedRow | undefined {
+    const recordRow = placed.recordRow(row);
+    if (recordRow < 0) return undefined;
+    const key = `${placed.record.order}`;
+    let cached = this.#rowCache.get(key);
+    const known = cached?.get(row);
+    if (known) return known;
+    const columns = this.graph.node(placed.record.name).columns;
+    const { view, source } = placed.record;
+    const value = this.gather(source, view.dtype, columns, (column) => placed.axes.elementOf(recordRow, column));
+    const observed = { value, dtype: view.dtype, exact: false };
+    if (this.#rowBytes > rowCacheLimit) {
+      this.#rowCache.clear();
+      this.#rowBytes = 0;
+      cached = undefined;
+    }
+    if (!cached) {
+      cached = new Map();
+      this.#rowCache.set(key, cached);
+    }
+    cached.set(row, observed);
+    this.#rowBytes += value.byteLength;
+    return observed;
+  }
+
+  /** The key or value that a flat slot (page × page_size + entry) holds; undefined when its page was not recorded. */
+  slotRow({ record }: PlacedPaged, slot: number | undefined): ObservedRow | undefined {
+    if (slot === undefined || slot < 0) return undefined;
+    const { view, pages } = record;
+    const page = Math.floor(slot / view.page_size);
+    const source = pages.get(page);
+    if (!source) return undefined;
+    const [, slotStride, headStride, channelStride] = view.strides as [number, number, number, number];
+    const entry = slot % view.page_size;
+    const value = this.gather(source, view.dtype, view.heads * view.head_dim, (column) => {
+      const head = Math.floor(column / view.head_dim);
+      return entry * slotStride + head * headStride + (column % view.head_dim) * channelStride;
+    });
+    return { value, dtype: view.dtype, exact: true };
+  }
+
+  /** The slot from which step `stepIndex` reads the key at `position` of its sequence `b`, by the recorded page table. */
+  readSlot(stepIndex: number, b: number, position: number): number | undefined {
+    const { kv_indptr: indptr, kv_indices: indices, page_size: pageSize } = this.capture.steps[stepIndex]!;
+    if (!indptr || !indices || !pageSize) return undefined;
+    const page = indices[(indptr[b] ?? 0) + Math.floor(position / pageSize)];
+    return page === undefined ? undefined : page * pageSize + (position % pageSize);
+  }
+
+  pagedAt(name: string, stepIndex: number, role: "input" | "output"): PlacedPaged | undefined {
+    return this.#findPaged(name, stepIndex, role);
+  }
+
+  /** `count` elements of a tensor, addressed within its recorded bytes. */
+  gather(source: TensorSource, dtype: DType, count: number, elementOf: (i: number) => number): Float64Array {
+    const width = byteWidth(dtype);
+    const read = elementReader(dtype);
+    const out = new Float64Array(count);
+    if (source.entry.byteLength <= wholeTensorLimit) {
+      const bytes = this.#whole(source);
+      const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+      for (let i = 0; i < count; i++) out[i] = read(view, elementOf(i) * width);
+      return out;
+    }
+    let first = Infinity;
+    let last = -Infinity;
+    for (let i = 0; i < count; i++) {
+      const element = elementOf(i);
+      if (element < first) first = element;
+      if (element > last) last = element;
+    }
+    if ((last - first) * width > 8 * count * width + wholeTensorLimit) {
+      for (let i = 0; i < count; i++) {
+        const bytes = source.file.readBytes(source.entry, elementOf(i) * width, width);
+        out[i] = read(new DataView(bytes.buffer), 0);
+      }
+      return out;
+    }
+    const bytes = source.file.readBytes(source.entry, first * width, (last - first + 1) * width);
+    const view = new DataView(bytes.buffer);
+    for (let i = 0; i < count; i++) out[i] = read(view, (elementOf(i) - first) * width);
+    return out;
+  }
+
+  #whole({ file, entry }: TensorSource): Uint8Array {
+    const key = `${file.path} ${entry.name}`;
+    const known = this.#bytes.get(key);
+    if (known) return known;
+    const bytes = file.readBytes(entry);
+    this.#bytes.set(key, bytes);
+    this.#byteCount += bytes.byteLength;
+    for (const [oldest, old] of this.#bytes) {
+      if (this.#byteCount <= byteCacheLimit) break;
+      this.#bytes.delete(oldest);
+      this.#byteCount -= old.byteLength;
+    }
+    return bytes;
+  }
+
+  /** The key or value of a row as the step `readAt` reads it, else as it was written. */
+  #cachedKey(name: string, row: number, readAt: number | undefined): ObservedRow | undefined {
+    const input = readAt === undefined ? undefined : this.#findPaged(name, readAt, "input");
+    if (!input) return this.output(name, row);
+    const b = this.rows.steps[readAt!]!.seqIds.indexOf(this.rows.seqId[row]!);
+    const slot = this.readSlot(readAt!, b, this.rows.position[row]!);
+    return this.slotRow(input, slot) ?? this.output(name, row);
+  }
+
+  #findPaged(name: string, stepIndex: number, role: "input" | "output"): PlacedPaged | undefined {
+    return this.#paged.get(name)?.find((placed) => placed.stepIndex === stepIndex && placed.record.role === role);
+  }
+
+  /** The record of `name` as `consumer` addressed it: by its own name, or a record that names no other consumer. */
+  #input(name: string, stepIndex: number, consumer: string): PlacedDense | undefined {
+    const inputs = (this.#dense.get(name) ?? []).filter((p) => p.stepIndex === stepIndex && p.record.role === "input");
+    if (inputs.length === 0) return undefined;
+    const isFor = (by: string | undefined, reader: string) =>
+      by !== undefined && (by === reader || reader.endsWith(`.${by}`) || by === this.graph.node(reader).op.kind);
+    const own = inputs.find(({ record }) => isFor(record.by, consumer));
+    if (own) return own;
+    const others = this.graph.consumers(name).filter((reader) => reader !== consumer);
+    return inputs.find(({ record }) => !others.some((reader) => isFor(record.by, reader)));
+  }
+
+  #placeDense(record: DenseRecord, stepIndex: number, node: GraphNode): PlacedDense {
+    const step = this.capture.steps[stepIndex]!;
+    const placed = this.rows.steps[stepIndex]!;
+    const sequences = step.seq_ids.length;
+    const tokens = placed.rowCount / sequences;
+    const equal = step.qo_indptr.every((n, b) => n === b * tokens);
+    const dims = dimsFor(this.capture.manifest.dims, record.name);
+    const shape = { columns: node.columns, heads: node.heads };
+    const { view } = record;
+    const all = { ...shape, rows: placed.rowCount, batch: equal ? { sequences, tokens } : undefined };
+    const perToken = mapAxes(view.shape, view.strides, all, dims) ?? mapAxes(view.shape, view.strides, all);
+    if (perToken) {
+      const recordRow = (row: number) => (this.rows.stepOf[row] === stepIndex ? row - placed.firstRow : -1);
+      return { record, axes: perToken, stepIndex, recordRow, rows: this.rows.rowsOf(stepIndex) };
+    }
+    const lastOnly = { ...shape, rows: sequences, batch: { sequences, tokens: 1 } };
+    const perSequence =
+      mapAxes(view.shape, view.strides, lastOnly, dims) ?? mapAxes(view.shape, view.strides, lastOnly);
+    if (perSequence) {
+      const filled = Array.from({ length: sequences }, (_, b) => b).filter(
+        (b) => step.qo_indptr[b + 1]! > step.qo_indptr[b]!,
+      );
+      const rows = Int32Array.from(filled, (b) => placed.firstRow + step.qo_indptr[b + 1]! - 1);
+      const recordRow = (row: number) =>
+        this.rows.stepOf[row] === stepIndex && this.rows.isLast(row) ? this.rows.sequenceOf[row]! : -1;
+      return { record, axes: perSequence, stepIndex, recordRow, rows };
+    }
+    const heads = node.heads ? ` (${node.heads} heads of ${node.columns / node.heads})` : "";
+    throw new InputError(
+      `${this.capture.path}: "${record.name}" of step ${record.step} has shape [${view.shape.join(", ")}]; the model and the step's ${placed.rowCount} tokens need ${placed.rowCount} rows of ${node.columns} columns${heads}: recorded with another model?`,
+    );
+  }
+
+  #placePaged(record: PagedRecord, stepIndex: number, node: GraphNode): void {
+    const { heads, head_dim: headDim } = record.view;
+    if (heads * headDim !== node.columns || heads !== node.heads) {
+      throw new InputError(
+        `${this.capture.path}: "${record.name}" of step ${record.step}: view has ${heads} heads of ${headDim}, the model ${node.heads} heads of ${node.columns / (node.heads ?? 1)}: recorded with another model?`,
+      );
+    }
+    push(this.#paged, record.name, { record, stepIndex });
+  }
+}
+
+function push<T>(map: Map<string, T[]>, key: string, value: T): void {
+  const list = map.get(key);
+  if (list) list.push(value);
+  else map.set(key, [value]);
+}
+
+const maxUnrecorded = 2 ** 20;
+
+/** The row table of a capture: positions from token counts, restarts and unrecorded prefixes from consistent metadata. */
+function placeSteps(capture: Capture): RowTable {
+  const table = new RowTable();
+  for (const event of capture.steps) {
+    const unrecorded = event.seq_ids.map((seqId, b) => {
+      const known = table.lengthOf(seqId);
+      const claimed = claimedPrefix(event, b);
+      if (known > 0 && claimed === 0 && repeatsHistory(table, event, b)) table.restart(seqId);
+      return known === 0 && claimed !== undefined && claimed <= maxUnrecorded ? claimed : 0;
+    });
+    table.append({
+      step: event.step,
+      seqIds: event.seq_ids,
+      tokenIds: event.token_ids,
+      qoIndptr: event.qo_indptr,
+      unrecorded,
+    });
+  }
+  return table;
+}
+
+/** Tokens before the step's own, where positions and KV lengths agree on them. */
+function claimedPrefix(event: StepEvent, b: number): number | undefined {
+  const { positions, kv_indptr: indptr, kv_last_page_len: last, page_size: pageSize, qo_indptr: qo } = event;
+  const start = positions?.[qo[b]!];
+  if (start === undefined || start < 0 || !indptr || !last || !pageSize || qo[b] === qo[b + 1]) return undefined;
+  const pages = indptr[b + 1]! - indptr[b]!;
+  const length = pages === 0 ? 0 : (pages - 1) * pageSize + (last[b] ?? 0);
+  return length - (qo[b + 1]! - qo[b]!) === start ? start : undefined;
+}
+
+/** Whether the step's tokens are the sequence's first tokens over again: recomputed after preemption. */
+function repeatsHistory(table: RowTable, event: StepEvent, b: number): boolean {
+  const seqId = event.seq_ids[b]!;
+  const tokens = event.token_ids.slice(event.qo_indptr[b]!, event.qo_indptr[b + 1]!);
+  const before: number[] = [];
+  for (let row = 0; row < table.count; row++)
+    if (table.seqId[row] === seqId) before[table.position[row]!] = table.token[row]!;
+  return tokens.length > 1 && tokens.every((token, i) => i >= before.length || before[i] === token);
+}

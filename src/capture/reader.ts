@@ -1,0 +1,237 @@
+import { closeSync, existsSync, openSync, readFileSync, readSync, statSync } from "node:fs";
+import { join } from "node:path";
+import { byteWidth } from "../tensor/dtype.js";
+import { InputError } from "../tensor/errors.js";
+import { SafetensorsFile } from "../tensor/safetensors.js";
+import type { Capture, TensorSource, ValueRecord } from "./capture.js";
+import {
+  type CaptureEvent,
+  type DenseView,
+  eventSchema,
+  isPaged,
+  type Manifest,
+  manifestSchema,
+  type PagedView,
+  pageName,
+  type SampleEvent,
+  type StepEvent,
+  spanName,
+  stepFileName,
+  type ValueEvent,
+} from "./format.js";
+import { openPlainCapture } from "./plain.js";
+
+const maxManifestBytes = 16 * 2 ** 20;
+const maxLineBytes = 256 * 2 ** 20;
+
+/**
+ * Opens a recording: a capture directory (format version 1) or a plain `.safetensors` file of module outputs.
+ * @throws InputError naming the file, the field and what was expected.
+ */
+export function openCapture(path: string): Capture {
+  if (!existsSync(path)) throw new InputError(`${path}: no such file or directory; expected a capture`);
+  if (!statSync(path).isDirectory()) return openPlainCapture(path);
+  if (!existsSync(join(path, "manifest.json"))) {
+    throw new InputError(`${path}: expected a capture directory with manifest.json, found none`);
+  }
+  return openDirectory(path);
+}
+
+function openDirectory(path: string): Capture {
+  const manifest = readManifest(join(path, "manifest.json"));
+  const eventsPath = join(path, "events.jsonl");
+  if (!existsSync(eventsPath)) throw new InputError(`${eventsPath}: expected the capture's events, found no file`);
+  const files = new Map<number, SafetensorsFile>();
+  const close = () => {
+    for (const file of files.values()) file.close();
+  };
+  try {
+    const steps: StepEvent[] = [];
+    const samples: SampleEvent[] = [];
+    const records: ValueRecord[] = [];
+    const skipped: { value: string; why: string }[] = [];
+    let order = 0;
+    for (const { event, where } of readEvents(eventsPath)) {
+      if (event.event === "step") {
+        checkStep(event, where, steps);
+        steps.push(event);
+      } else if (event.event === "sample") samples.push(event);
+      else {
+        const record = locate(path, event as ValueEvent, files, where, order++);
+        if (record) records.push(record);
+        else
+          skipped.push({
+            value: `${event.name} (step ${event.step})`,
+            why: `${stepFileName(event.step)} is missing or unfinished`,
+          });
+      }
+    }
+    if (steps.length === 0) throw new InputError(`${eventsPath}: expected at least one "step" event, found none`);
+    if (records.length === 0)
+      throw new InputError(`${eventsPath}: expected recorded values, found none that can be read`);
+    return { path, kind: "faultline", manifest, steps, samples, records, skipped, close };
+  } catch (error) {
+    close();
+    throw error;
+  }
+}
+
+function readManifest(path: string): Manifest {
+  if (statSync(path).size > maxManifestBytes)
+    throw new InputError(`${path}: expected at most ${maxManifestBytes} bytes`);
+  let json: unknown;
+  try {
+    json = JSON.parse(readFileSync(path, "utf8"));
+  } catch {
+    throw new InputError(`${path}: expected JSON`);
+  }
+  const parsed = manifestSchema.safeParse(json);
+  if (parsed.success) return parsed.data;
+  const issue = parsed.error.issues[0]!;
+  throw new InputError(`${path}: ${issue.path.join(".") || "manifest"}: ${issue.message}`);
+}
+
+/** Complete lines of a file, in bounded memory; an unfinished last line (a crash while writing) is left out. */
+function* readLines(path: string): Generator<{ text: string; number: number }> {
+  const descriptor = openSync(path, "r");
+  try {
+    const chunk = Buffer.alloc(2 ** 20);
+    let pending: Buffer[] = [];
+    let pendingBytes = 0;
+    let number = 0;
+    for (;;) {
+      const got = readSync(descriptor, chunk, 0, chunk.length, null);
+      if (got === 0) return;
+      let start = 0;
+      for (let end = chunk.indexOf(10, start); end >= 0 && end < got; end = chunk.indexOf(10, start)) {
+        const text = Buffer.concat([...pending, chunk.subarray(start, end)]).toString("utf8");
+        pending = [];
+        pendingBytes = 0;
+        start = end + 1;
+        number++;
+        if (text.trim() !== "") yield { text, number };
+      }
+      if (start < got) {
+        pending.push(Buffer.from(chunk.subarray(start, got)));
+        pendingBytes += got - start;
+        if (pendingBytes > maxLineBytes)
+          throw new InputError(`${path}: line ${number + 1}: longer than ${maxLineBytes} bytes`);
+      }
+    }
+  } finally {
+    closeSync(descriptor);
+  }
+}
+
+function* readEvents(path: string): Generator<{ event: CaptureEvent; where: string }> {
+  for (const { text, number } of readLines(path)) {
+    const where = `${path}: line ${number}`;
+    let json: unknown;
+    try {
+      json = JSON.parse(text);
+    } catch {
+      throw new InputError(`${where}: expected one JSON object per line`);
+    }
+    const parsed = eventSchema.safeParse(json);
+    if (!parsed.success) throw new InputError(`${where}: ${eventIssue(json, parsed.error.issues)}`);
+    yield { event: parsed.data, where };
+  }
+}
+
+/** The issue of the schema that the event's kind names: a union reports one list per alternative. */
+function eventIssue(
+  json: unknown,
+  issues: readonly { path: PropertyKey[]; message: string; errors?: unknown }[],
+): string {
+  const kind = (json as { event?: unknown } | null)?.event;
+  if (kind !== "step" && kind !== "value" && kind !== "sample") return `event: expected "step", "value" or "sample"`;
+  const alternatives = (issues[0] as { errors?: { path: PropertyKey[]; message: string }[][] }).errors ?? [];
+  const paged = typeof (json as { view?: { pages?: unknown } }).view?.pages !== "undefined";
+  const index = kind === "step" ? 0 : kind === "sample" ? 3 : paged ? 1 : 2;
+  const issue = alternatives[index]?.[0] ?? issues[0]!;
+  return `${issue.path.map(String).join(".") || "event"}: ${issue.message}`;
+}
+
+function checkStep(event: StepEvent, where: string, steps: readonly StepEvent[]): void {
+  const previous = steps.at(-1);
+  if (previous && event.step <= previous.step)
+    throw new InputError(`${where}: step: expected a number above ${previous.step}, found ${event.step}`);
+  const { qo_indptr: indptr, seq_ids: ids, token_ids: tokens } = event;
+  if (ids.length === 0) throw new InputError(`${where}: seq_ids: expected at least one sequence`);
+  if (new Set(ids).size !== ids.length) throw new InputError(`${where}: seq_ids: expected distinct ids`);
+  if (indptr.length !== ids.length + 1)
+    throw new InputError(`${where}: qo_indptr: expected ${ids.length + 1} numbers, found ${indptr.length}`);
+  const ordered = indptr.every((n, i) => i === 0 || n >= indptr[i - 1]!);
+  if (indptr[0] !== 0 || !ordered || indptr.at(-1) !== tokens.length) {
+    throw new InputError(`${where}: qo_indptr: expected to rise from 0 to the ${tokens.length} tokens of token_ids`);
+  }
+}
+
+function stepFile(path: string, step: number, files: Map<number, SafetensorsFile>): SafetensorsFile | undefined {
+  const known = files.get(step);
+  if (known) return known;
+  const filePath = join(path, stepFileName(step));
+  if (!existsSync(filePath)) return undefined;
+  const file = new SafetensorsFile(filePath);
+  files.set(step, file);
+  return file;
+}
+
+/** The record of a value event, or undefined when the step's file was never written. */
+function locate(
+  path: string,
+  event: ValueEvent,
+  files: Map<number, SafetensorsFile>,
+  where: string,
+  order: number,
+): ValueRecord | undefined {
+  const file = stepFile(path, event.step, files);
+  if (!file) return undefined;
+  const { step, name, role } = event;
+  const by = event.by ?? undefined;
+  if (!isPaged(event.view)) {
+    const view = event.view;
+    const entry = file.entries.get(spanName(view));
+    if (!entry) throw new InputError(`${where}: view.storage: ${file.path} has no tensor "${spanName(view)}"`);
+    checkDense(view, entry.byteLength, where);
+    return { step, name, role, by, view, source: { file, entry }, order };
+  }
+  const view = event.view;
+  const pages = new Map<number, TensorSource>();
+  for (const page of view.pages) {
+    const entry = file.entries.get(pageName(view, page));
+    if (!entry) throw new InputError(`${where}: view.pages: ${file.path} has no tensor "${pageName(view, page)}"`);
+    checkPage(view, entry.byteLength, where);
+    pages.set(page, { file, entry });
+  }
+  return { step, name, role, by, view, pages, order };
+}
+
+function checkDense(view: DenseView, byteLength: number, where: string): void {
+  if (view.strides.length !== view.shape.length) {
+    throw new InputError(`${where}: view.strides: expected ${view.shape.length} numbers, found ${view.strides.length}`);
+  }
+  if (view.shape.includes(0)) throw new InputError(`${where}: view.shape: expected at least one element`);
+  let last = 0;
+  let first = 0;
+  view.shape.forEach((n, k) => {
+    const reach = (n - 1) * view.strides[k]!;
+    if (reach > 0) last += reach;
+    else first += reach;
+  });
+  const available = Math.floor(byteLength / byteWidth(view.dtype));
+  if (first < 0 || last >= available) {
+    throw new InputError(
+      `${where}: view: shape and strides reach element ${first < 0 ? first : last}, "${spanName(view)}" has ${available}`,
+    );
+  }
+}
+
+function checkPage(view: PagedView, byteLength: number, where: string): void {
+  const [, slot, head, channel] = view.strides as [number, number, number, number];
+  const last = (view.page_size - 1) * slot + (view.heads - 1) * head + (view.head_dim - 1) * channel;
+  const available = Math.floor(byteLength / byteWidth(view.dtype));
+  if (last >= available) {
+    throw new InputError(`${where}: view.strides: a page reaches element ${last}, its record has ${available}`);
+  }
+}

@@ -1,0 +1,107 @@
+import { appendFileSync, existsSync, mkdirSync, readdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { byteWidth, type DType } from "../tensor/dtype.js";
+import { InputError } from "../tensor/errors.js";
+import { type TensorBytes, writeSafetensors } from "../tensor/safetensors.js";
+import {
+  type DenseView,
+  type Manifest,
+  type PagedView,
+  pageName,
+  type SampleEvent,
+  type StepEvent,
+  spanName,
+  stepFileName,
+} from "./format.js";
+
+type ManifestContent = Omit<Manifest, "format" | "version">;
+
+/**
+ * Writes a capture directory, append-only: a step's tensors are on disk before its events name them, so a crash leaves
+ * complete steps and nothing else.
+ */
+export class CaptureWriter {
+  #lines: string[] = [];
+  #tensors = new Map<string, TensorBytes>();
+  #step: number | undefined;
+
+  /** @throws InputError when `directory` exists and is not empty: nothing is overwritten. */
+  constructor(
+    readonly directory: string,
+    manifest: ManifestContent,
+  ) {
+    if (existsSync(directory) && readdirSync(directory).length > 0) {
+      throw new InputError(`${directory}: expected a new or empty directory for the capture`);
+    }
+    mkdirSync(directory, { recursive: true });
+    writeFileSync(
+      join(directory, "manifest.json"),
+      JSON.stringify({ format: "faultline-capture", version: 1, ...manifest }),
+      { flag: "wx" },
+    );
+    writeFileSync(join(directory, "events.jsonl"), "", { flag: "wx" });
+  }
+
+  /** Starts a step; the one before it is finished. */
+  step(event: StepEvent): void {
+    this.finishStep();
+    this.#step = event.step;
+    this.#lines.push(JSON.stringify(event));
+  }
+
+  /** Records a dense value; `bytes` is the span from the view's offset to its last element, as `view.dtype` or as stored in `storageDtype`. */
+  dense(
+    name: string,
+    role: "output" | "input",
+    view: DenseView,
+    bytes: Uint8Array,
+    by?: string,
+    storageDtype: DType = view.dtype,
+  ): void {
+    this.#tensor(spanName(view), bytes, storageDtype);
+    this.#lines.push(JSON.stringify({ event: "value", step: this.#step, name, role, view, by: by ?? null }));
+  }
+
+  /** Records KV pages; `pageBytes` gives the page stride's worth of elements of each page of the view. */
+  paged(
+    name: string,
+    role: "output" | "input",
+    view: PagedView,
+    pageBytes: (page: number) => Uint8Array,
+    by?: string,
+  ): void {
+    for (const page of view.pages) {
+      const tensor = pageName(view, page);
+      if (!this.#tensors.has(tensor)) this.#tensor(tensor, pageBytes(page), view.dtype);
+    }
+    this.#lines.push(JSON.stringify({ event: "value", step: this.#step, name, role, view, by: by ?? null }));
+  }
+
+  /** Records the sampled tokens, one per sequence. */
+  sample(event: SampleEvent): void {
+    this.#lines.push(JSON.stringify(event));
+  }
+
+  /** Writes what the current step recorded. */
+  finishStep(): void {
+    if (this.#step === undefined) return;
+    writeSafetensors(join(this.directory, stepFileName(this.#step)), [...this.#tensors.values()]);
+    appendFileSync(join(this.directory, "events.jsonl"), `${this.#lines.join("\n")}\n`);
+    this.#lines = [];
+    this.#tensors = new Map();
+    this.#step = undefined;
+  }
+
+  #tensor(name: string, bytes: Uint8Array, dtype: DType): void {
+    if (this.#step === undefined) throw new Error("a value was recorded before its step began");
+    if (!this.#tensors.has(name))
+      this.#tensors.set(name, { name, dtype, shape: [bytes.byteLength / byteWidth(dtype)], bytes: bytes.slice() });
+  }
+}
+
+/** Row-major strides of a shape. */
+export function contiguousStrides(shape: readonly number[]): number[] {
+  const strides = new Array<number>(shape.length).fill(1);
+  for (let k = shape.length - 2; k >= 0; k--) strides[k] = strides[k + 1]! * shape[k + 1]!;
+  return strides;
+}
