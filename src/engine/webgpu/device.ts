@@ -1,4 +1,5 @@
 import { Pipelines } from "./pipelines.js";
+import { BufferUsage, mapForReading } from "./usage.js";
 
 export interface DeviceOptions {
   /** Substring of the adapter's name, or "software" for the software GPU. */
@@ -33,20 +34,22 @@ export class Gpu {
   }
 
   /** A zero-filled buffer for kernels and copies; sizes are rounded up to 16 bytes. */
-  buffer(label: string, byteLength: number, usage: GPUBufferUsageFlags = GPUBufferUsage.STORAGE): GPUBuffer {
+  buffer(label: string, byteLength: number, usage: number = BufferUsage.storage): GPUBuffer {
     const size = Math.max(32, Math.ceil(byteLength / 16) * 16);
     if (size > this.device.limits.maxBufferSize) {
-      throw new Error(`${label}: ${size} bytes, but ${this.name} allows ${this.device.limits.maxBufferSize} per buffer`);
+      throw new Error(
+        `${label}: ${size} bytes, but ${this.name} allows ${this.device.limits.maxBufferSize} per buffer`,
+      );
     }
     return this.device.createBuffer({
       label,
       size,
-      usage: usage | GPUBufferUsage.COPY_DST | GPUBufferUsage.COPY_SRC,
+      usage: usage | BufferUsage.copyDestination | BufferUsage.copySource,
     });
   }
 
   /** A buffer holding `data`. */
-  upload(label: string, data: ArrayBufferView<ArrayBuffer>, usage?: GPUBufferUsageFlags): GPUBuffer {
+  upload(label: string, data: ArrayBufferView<ArrayBuffer>, usage?: number): GPUBuffer {
     const buffer = this.buffer(label, data.byteLength, usage);
     this.write(buffer, 0, data);
     return buffer;
@@ -68,12 +71,12 @@ export class Gpu {
     const size = Math.ceil(byteLength / 4) * 4;
     const staging = this.device.createBuffer({
       size: Math.max(size, 4),
-      usage: GPUBufferUsage.COPY_DST | GPUBufferUsage.MAP_READ,
+      usage: BufferUsage.copyDestination | BufferUsage.mapRead,
     });
     const encoder = this.device.createCommandEncoder();
     if (size > 0) encoder.copyBufferToBuffer(buffer, byteOffset, staging, 0, size);
     this.device.queue.submit([encoder.finish()]);
-    await staging.mapAsync(GPUMapMode.READ);
+    await staging.mapAsync(mapForReading);
     const bytes = staging.getMappedRange().slice(0, byteLength);
     staging.destroy();
     return bytes;
@@ -87,7 +90,7 @@ export class Gpu {
   placeholder(type: GPUBufferBindingType): GPUBuffer {
     let buffer = this.#placeholders.get(type);
     if (!buffer) {
-      const usage = type === "uniform" ? GPUBufferUsage.UNIFORM : GPUBufferUsage.STORAGE;
+      const usage = type === "uniform" ? BufferUsage.uniform : BufferUsage.storage;
       buffer = this.buffer(`placeholder ${type}`, 256, usage);
       this.#placeholders.set(type, buffer);
     }

@@ -44,10 +44,7 @@ async function loadDawn(): Promise<Create> {
     throw new Error("the paths standard and fused need the package webgpu in Node (npm install webgpu)");
   }
   const name: string = "webgpu";
-  const dawn = (await import(name)) as { create: Create; globals: object };
-  for (const [key, value] of Object.entries(dawn.globals)) {
-    if (!(key in globalThis)) Object.defineProperty(globalThis, key, { value, configurable: true, writable: true });
-  }
+  const dawn = (await import(name)) as { create: Create };
   return dawn.create;
 }
 

@@ -67,6 +67,8 @@ export const batchHeader = parameterBlock("BatchHeader", {
   kvIndicesAt: "u32",
   /** Work list of the prefill kernel: pairs (sequence, first query row within it). */
   tilesAt: "u32",
+  /** Tokens generated so far in this flight, per sequence. */
+  generatedAt: "u32",
 });
 
 /** How one attention call addresses its operands and masks its scores. Strides and offsets count elements. */
@@ -89,4 +91,12 @@ export const attentionParameters = parameterBlock("AttentionParameters", {
   valueSlotStride: "u32",
   valueHeadStride: "u32",
   valueOffset: "u32",
+});
+
+/** How attention states lie that are to be merged: strides in (row, head) states of head_dim floats. */
+export const mergeParameters = parameterBlock("MergeParameters", {
+  count: "u32",
+  rowStride: "u32",
+  headStride: "u32",
+  stateStride: "u32",
 });

@@ -1,6 +1,7 @@
 import type { Gpu } from "./device.js";
 import { kernelSource } from "./kernel-source.js";
 import type { ParameterBlock } from "./parameters.js";
+import { computeStage } from "./usage.js";
 
 /** Which kernel, and the constants that specialise it. */
 export interface KernelRequest {
@@ -84,7 +85,7 @@ export class Pipelines {
     const layout = device.createBindGroupLayout({
       entries: bindings.map(({ binding, type }) => ({
         binding,
-        visibility: GPUShaderStage.COMPUTE,
+        visibility: computeStage,
         buffer: { type },
       })),
     });

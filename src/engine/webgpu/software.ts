@@ -23,9 +23,8 @@ export async function useSoftwareVulkan(): Promise<string | undefined> {
   const require = createRequire(import.meta.url);
   let archive: string;
   try {
-    const packageFile = findPackage(require, "@sparticuz/chromium");
-    archive = join(packageFile, "bin", "swiftshader.tar.br");
-    readFileSync(archive, { flag: "r" });
+    archive = join(findPackage(require, "@sparticuz/chromium"), "bin", "swiftshader.tar.br");
+    if (!existsSync(archive)) throw new Error(archive);
   } catch {
     return "the software GPU needs the package @sparticuz/chromium (npm install @sparticuz/chromium koffi)";
   }

@@ -1,0 +1,313 @@
+// Attention of one query row per sequence over a part (split) of its keys. A workgroup serves the GROUP query heads of
+// one KV head: keys and values are read once per group. Results are normalised states (output, base-2 log-sum-exp)
+// that attention-merge.wgsl or the output projection joins.
+//
+// PROLOGUE fuses what comes before: `query` is then the raw packed q|k|v row; QK-norm and RoPE are applied here, and the
+// workgroup that owns the newest token appends its K and V to the cache before reading them back.
+
+override GROUP: u32;
+override HEAD_DIM: u32;
+override QUERY_FORMAT: u32 = 2u;
+override PROLOGUE: bool = false;
+override QK_NORM: bool = false;
+override ROTARY: u32 = 2u;
+override EPSILON: f32 = 1e-6;
+// With PROLOGUE: where k and v begin in a packed row.
+override KEY_COLUMN: u32 = 0u;
+override VALUE_COLUMN: u32 = 0u;
+// With PROLOGUE: also leave rotated q and k, [rows, heads + kv heads, HEAD_DIM], from this element of `output` on.
+override CAPTURE_AT: u32 = 0u;
+
+const THREADS: u32 = 128u;
+const TILE: u32 = 32u;
+const PARTS: u32 = THREADS / TILE;
+const CHUNKS: u32 = HEAD_DIM / 8u;
+const LANES: u32 = THREADS / CHUNKS;
+const PER_LANE: u32 = (TILE + LANES - 1u) / LANES;
+
+@group(0) @binding(0) var<uniform> header: BatchHeader;
+@group(0) @binding(1) var<uniform> layout: AttentionParameters;
+@group(0) @binding(2) var<storage, read> query: array<u32>;
+@group(0) @binding(3) var<storage, read> batch: array<i32>;
+@group(0) @binding(4) var<storage, read_write> keys: array<vec4<u32>>;
+@group(0) @binding(5) var<storage, read_write> values: array<vec4<u32>>;
+@group(0) @binding(6) var<storage, read_write> output: array<vec4<f32>>;
+@group(0) @binding(7) var<storage, read_write> lse: array<f32>;
+// With PROLOGUE: QK-norm gains of q, then of k; and cos and sin, [position, ROTARY/2].
+@group(0) @binding(8) var<storage, read> gains: array<f32>;
+@group(0) @binding(9) var<storage, read> angles: array<vec2<f32>>;
+
+var<workgroup> query_even: array<vec4<f32>, GROUP * CHUNKS>;
+var<workgroup> query_odd: array<vec4<f32>, GROUP * CHUNKS>;
+var<workgroup> scores: array<f32, GROUP * TILE * PARTS>;
+var<workgroup> weight: array<f32, GROUP * TILE>;
+var<workgroup> tops: array<f32, GROUP * 8u>;
+var<workgroup> lane_even: array<vec4<f32>, THREADS>;
+var<workgroup> lane_odd: array<vec4<f32>, THREADS>;
+var<workgroup> lane_sum: array<f32, LANES>;
+// Raw heads of the prologue: the group's queries, then the key.
+const STAGED: u32 = select(1u, (GROUP + 1u) * HEAD_DIM, PROLOGUE);
+var<workgroup> staged: array<f32, STAGED>;
+var<workgroup> squares: array<f32, (GROUP + 1u) * 8u>;
+
+fn query_element(at: u32) -> f32 {
+  if (QUERY_FORMAT == FLOAT32) {
+    return bitcast<f32>(query[at]);
+  }
+  let half = (query[at / 2u] >> (16u * (at % 2u))) & 0xffffu;
+  if (QUERY_FORMAT == FLOAT16) {
+    return unpack2x16float(half).x;
+  }
+  return bitcast<f32>(half << 16u);
+}
+
+fn norm_scale(head: u32) -> f32 {
+  if (!QK_NORM) {
+    return 1f;
+  }
+  var sum = 0f;
+  for (var i = 0u; i < 8u; i++) {
+    sum += squares[head * 8u + i];
+  }
+  return inverseSqrt(sum / f32(HEAD_DIM) + EPSILON);
+}
+
+fn normed(head: u32, channel: u32, scale: f32) -> f32 {
+  let x = staged[head * HEAD_DIM + channel];
+  if (QK_NORM) {
+    return x * scale * gains[select(0u, HEAD_DIM, head == GROUP) + channel];
+  }
+  return x;
+}
+
+fn rotated(head: u32, channel: u32, scale: f32, position: u32) -> f32 {
+  let x = normed(head, channel, scale);
+  if (channel >= ROTARY) {
+    return x;
+  }
+  let turn = angles[position * (ROTARY / 2u) + channel % (ROTARY / 2u)];
+  if (channel < ROTARY / 2u) {
+    return x * turn.x - normed(head, channel + ROTARY / 2u, scale) * turn.y;
+  }
+  return x * turn.x + normed(head, channel - ROTARY / 2u, scale) * turn.y;
+}
+
+fn rotated_eight(head: u32, chunk: u32, position: u32) -> Eight {
+  let scale = norm_scale(head);
+  var v: array<f32, 8>;
+  for (var i = 0u; i < 8u; i++) {
+    v[i] = rotated(head, chunk * 8u + i, scale, position);
+  }
+  return Eight(vec4(v[0], v[2], v[4], v[6]), vec4(v[1], v[3], v[5], v[7]));
+}
+
+fn store_key(at: u32, eight: Eight) {
+  if (CACHE_FORMAT == FLOAT32) {
+    keys[at / 4u] = bitcast<vec4<u32>>(low_of(eight));
+    keys[at / 4u + 1u] = bitcast<vec4<u32>>(high_of(eight));
+  } else {
+    keys[at / 8u] = pack_eight(CACHE_FORMAT, eight);
+  }
+}
+
+fn store_value(at: u32, eight: Eight) {
+  if (CACHE_FORMAT == FLOAT32) {
+    values[at / 4u] = bitcast<vec4<u32>>(low_of(eight));
+    values[at / 4u + 1u] = bitcast<vec4<u32>>(high_of(eight));
+  } else {
+    values[at / 8u] = pack_eight(CACHE_FORMAT, eight);
+  }
+}
+
+@compute @workgroup_size(THREADS)
+fn main(
+  @builtin(local_invocation_index) thread: u32,
+  @builtin(workgroup_id) workgroup: vec3<u32>,
+  @builtin(num_workgroups) workgroups: vec3<u32>,
+) {
+  let split = workgroup.x;
+  let kv_head = workgroup.y;
+  let sequence = workgroup.z;
+  let heads = workgroups.y * GROUP;
+  let row = u32(batch[header.qoIndptrAt + sequence]);
+  if (u32(batch[header.qoIndptrAt + sequence + 1u]) == row) {
+    return;
+  }
+  let length = u32(batch[header.kvLengthAt + sequence]);
+  let first_page = u32(batch[header.kvIndptrAt + sequence]);
+  let state = (row * heads + kv_head * GROUP) * header.splitCount + split;
+  var start = split * header.splitTokens;
+  let end = min(start + header.splitTokens, length);
+  if (layout.windowLeft >= 0) {
+    start = max(start, length - min(length, u32(layout.windowLeft) + 1u));
+  }
+  if (start >= end) {
+    for (var i = thread; i < GROUP * CHUNKS * 2u; i += THREADS) {
+      let to = state + i / (CHUNKS * 2u) * header.splitCount;
+      output[to * CHUNKS * 2u + i % (CHUNKS * 2u)] = vec4(0f);
+      if (i % (CHUNKS * 2u) == 0u) {
+        lse[to] = NOTHING;
+      }
+    }
+    return;
+  }
+
+  if (PROLOGUE) {
+    let raw = row * layout.queryRowStride;
+    let position = u32(batch[header.positionsAt + row]);
+    for (var i = thread; i < (GROUP + 1u) * HEAD_DIM; i += THREADS) {
+      let is_key = i >= GROUP * HEAD_DIM;
+      let at = select(kv_head * GROUP * HEAD_DIM + i, KEY_COLUMN + kv_head * HEAD_DIM + i % HEAD_DIM, is_key);
+      staged[i] = bitcast<f32>(query[raw + at]);
+    }
+    workgroupBarrier();
+    if (QK_NORM) {
+      for (var i = thread; i < (GROUP + 1u) * 8u; i += THREADS) {
+        var sum = 0f;
+        for (var c = i % 8u; c < HEAD_DIM; c += 8u) {
+          let x = staged[i / 8u * HEAD_DIM + c];
+          sum += x * x;
+        }
+        squares[i] = sum;
+      }
+      workgroupBarrier();
+    }
+    for (var i = thread; i < GROUP * CHUNKS; i += THREADS) {
+      let eight = rotated_eight(i / CHUNKS, i % CHUNKS, position);
+      query_even[i] = eight.even;
+      query_odd[i] = eight.odd;
+      if (CAPTURE_AT != 0u && end == length) {
+        let to = CAPTURE_AT / 4u + ((row * (heads + workgroups.y) + kv_head * GROUP) * CHUNKS + i) * 2u;
+        output[to] = low_of(eight);
+        output[to + 1u] = high_of(eight);
+      }
+    }
+    // The newest key: its owner stores it, then everybody reads the cache, so that all see the stored digits.
+    if (end == length && thread < CHUNKS) {
+      let at = cache_row(first_page, length - 1u, kv_head);
+      let key = rotated_eight(GROUP, thread, position);
+      store_key(at.key + thread * 8u, key);
+      if (CAPTURE_AT != 0u) {
+        let to = CAPTURE_AT / 4u + ((row * (heads + workgroups.y) + heads + kv_head) * CHUNKS + thread) * 2u;
+        output[to] = low_of(key);
+        output[to + 1u] = high_of(key);
+      }
+      let from = raw + VALUE_COLUMN + kv_head * HEAD_DIM + thread * 8u;
+      var v: array<f32, 8>;
+      for (var i = 0u; i < 8u; i++) {
+        v[i] = bitcast<f32>(query[from + i]);
+      }
+      store_value(at.value + thread * 8u, Eight(vec4(v[0], v[2], v[4], v[6]), vec4(v[1], v[3], v[5], v[7])));
+    }
+    storageBarrier();
+  } else {
+    for (var i = thread; i < GROUP * CHUNKS; i += THREADS) {
+      let head = kv_head * GROUP + i / CHUNKS;
+      let at = layout.queryOffset + row * layout.queryRowStride + head * layout.queryHeadStride + i % CHUNKS * 8u;
+      var v: array<f32, 8>;
+      for (var c = 0u; c < 8u; c++) {
+        v[c] = query_element(at + c);
+      }
+      query_even[i] = vec4(v[0], v[2], v[4], v[6]);
+      query_odd[i] = vec4(v[1], v[3], v[5], v[7]);
+    }
+  }
+  workgroupBarrier();
+
+  let lane = thread / CHUNKS;
+  let chunk = thread % CHUNKS;
+  var greatest: array<f32, GROUP>;
+  var sum: array<f32, GROUP>;
+  var even: array<vec4<f32>, GROUP>;
+  var odd: array<vec4<f32>, GROUP>;
+  for (var g = 0u; g < GROUP; g++) {
+    greatest[g] = NOTHING;
+  }
+  for (var tile = start; tile < end; tile += TILE) {
+    let token = thread / PARTS;
+    var product: array<f32, GROUP>;
+    if (tile + token < end) {
+      let at = cache_row(first_page, tile + token, kv_head).key;
+      for (var c = thread % PARTS; c < CHUNKS; c += PARTS) {
+        let key = key_eight(at + c * 8u);
+        for (var g = 0u; g < GROUP; g++) {
+          product[g] += dot(key.even, query_even[g * CHUNKS + c]) + dot(key.odd, query_odd[g * CHUNKS + c]);
+        }
+      }
+    }
+    // Values are asked for now, so that their latency passes during the softmax.
+    var value: array<Eight, PER_LANE>;
+    for (var i = 0u; i < PER_LANE; i++) {
+      let t = lane + i * LANES;
+      if (lane < LANES && t < TILE && tile + t < end) {
+        value[i] = value_eight(cache_row(first_page, tile + t, kv_head).value + chunk * 8u);
+      }
+    }
+    for (var g = 0u; g < GROUP; g++) {
+      scores[(g * TILE + token) * PARTS + thread % PARTS] = product[g];
+    }
+    workgroupBarrier();
+    for (var i = thread; i < GROUP * TILE; i += THREADS) {
+      var total = 0f;
+      for (var p = 0u; p < PARTS; p++) {
+        total += scores[i * PARTS + p];
+      }
+      weight[i] = select(NOTHING, scaled_score(total), tile + i % TILE < end);
+    }
+    workgroupBarrier();
+    for (var i = thread; i < GROUP * 8u; i += THREADS) {
+      var top = NOTHING;
+      for (var t = i % 8u; t < TILE; t += 8u) {
+        top = max(top, weight[i / 8u * TILE + t]);
+      }
+      tops[i] = top;
+    }
+    workgroupBarrier();
+    for (var g = 0u; g < GROUP; g++) {
+      var top = greatest[g];
+      for (var i = 0u; i < 8u; i++) {
+        top = max(top, tops[g * 8u + i]);
+      }
+      let shrink = exp2(greatest[g] - top);
+      greatest[g] = top;
+      sum[g] *= shrink;
+      even[g] *= shrink;
+      odd[g] *= shrink;
+      for (var i = 0u; i < PER_LANE; i++) {
+        let t = lane + i * LANES;
+        if (lane < LANES && t < TILE && tile + t < end) {
+          let w = exp2(weight[g * TILE + t] - top);
+          sum[g] += w;
+          even[g] += w * value[i].even;
+          odd[g] += w * value[i].odd;
+        }
+      }
+    }
+  }
+
+  for (var g = 0u; g < GROUP; g++) {
+    workgroupBarrier();
+    lane_even[thread] = even[g];
+    lane_odd[thread] = odd[g];
+    if (chunk == 0u && lane < LANES) {
+      lane_sum[lane] = sum[g];
+    }
+    workgroupBarrier();
+    if (thread < CHUNKS) {
+      var total = 0f;
+      var eight = Eight(vec4(0f), vec4(0f));
+      for (var i = 0u; i < LANES; i++) {
+        total += lane_sum[i];
+        eight.even += lane_even[i * CHUNKS + thread];
+        eight.odd += lane_odd[i * CHUNKS + thread];
+      }
+      eight = Eight(eight.even / total, eight.odd / total);
+      let to = state + g * header.splitCount;
+      output[(to * CHUNKS + thread) * 2u] = low_of(eight);
+      output[(to * CHUNKS + thread) * 2u + 1u] = high_of(eight);
+      if (thread == 0u) {
+        lse[to] = greatest[g] + log2(total);
+      }
+    }
+  }
+}

@@ -1,0 +1,54 @@
+// Where the key and value rows of a sequence lie: FlashInfer's CSR page table over pages of any strides, or, with PAGED
+// false, rows that follow one another (ragged K/V). Strides are in elements and whole multiples of eight.
+
+override PAGED: bool = true;
+override CACHE_FORMAT: u32 = 0u;
+
+struct CacheRow {
+  key: u32,
+  value: u32,
+}
+
+fn cache_row(first_page: u32, position: u32, head: u32) -> CacheRow {
+  var page = first_page + position;
+  var slot = 0u;
+  if (PAGED) {
+    page = u32(batch[header.kvIndicesAt + first_page + position / header.pageSize]);
+    slot = position % header.pageSize;
+  }
+  return CacheRow(
+    layout.keyOffset + page * layout.keyPageStride + slot * layout.keySlotStride + head * layout.keyHeadStride,
+    layout.valueOffset + page * layout.valuePageStride + slot * layout.valueSlotStride + head * layout.valueHeadStride,
+  );
+}
+
+fn key_eight(at: u32) -> Eight {
+  if (CACHE_FORMAT == FLOAT32) {
+    return eight_of_float32(bitcast<vec4<f32>>(keys[at / 4u]), bitcast<vec4<f32>>(keys[at / 4u + 1u]));
+  }
+  return eight_of(CACHE_FORMAT, keys[at / 8u]);
+}
+
+fn value_eight(at: u32) -> Eight {
+  if (CACHE_FORMAT == FLOAT32) {
+    return eight_of_float32(bitcast<vec4<f32>>(values[at / 4u]), bitcast<vec4<f32>>(values[at / 4u + 1u]));
+  }
+  return eight_of(CACHE_FORMAT, values[at / 8u]);
+}
+
+// sm_scale and soft cap; the result is in base 2: score · log2(e). tanh by exp, because WGSL's is only good to 1e-5.
+fn scaled_score(product: f32) -> f32 {
+  var score = product * layout.scale;
+  if (layout.softCap > 0f) {
+    let turn = exp(clamp(2f * score / layout.softCap, -80f, 80f));
+    score = layout.softCap * (1f - 2f / (turn + 1f));
+  }
+  return score * 1.4426950408889634f;
+}
+
+// Stands for -infinity, which WGSL's finite-math rules do not allow in arithmetic.
+const NOTHING: f32 = -3e38f;
+
+fn is_nothing(score: f32) -> bool {
+  return score < -1e37f;
+}

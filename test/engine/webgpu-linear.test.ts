@@ -1,0 +1,196 @@
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import type { Gpu } from "../../src/engine/webgpu/device.js";
+import { formatOf, kernel } from "../../src/engine/webgpu/kernels.js";
+import { storeVariance } from "../../src/spec/noise.js";
+import { activation } from "../../src/spec/ops/activation.js";
+import { linear } from "../../src/spec/ops/linear.js";
+import { rmsNorm } from "../../src/spec/ops/rmsnorm.js";
+import { type DType, decode, encode } from "../../src/tensor/dtype.js";
+import { type Expectation, expected, expectRounding, scores } from "./expected.js";
+import { between, dispatch, header, normals, openTestDevice, randomNumbers } from "./gpu.js";
+
+const dtypes: DType[] = ["bfloat16", "float16", "float32"];
+
+/** The variants of the sums: with subgroups where the device has them, and portable. */
+describe.each(["subgroups", "portable"])("linear kernels, %s", (variant) => {
+  let gpu: Gpu;
+  beforeAll(async () => {
+    gpu = await openTestDevice(variant === "portable" ? { without: ["subgroups", "matrix"] } : {});
+    expect(gpu.features.has("subgroups")).toBe(variant === "subgroups");
+  });
+  afterAll(() => gpu.destroy());
+
+  /** Random operands of one layer, weights rounded to what the GPU holds. */
+  function operands(seed: number, rows: number, k: number, weightRows: number, dtype: DType) {
+    const random = randomNumbers(seed);
+    const bytes = encode(normals(random, weightRows * k, 0.05), dtype) as Uint8Array<ArrayBuffer>;
+    return {
+      input: normals(random, rows * k),
+      gain: normals(random, k),
+      bias: normals(random, weightRows),
+      residual: normals(random, rows * weightRows),
+      weights: decode(bytes, dtype),
+      bytes,
+    };
+  }
+
+  describe.each(dtypes)("weights in %s", (dtype) => {
+    test.each([1, 2, 3])("gemv with norm, bias and residual, shape %i", async (seed) => {
+      const random = randomNumbers(seed);
+      const rows = between(random, 1, 7);
+      const k = 8 * between(random, 3, 190);
+      const n = between(random, 1, 300);
+      const o = operands(seed, rows, k, n, dtype);
+      const columns = 4;
+      const gemv = await kernel(gpu, "gemv", {
+        K: k,
+        N: n,
+        COLUMNS: columns,
+        WEIGHT_FORMAT: formatOf(dtype, "weights"),
+        NORM: true,
+        BIAS: true,
+        RESIDUAL: true,
+        OUTPUT_STRIDE: n,
+      });
+      const output = gpu.buffer("output", rows * n * 4);
+      await dispatch(
+        gpu,
+        gemv,
+        {
+          header: header(gpu, { rows }),
+          weights: gpu.upload("weights", o.bytes),
+          input: gpu.upload("input", o.input),
+          gain: gpu.upload("gain", o.gain),
+          bias: gpu.upload("bias", o.bias),
+          residual: gpu.upload("residual", o.residual),
+          output,
+        },
+        [Math.ceil(n / 4), Math.ceil(rows / columns)],
+      );
+      const normed = expected(rmsNorm({ weight: "g", epsilon: 1e-6, width: k }), [{ columns: k, values: o.input }], k, {
+        parameters: { g: { shape: [k], values: o.gain } },
+      });
+      const product = withInputNoise(
+        expected(linear({ weight: "w", bias: "b" }), [{ columns: k, values: normed.value }], n, {
+          parameters: { w: { shape: [n, k], values: o.weights }, b: { shape: [n], values: o.bias } },
+        }),
+        normed,
+        o.weights,
+        k,
+      );
+      expectRounding(await gpu.readFloats(output, 0, rows * n), withResidual(product, o, n), `gemv ${rows}x${k}x${n}`);
+    });
+
+    test.each([1, 2])("gemm with bias and residual, shape %i", async (seed) => {
+      const random = randomNumbers(seed + 10);
+      const rows = between(random, 9, 150);
+      const k = 8 * between(random, 3, 40);
+      const n = between(random, 1, 200);
+      const o = operands(seed, rows, k, n, dtype);
+      const gemm = await kernel(gpu, "gemm", {
+        K: k,
+        N: n,
+        WEIGHT_FORMAT: formatOf(dtype, "weights"),
+        BIAS: true,
+        RESIDUAL: true,
+        INPUT_STRIDE: k,
+        OUTPUT_STRIDE: n,
+      });
+      const output = gpu.buffer("output", rows * n * 4);
+      await dispatch(
+        gpu,
+        gemm,
+        {
+          header: header(gpu, { rows }),
+          weights: gpu.upload("weights", o.bytes),
+          input: gpu.upload("input", o.input),
+          bias: gpu.upload("bias", o.bias),
+          residual: gpu.upload("residual", o.residual),
+          output,
+        },
+        [Math.ceil(n / 64), Math.ceil(rows / 64)],
+      );
+      const product = expected(linear({ weight: "w", bias: "b" }), [{ columns: k, values: o.input }], n, {
+        parameters: { w: { shape: [n, k], values: o.weights }, b: { shape: [n], values: o.bias } },
+      });
+      expectRounding(await gpu.readFloats(output, 0, rows * n), withResidual(product, o, n), `gemm ${rows}x${k}x${n}`);
+    });
+  });
+
+  test.each([
+    ["gemv", 3],
+    ["gemm", 21],
+  ] as const)("%s fused with SiLU(gate) · up", async (name, rows) => {
+    const k = 104;
+    const n = 77;
+    const o = operands(5, rows, k, 2 * n, "bfloat16");
+    const constants = { K: k, N: n, WEIGHT_FORMAT: 0, GATED: true, OUTPUT_STRIDE: n };
+    const program = await kernel(
+      gpu,
+      name,
+      name === "gemv" ? { ...constants, COLUMNS: 2, ROWS: 4 } : { ...constants, INPUT_STRIDE: k },
+    );
+    const output = gpu.buffer("output", rows * n * 4);
+    await dispatch(
+      gpu,
+      program,
+      {
+        header: header(gpu, { rows }),
+        weights: gpu.upload("weights", o.bytes),
+        input: gpu.upload("input", o.input),
+        output,
+      },
+      name === "gemv" ? [Math.ceil(n / 2), Math.ceil(rows / 2)] : [Math.ceil(n / 32), Math.ceil(rows / 64)],
+    );
+    const both = expected(linear({ weight: "w" }), [{ columns: k, values: o.input }], 2 * n, {
+      parameters: { w: { shape: [2 * n, k], values: o.weights } },
+    });
+    const pick = (array: Float64Array, up: number) =>
+      Float64Array.from({ length: rows * n }, (_, i) => array[Math.floor(i / n) * 2 * n + up * n + (i % n)]!);
+    const gate = pick(both.value, 0);
+    const up = pick(both.value, 1);
+    const act = expected(activation("silu"), [{ columns: n, values: gate }], n);
+    const gateVariance = pick(both.variance, 0);
+    const upVariance = pick(both.variance, 1);
+    const variance = act.value.map(
+      (a, i) => up[i]! ** 2 * (act.variance[i]! + gateVariance[i]!) + a * a * upVariance[i]!,
+    );
+    const value = act.value.map((a, i) => a * up[i]!);
+    expectRounding(await gpu.readFloats(output, 0, rows * n), { value, variance }, name);
+  });
+
+  test("a fault of a thousandth is not rounding", async () => {
+    const o = operands(3, 2, 64, 40, "float32");
+    const product = expected(linear({ weight: "w" }), [{ columns: 64, values: o.input }], 40, {
+      parameters: { w: { shape: [40, 64], values: o.weights } },
+    });
+    expect(
+      scores(
+        product.value.map((v) => v * 1.001),
+        product,
+      ).rms,
+    ).toBeGreaterThan(50);
+  });
+});
+
+/** Adds the residual, and the roundings of the sum before the bias and after the residual. */
+function withResidual(product: Expectation, o: { bias: Float32Array; residual: Float32Array }, n: number): Expectation {
+  const value = product.value.map((v, i) => v + o.residual[i]!);
+  const variance = product.variance.map(
+    (v, i) => v + storeVariance(product.value[i]! - o.bias[i % n]!, "float32") + storeVariance(value[i]!, "float32"),
+  );
+  return { value, variance };
+}
+
+/** Adds the variance of the normalised input, which the fused kernel never stored. */
+function withInputNoise(product: Expectation, input: Expectation, weights: Float64Array, k: number): Expectation {
+  const rows = input.value.length / k;
+  const n = product.value.length / rows;
+  const variance = product.variance.map((v, i) => {
+    const row = Math.floor(i / n);
+    let sum = v;
+    for (let c = 0; c < k; c++) sum += weights[(i % n) * k + c]! ** 2 * input.variance[row * k + c]!;
+    return sum;
+  });
+  return { value: product.value, variance };
+}
