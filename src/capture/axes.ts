@@ -28,15 +28,15 @@ export function mapAxes(
   sizes: AxisSizes,
   dims?: string,
 ): AxisMap | undefined {
-  if (dims) return fit(shape, strides, sizes, dims.trim().split(/\s+/)) ?? undefined;
+  if (dims) return mapOrder(shape, strides, sizes, dims.trim().split(/\s+/)) ?? undefined;
   for (const order of orders) {
-    const map = fit(shape, strides, sizes, order.split(" "));
+    const map = mapOrder(shape, strides, sizes, order.split(" "));
     if (map) return map;
   }
   return undefined;
 }
 
-function fit(
+function mapOrder(
   shape: readonly number[],
   strides: readonly number[],
   sizes: AxisSizes,

@@ -1,11 +1,12 @@
 import type { Observations, ObservedRow } from "../spec/evaluator.js";
 import type { Graph, GraphNode } from "../spec/graph.js";
-import { RowTable } from "../spec/rows.js";
+import type { RowTable } from "../spec/rows.js";
 import { byteWidth, type DType, elementReader } from "../tensor/dtype.js";
 import { InputError } from "../tensor/errors.js";
 import { type AxisMap, dimsFor, mapAxes } from "./axes.js";
 import { type Capture, type DenseRecord, isPagedRecord, type PagedRecord, type TensorSource } from "./capture.js";
-import type { StepEvent } from "./format.js";
+import { expectPlausible } from "./plausibility.js";
+import { placeSteps } from "./step-rows.js";
 
 const byteCacheLimit = 48 * 2 ** 20;
 const wholeTensorLimit = 8 * 2 ** 20;
@@ -43,7 +44,7 @@ export class CaptureObservations implements Observations {
   readonly #rowCache = new Map<string, Map<number, ObservedRow>>();
   #rowBytes = 0;
 
-  /** @throws InputError when a recorded shape does not fit the model. */
+  /** @throws InputError when a recorded shape or token does not fit the model, or nothing but NaN was recorded. */
   constructor(
     readonly capture: Capture,
     readonly graph: Graph,
@@ -64,6 +65,7 @@ export class CaptureObservations implements Observations {
         `${capture.path}: none of the ${capture.records.length} recorded values is a value of this model; expected names such as model.layers.0.self_attn.q_proj`,
       );
     }
+    expectPlausible(capture, graph.nodes.get("lm_head")?.columns);
   }
 
   has(name: string): boolean {
@@ -103,7 +105,8 @@ export class CaptureObservations implements Observations {
   /** Rows whose output was recorded, in order. */
   outputRows(name: string): Int32Array {
     const rows: number[] = [];
-    for (const placed of this.#dense.get(name) ?? []) if (placed.record.role === "output") rows.push(...placed.rows);
+    for (const placed of this.#dense.get(name) ?? [])
+      if (placed.record.role === "output") for (const row of placed.rows) rows.push(row);
     for (const { record, stepIndex } of this.#paged.get(name) ?? []) {
       if (record.role !== "output") continue;
       for (const row of this.rows.rowsOf(stepIndex)) if (this.output(name, row)) rows.push(row);
@@ -292,47 +295,4 @@ function push<T>(map: Map<string, T[]>, key: string, value: T): void {
   const list = map.get(key);
   if (list) list.push(value);
   else map.set(key, [value]);
-}
-
-const maxUnrecorded = 2 ** 20;
-
-/** The row table of a capture: positions from token counts, restarts and unrecorded prefixes from consistent metadata. */
-function placeSteps(capture: Capture): RowTable {
-  const table = new RowTable();
-  for (const event of capture.steps) {
-    const unrecorded = event.seq_ids.map((seqId, b) => {
-      const known = table.lengthOf(seqId);
-      const claimed = claimedPrefix(event, b);
-      if (known > 0 && claimed === 0 && repeatsHistory(table, event, b)) table.restart(seqId);
-      return known === 0 && claimed !== undefined && claimed <= maxUnrecorded ? claimed : 0;
-    });
-    table.append({
-      step: event.step,
-      seqIds: event.seq_ids,
-      tokenIds: event.token_ids,
-      qoIndptr: event.qo_indptr,
-      unrecorded,
-    });
-  }
-  return table;
-}
-
-/** Tokens before the step's own, where positions and KV lengths agree on them. */
-function claimedPrefix(event: StepEvent, b: number): number | undefined {
-  const { positions, kv_indptr: indptr, kv_last_page_len: last, page_size: pageSize, qo_indptr: qo } = event;
-  const start = positions?.[qo[b]!];
-  if (start === undefined || start < 0 || !indptr || !last || !pageSize || qo[b] === qo[b + 1]) return undefined;
-  const pages = indptr[b + 1]! - indptr[b]!;
-  const length = pages === 0 ? 0 : (pages - 1) * pageSize + (last[b] ?? 0);
-  return length - (qo[b + 1]! - qo[b]!) === start ? start : undefined;
-}
-
-/** Whether the step's tokens are the sequence's first tokens over again: recomputed after preemption. */
-function repeatsHistory(table: RowTable, event: StepEvent, b: number): boolean {
-  const seqId = event.seq_ids[b]!;
-  const tokens = event.token_ids.slice(event.qo_indptr[b]!, event.qo_indptr[b + 1]!);
-  const before: number[] = [];
-  for (let row = 0; row < table.count; row++)
-    if (table.seqId[row] === seqId) before[table.position[row]!] = table.token[row]!;
-  return tokens.length > 1 && tokens.every((token, i) => i >= before.length || before[i] === token);
 }

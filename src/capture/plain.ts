@@ -100,7 +100,12 @@ function readStep(file: SafetensorsFile): StepEvent {
     qo_indptr: Array.from({ length: batch + 1 }, (_, b) => b * length),
   };
   if (file.entries.has("position_ids")) {
-    const { values } = integers(file, "position_ids");
+    const { values, shape: given } = integers(file, "position_ids");
+    if (values.length !== ids.length && values.length !== length) {
+      throw new InputError(
+        `${file.path}: position_ids: expected the ${length} positions of a sequence or one per token of input_ids, found shape [${given.join(", ")}]`,
+      );
+    }
     step.positions = values.length === ids.length ? values : ids.map((_, i) => values[i % length]!);
   }
   return step;

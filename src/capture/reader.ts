@@ -1,7 +1,8 @@
-import { closeSync, existsSync, openSync, readFileSync, readSync, statSync } from "node:fs";
+import { accessSync, closeSync, constants, existsSync, openSync, readFileSync, readSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { byteWidth } from "../tensor/dtype.js";
 import { InputError } from "../tensor/errors.js";
+import { parseJson } from "../tensor/json.js";
 import { SafetensorsFile } from "../tensor/safetensors.js";
 import type { Capture, TensorSource, ValueRecord } from "./capture.js";
 import {
@@ -22,7 +23,7 @@ import {
 import { openPlainCapture } from "./plain.js";
 
 const maxManifestBytes = 16 * 2 ** 20;
-const maxLineBytes = 256 * 2 ** 20;
+const maxLineBytes = 64 * 2 ** 20;
 
 /**
  * Opens a recording: a capture directory (format version 1) or a plain `.safetensors` file of module outputs.
@@ -40,7 +41,7 @@ export function openCapture(path: string): Capture {
 function openDirectory(path: string): Capture {
   const manifest = readManifest(join(path, "manifest.json"));
   const eventsPath = join(path, "events.jsonl");
-  if (!existsSync(eventsPath)) throw new InputError(`${eventsPath}: expected the capture's events, found no file`);
+  expectFile(eventsPath, "the capture's events");
   const files = new Map<number, SafetensorsFile>();
   const close = () => {
     for (const file of files.values()) file.close();
@@ -76,15 +77,21 @@ function openDirectory(path: string): Capture {
   }
 }
 
+/** @throws InputError unless `path` is a regular file that may be read: a pipe would block, a folder fail half-way. */
+function expectFile(path: string, what: string): void {
+  try {
+    if (statSync(path).isFile()) return accessSync(path, constants.R_OK);
+  } catch {
+    throw new InputError(`${path}: expected ${what}, but there is no file that can be read`);
+  }
+  throw new InputError(`${path}: expected ${what}, found a directory or device`);
+}
+
 function readManifest(path: string): Manifest {
+  expectFile(path, "the capture's manifest");
   if (statSync(path).size > maxManifestBytes)
     throw new InputError(`${path}: expected at most ${maxManifestBytes} bytes`);
-  let json: unknown;
-  try {
-    json = JSON.parse(readFileSync(path, "utf8"));
-  } catch {
-    throw new InputError(`${path}: expected JSON`);
-  }
+  const json = parseJson(readFileSync(path, "utf8"), path);
   const parsed = manifestSchema.safeParse(json);
   if (parsed.success) return parsed.data;
   const issue = parsed.error.issues[0]!;
@@ -126,12 +133,7 @@ function* readLines(path: string): Generator<{ text: string; number: number }> {
 function* readEvents(path: string): Generator<{ event: CaptureEvent; where: string }> {
   for (const { text, number } of readLines(path)) {
     const where = `${path}: line ${number}`;
-    let json: unknown;
-    try {
-      json = JSON.parse(text);
-    } catch {
-      throw new InputError(`${where}: expected one JSON object per line`);
-    }
+    const json = parseJson(text, where, "expected one JSON object per line");
     const parsed = eventSchema.safeParse(json);
     if (!parsed.success) throw new InputError(`${where}: ${eventIssue(json, parsed.error.issues)}`);
     yield { event: parsed.data, where };

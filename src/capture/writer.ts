@@ -1,4 +1,4 @@
-import { appendFileSync, existsSync, mkdirSync, readdirSync, writeFileSync } from "node:fs";
+import { appendFileSync, mkdirSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { byteWidth, type DType } from "../tensor/dtype.js";
 import { InputError } from "../tensor/errors.js";
@@ -30,10 +30,7 @@ export class CaptureWriter {
     readonly directory: string,
     manifest: ManifestContent,
   ) {
-    if (existsSync(directory) && readdirSync(directory).length > 0) {
-      throw new InputError(`${directory}: expected a new or empty directory for the capture`);
-    }
-    mkdirSync(directory, { recursive: true });
+    createEmpty(directory);
     writeFileSync(
       join(directory, "manifest.json"),
       JSON.stringify({ format: "faultline-capture", version: 1, ...manifest }),
@@ -97,6 +94,17 @@ export class CaptureWriter {
     if (!this.#tensors.has(name))
       this.#tensors.set(name, { name, dtype, shape: [bytes.byteLength / byteWidth(dtype)], bytes: bytes.slice() });
   }
+}
+
+function createEmpty(directory: string): void {
+  let entries: string[];
+  try {
+    mkdirSync(directory, { recursive: true });
+    entries = readdirSync(directory);
+  } catch {
+    throw new InputError(`${directory}: expected a folder for the capture, but it cannot be created`);
+  }
+  if (entries.length > 0) throw new InputError(`${directory}: expected a new or empty directory for the capture`);
 }
 
 /** Row-major strides of a shape. */

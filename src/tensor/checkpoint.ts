@@ -1,7 +1,8 @@
 import { existsSync, readFileSync, statSync } from "node:fs";
-import { basename, join } from "node:path";
+import { join } from "node:path";
 import { byteWidth, decode } from "./dtype.js";
 import { InputError } from "./errors.js";
+import { parseJson } from "./json.js";
 import { SafetensorsFile, type TensorEntry } from "./safetensors.js";
 
 /** A parameter matrix [rows, columns] as the spec reads it; a vector is one row. */
@@ -22,12 +23,13 @@ export class Checkpoint implements ParameterReader {
   readonly #cache = new Map<string, Float64Array>();
   #cacheBytes = 0;
 
-  /** @throws InputError when the folder has no readable weights. */
+  /** @throws InputError when the folder has no readable weights, or its index and its shards disagree. */
   constructor(readonly directory: string) {
-    for (const name of shardNames(directory)) {
-      const file = new SafetensorsFile(join(directory, name));
-      this.#files.push(file);
-      for (const entry of file.entries.values()) this.#where.set(entry.name, { file, entry });
+    try {
+      for (const [name, parameters] of shards(directory)) this.#open(join(directory, name), parameters);
+    } catch (error) {
+      this.close();
+      throw error;
     }
   }
 
@@ -71,6 +73,12 @@ export class Checkpoint implements ParameterReader {
     for (const file of this.#files) file.close();
   }
 
+  #open(path: string, parameters: readonly string[] | undefined): void {
+    const file = new SafetensorsFile(path);
+    this.#files.push(file);
+    for (const name of parameters ?? file.entries.keys()) this.#where.set(name, { file, entry: file.entry(name) });
+  }
+
   #located(name: string) {
     const located = this.#where.get(name);
     if (!located) throw new InputError(`${this.directory}: the checkpoint has no parameter "${name}"`);
@@ -86,29 +94,36 @@ function columnCount(shape: readonly number[]): number {
   return shape.slice(shape.length < 2 ? 0 : 1).reduce((product, n) => product * n, 1);
 }
 
-function shardNames(directory: string): string[] {
+/** Weight files of a folder, each with the parameters the index expects in it; undefined for all it has. */
+function shards(directory: string): Map<string, string[] | undefined> {
   if (!existsSync(directory) || !statSync(directory).isDirectory()) {
     throw new InputError(`${directory}: expected a model folder with config.json and model.safetensors`);
   }
   const indexPath = join(directory, "model.safetensors.index.json");
   if (!existsSync(indexPath)) {
-    if (existsSync(join(directory, "model.safetensors"))) return ["model.safetensors"];
+    if (existsSync(join(directory, "model.safetensors"))) return new Map([["model.safetensors", undefined]]);
     throw new InputError(`${directory}: expected model.safetensors or model.safetensors.index.json, found neither`);
   }
-  let index: unknown;
-  try {
-    index = JSON.parse(readFileSync(indexPath, "utf8"));
-  } catch {
-    throw new InputError(`${indexPath}: expected JSON`);
-  }
+  const index = parseJson(readText(indexPath), indexPath);
   const map = (index as { weight_map?: unknown } | null)?.weight_map;
   if (typeof map !== "object" || map === null) throw new InputError(`${indexPath}: weight_map: expected an object`);
-  const names = new Set<string>();
-  for (const name of Object.values(map)) {
-    if (typeof name !== "string" || basename(name) !== name || !name.endsWith(".safetensors")) {
+  const files = new Map<string, string[]>();
+  for (const [parameter, file] of Object.entries(map)) {
+    if (typeof file !== "string" || /[\\/]/.test(file) || !file.endsWith(".safetensors")) {
       throw new InputError(`${indexPath}: weight_map: expected file names ending in .safetensors inside the folder`);
     }
-    names.add(name);
+    const parameters = files.get(file);
+    if (parameters) parameters.push(parameter);
+    else files.set(file, [parameter]);
   }
-  return [...names].sort();
+  if (files.size === 0) throw new InputError(`${indexPath}: weight_map: expected at least one parameter, found none`);
+  return new Map([...files].sort(([a], [b]) => (a < b ? -1 : 1)));
+}
+
+function readText(path: string): string {
+  try {
+    return readFileSync(path, "utf8");
+  } catch {
+    throw new InputError(`${path}: expected a readable file`);
+  }
 }

@@ -1,6 +1,7 @@
-import { closeSync, fstatSync, openSync, readSync, writeSync } from "node:fs";
+import { closeSync, fstatSync, openSync, readSync, statSync, writeSync } from "node:fs";
 import { byteWidth, type DType } from "./dtype.js";
 import { InputError } from "./errors.js";
+import { parseJson } from "./json.js";
 
 /** Where one tensor's bytes lie: `start` counts from the beginning of the file. */
 export interface TensorEntry {
@@ -30,8 +31,8 @@ const codeOf = Object.fromEntries(Object.entries(dtypeOf).map(([code, dtype]) =>
   string
 >;
 
-/** The format itself caps its header at 100 MB; ours holds a few hundred bytes per tensor. */
-const maxHeaderBytes = 100_000_000;
+/** Room for some 300,000 tensors. The format allows 100 MB, but parsed JSON takes up to twenty times its text. */
+const maxHeaderBytes = 32 * 2 ** 20;
 
 /**
  * A safetensors file, read by byte ranges: only the header is held in memory.
@@ -40,19 +41,20 @@ const maxHeaderBytes = 100_000_000;
 export class SafetensorsFile {
   readonly entries: ReadonlyMap<string, TensorEntry>;
   readonly metadata: Readonly<Record<string, string>>;
-  #descriptor: number;
+  #descriptor: number | undefined;
 
   /** @throws InputError when the file is missing, truncated, or its header is malformed. */
   constructor(readonly path: string) {
-    this.#descriptor = openForReading(path);
+    const descriptor = openForReading(path);
     try {
-      const { entries, metadata } = readHeader(this.#descriptor, path);
+      const { entries, metadata } = readHeader(descriptor, path);
       this.entries = entries;
       this.metadata = metadata;
     } catch (error) {
-      closeSync(this.#descriptor);
+      closeSync(descriptor);
       throw error;
     }
+    this.#descriptor = descriptor;
   }
 
   /** @throws InputError when the file has no tensor of that name. */
@@ -69,6 +71,7 @@ export class SafetensorsFile {
         `${this.path}: tensor "${entry.name}" has ${entry.byteLength} bytes; a view of it reaches byte ${byteOffset + byteLength}`,
       );
     }
+    if (this.#descriptor === undefined) throw new Error(`${this.path} was closed before it was read`);
     const bytes = new Uint8Array(byteLength);
     let done = 0;
     while (done < byteLength) {
@@ -79,16 +82,17 @@ export class SafetensorsFile {
     return bytes;
   }
 
+  /** Closing twice is allowed. */
   close(): void {
-    closeSync(this.#descriptor);
+    if (this.#descriptor !== undefined) closeSync(this.#descriptor);
+    this.#descriptor = undefined;
   }
 }
 
 function openForReading(path: string): number {
   try {
-    const descriptor = openSync(path, "r");
-    if (fstatSync(descriptor).isFile()) return descriptor;
-    closeSync(descriptor);
+    // Asked before opening: opening a pipe would wait for its writer.
+    if (statSync(path).isFile()) return openSync(path, "r");
   } catch {
     throw new InputError(`${path}: expected a safetensors file, but it cannot be opened`);
   }
@@ -109,12 +113,7 @@ function readHeader(descriptor: number, path: string) {
   }
   const headerBytes = new Uint8Array(headerLength);
   readSync(descriptor, headerBytes, 0, headerLength, 8);
-  let header: unknown;
-  try {
-    header = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(headerBytes));
-  } catch {
-    throw new InputError(`${path}: not a safetensors file: its header is not JSON`);
-  }
+  const header = parseJson(decodeHeader(headerBytes), path, "not a safetensors file: its header is not JSON");
   if (typeof header !== "object" || header === null || Array.isArray(header)) {
     throw new InputError(`${path}: safetensors header: expected an object`);
   }
@@ -127,7 +126,36 @@ function readHeader(descriptor: number, path: string) {
     }
     entries.set(name, parseEntry(path, name, value, 8 + headerLength, size));
   }
+  checkContiguous(path, entries, 8 + headerLength, size);
   return { entries, metadata };
+}
+
+/** Text that is not UTF-8 is not JSON either: it gets the same message. */
+function decodeHeader(bytes: Uint8Array): string {
+  try {
+    return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+  } catch {
+    return "";
+  }
+}
+
+/** The format allows neither overlaps nor holes: tensors fill the file from the header's end to the last byte. */
+function checkContiguous(path: string, entries: ReadonlyMap<string, TensorEntry>, dataStart: number, fileSize: number) {
+  let end = dataStart;
+  for (const entry of [...entries.values()].sort((a, b) => a.start - b.start || a.byteLength - b.byteLength)) {
+    if (entry.start !== end) {
+      const fault = entry.start < end ? "overlaps the tensor before it" : "leaves a hole before it";
+      throw new InputError(
+        `${path}: tensor "${entry.name.slice(0, 200)}": data_offsets: expected to start at ${end - dataStart}, found ${entry.start - dataStart}: it ${fault}`,
+      );
+    }
+    end = entry.start + entry.byteLength;
+  }
+  if (end !== fileSize) {
+    throw new InputError(
+      `${path}: its tensors end at byte ${end}, the file at ${fileSize}: expected no bytes after them`,
+    );
+  }
 }
 
 function parseEntry(path: string, name: string, value: unknown, dataStart: number, fileSize: number): TensorEntry {
@@ -168,7 +196,7 @@ export interface TensorBytes {
  * @throws InputError when the file exists: nothing is ever overwritten.
  */
 export function writeSafetensors(path: string, tensors: readonly TensorBytes[]): void {
-  const header: Record<string, unknown> = {};
+  const header: Record<string, unknown> = Object.create(null);
   let position = 0;
   for (const { name, dtype, shape, bytes } of tensors) {
     header[name] = { dtype: codeOf[dtype], shape, data_offsets: [position, position + bytes.byteLength] };
