@@ -1,0 +1,100 @@
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, expect, it } from "vitest";
+import { CaptureObservations } from "../src/capture/observations.js";
+import { openCapture } from "../src/capture/reader.js";
+import { Evaluator } from "../src/spec/evaluator.js";
+import { indices } from "../src/spec/op.js";
+import { type DType, floatFormat } from "../src/tensor/dtype.js";
+import { InputError } from "../src/tensor/errors.js";
+import { type Files, Mutator } from "./capture/mutations.js";
+import { type TinyModel, writePagedCapture, writePlainCapture, writeTinyModel } from "./capture/tiny-run.js";
+
+const folder = mkdtempSync(join(tmpdir(), "faultline-fuzz-"));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+const model = writeTinyModel(join(folder, "model"));
+
+/** Opens a recording and evaluates every value of the spec that it holds, on every recorded row. */
+function evaluateAll(path: string, { graph, checkpoint }: TinyModel): void {
+  const capture = openCapture(path);
+  try {
+    const observations = new CaptureObservations(capture, graph);
+    const stored = observations.dtype("model.layers.0.input_layernorm") ?? "bfloat16";
+    const evaluator = new Evaluator({
+      graph,
+      parameters: checkpoint,
+      rows: observations.rows,
+      precision: { store: floatFormat(stored as DType) ? stored : "bfloat16", compute: "float32" },
+      observations,
+      noise: true,
+    });
+    for (const node of graph.nodes.values()) {
+      if (!observations.has(node.name)) continue;
+      const rows = observations.outputRows(node.name);
+      for (const row of rows) observations.output(node.name, row);
+      evaluator.evaluate(node.name, rows, indices(node.columns));
+    }
+  } finally {
+    capture.close();
+  }
+}
+
+interface Seed {
+  readonly name: string;
+  readonly files: Files;
+  /** What is opened, below the working folder. */
+  readonly target: string;
+}
+
+function seedOf(name: string, write: (path: string) => void): Seed {
+  const path = join(folder, "seeds", name);
+  mkdirSync(join(folder, "seeds"), { recursive: true });
+  write(path);
+  if (name.endsWith(".safetensors")) return { name, files: new Map([[name, readFileSync(path)]]), target: name };
+  return { name, files: new Map(readdirSync(path).map((file) => [file, readFileSync(join(path, file))])), target: "" };
+}
+
+const seeds = [
+  seedOf("plain.safetensors", (path) => writePlainCapture(path, model)),
+  seedOf("paged", (path) => writePagedCapture(path, model)),
+  seedOf("paged-hnd", (path) => writePagedCapture(path, model, "HND")),
+];
+const variants = 2000;
+const secondsEach = 2;
+const megabytes = 700;
+
+it.each([["opened and evaluated", evaluateAll]] as const)(
+  `${variants} broken captures, %s: an InputError or a result, in bounded time and memory`,
+  (_, examine) => {
+    const outcomes = { refused: 0, examined: 0 };
+    seeds.forEach((seed, s) => {
+      const working = join(folder, "working", seed.name);
+      mkdirSync(working, { recursive: true });
+      for (const [name, bytes] of seed.files) writeFileSync(join(working, name), bytes);
+      const mutator = new Mutator(1000 + s);
+      for (let i = s; i < variants; i += seeds.length) {
+        const { files, what } = mutator.mutate(seed.files);
+        const touched = [...files].filter(([name, bytes]) => bytes !== seed.files.get(name));
+        for (const [name, bytes] of touched) writeFileSync(join(working, name), bytes);
+        const start = performance.now();
+        try {
+          examine(join(working, seed.target), model);
+          outcomes.examined++;
+        } catch (error) {
+          if (!(error instanceof InputError)) throw new Error(`${seed.name} ${i}: ${what}`, { cause: error });
+          expect(error.message, what).toContain(working);
+          expect(error.message, what).not.toMatch(/[\p{Cc}]/u);
+          outcomes.refused++;
+        }
+        expect(performance.now() - start, `${seed.name} ${i}: ${what}`).toBeLessThan(secondsEach * 1000);
+        for (const [name] of touched) writeFileSync(join(working, name), seed.files.get(name)!);
+      }
+      expect(process.memoryUsage().rss / 2 ** 20).toBeLessThan(megabytes);
+    });
+    // Both kinds of outcome occur often: the mutations are neither all fatal nor all harmless.
+    expect(outcomes.refused + outcomes.examined).toBe(variants);
+    expect(outcomes.refused).toBeGreaterThan(variants / 5);
+    expect(outcomes.examined).toBeGreaterThan(variants / 5);
+  },
+);
