@@ -1,0 +1,194 @@
+import { dimsFor, mapAxes } from "../../capture/axes.js";
+import {
+  type Capture,
+  type DenseRecord,
+  isPagedRecord,
+  type PagedRecord,
+  type ValueRecord,
+} from "../../capture/capture.js";
+import type { StepEvent } from "../../capture/format.js";
+import type { Graph, GraphNode } from "../../spec/graph.js";
+import { type Elements, JoinedElements, StridedElements } from "./elements.js";
+
+/** A dense record with its axes in logical order. */
+export interface DenseValue {
+  readonly kind: "dense";
+  readonly elements: Elements;
+  /** Logical shape: [rows, columns] once the axes are known, else the recorded shape. */
+  readonly shape: readonly number[];
+  /** Axis order as recorded, in the letters of the capture format; undefined when it is not known. */
+  readonly order: string | undefined;
+  /** What a row is, when the axes are known. */
+  readonly rows: "token" | "sequence" | undefined;
+  /** The last row of each sequence of a value with a row per token. */
+  lastRows(): Elements | undefined;
+}
+
+/** KV pages by token: entry i is key `positions[i]` of its sequence, wherever its page lies. */
+export interface PagedValue {
+  readonly kind: "paged";
+  /** sequence × 2^26 + position; without a page table, page × 2^20 + slot. Ascending. */
+  readonly keys: Float64Array;
+  readonly byToken: boolean;
+  readonly columns: number;
+  readonly order: string;
+  /** Elements of the chosen entries, each heads × head_dim. */
+  entries(chosen: ArrayLike<number>): Elements;
+}
+
+export type LogicalValue = DenseValue | PagedValue;
+
+/** The axes of the logical order, slowest first. */
+const logicalAxes = "bthdc";
+
+/** Reads a record by rows and columns of the spec where `graph` knows it, else by the shape it has. */
+export function logicalValue(
+  record: ValueRecord,
+  name: string,
+  capture: Capture,
+  step: StepEvent | undefined,
+  graph?: Graph,
+): LogicalValue {
+  if (isPagedRecord(record)) return pagedValue(record, step);
+  const node = graph?.nodes.get(name);
+  const dims = dimsFor(capture.manifest.dims, record.name) ?? dimsFor(capture.manifest.dims, name);
+  return (node && step && mapped(record, node, step, dims)) ?? unmapped(record, dims);
+}
+
+function mapped(
+  record: DenseRecord,
+  node: GraphNode,
+  step: StepEvent,
+  dims: string | undefined,
+): DenseValue | undefined {
+  const rows = step.token_ids.length;
+  const sequences = step.seq_ids.length;
+  const tokens = rows / sequences;
+  const equal = step.qo_indptr.every((n, b) => n === b * tokens);
+  const { view } = record;
+  for (const kind of ["token", "sequence"] as const) {
+    const count = kind === "token" ? rows : sequences;
+    const batch = kind === "sequence" ? { sequences, tokens: 1 } : equal ? { sequences, tokens } : undefined;
+    const sizes = { rows: count, batch, columns: node.columns, heads: node.heads };
+    const map = mapAxes(view.shape, view.strides, sizes, dims) ?? mapAxes(view.shape, view.strides, sizes);
+    if (!map) continue;
+    const { shape, strides } = inLogicalOrder(view.shape, view.strides, map.order.split(" "));
+    return {
+      kind: "dense",
+      elements: new StridedElements(record.source, view.dtype, shape, strides),
+      shape: [count, node.columns],
+      order: map.order,
+      rows: kind,
+      lastRows() {
+        if (kind === "sequence") return undefined;
+        const axes = map.order.split(" ").filter((letter) => letter !== "b" && letter !== "t").length;
+        const ends = step.qo_indptr.slice(1).filter((end, b) => end > step.qo_indptr[b]!);
+        return new JoinedElements(
+          view.dtype,
+          ends.map((end) => {
+            const base = map.elementOf(end - 1, 0);
+            return new StridedElements(
+              record.source,
+              view.dtype,
+              [1, ...shape.slice(-axes)],
+              [0, ...strides.slice(-axes)],
+              base,
+            );
+          }),
+        );
+      },
+    };
+  }
+  return undefined;
+}
+
+/** Without a model the axes are put in logical order where `dims` names them; the shape stays as it is. */
+function unmapped(record: DenseRecord, dims: string | undefined): DenseValue {
+  const { view, source } = record;
+  const letters = dims?.trim().split(/\s+/) ?? [];
+  const known = letters.length === view.shape.length && letters.every((letter) => logicalAxes.includes(letter));
+  const { shape, strides } = known ? inLogicalOrder(view.shape, view.strides, letters) : view;
+  return {
+    kind: "dense",
+    elements: new StridedElements(source, view.dtype, shape, strides),
+    shape,
+    order: known ? letters.join(" ") : undefined,
+    rows: undefined,
+    lastRows: () => undefined,
+  };
+}
+
+function inLogicalOrder(shape: readonly number[], strides: readonly number[], letters: readonly string[]) {
+  const axes = letters.map((letter, k) => ({ letter, k }));
+  axes.sort((a, b) => logicalAxes.indexOf(a.letter) - logicalAxes.indexOf(b.letter));
+  return { shape: axes.map(({ k }) => shape[k]!), strides: axes.map(({ k }) => strides[k]!) };
+}
+
+const sequenceUnit = 2 ** 26;
+const pageUnit = 2 ** 20;
+
+function pagedValue(record: PagedRecord, step: StepEvent | undefined): PagedValue {
+  const { view } = record;
+  const keys: number[] = [];
+  const pages: number[] = [];
+  const slots: number[] = [];
+  const table = step && pageTable(step, view.page_size);
+  if (table) {
+    table.forEach(({ first, length }, b) => {
+      for (let position = 0; position < length; position++) {
+        const page = step.kv_indices![first + Math.floor(position / view.page_size)]!;
+        if (!record.pages.has(page)) continue;
+        keys.push(b * sequenceUnit + position);
+        pages.push(page);
+        slots.push(position % view.page_size);
+      }
+    });
+  } else {
+    for (const page of [...record.pages.keys()].sort((a, b) => a - b)) {
+      for (let slot = 0; slot < view.page_size; slot++) {
+        keys.push(page * pageUnit + slot);
+        pages.push(page);
+        slots.push(slot);
+      }
+    }
+  }
+  return {
+    kind: "paged",
+    keys: Float64Array.from(keys),
+    byToken: table !== undefined,
+    columns: view.heads * view.head_dim,
+    order: view.layout,
+    entries: (chosen) => new JoinedElements(view.dtype, slotRuns(record, chosen, pages, slots)),
+  };
+}
+
+/** Pages of each sequence as the step's page table gives them: index of the first, keys in all of them. */
+function pageTable(step: StepEvent, pageSize: number): { first: number; length: number }[] | undefined {
+  const { kv_indptr: indptr, kv_indices: indices, kv_last_page_len: last, page_size: stated } = step;
+  if (!indptr || !indices || !last || (stated !== undefined && stated !== pageSize)) return undefined;
+  if (indptr.length !== step.seq_ids.length + 1 || last.length !== step.seq_ids.length) return undefined;
+  if (indptr.some((n, b) => n > indices.length || (b > 0 && n < indptr[b - 1]!))) return undefined;
+  return step.seq_ids.map((_, b) => {
+    const count = indptr[b + 1]! - indptr[b]!;
+    const length = count === 0 ? 0 : (count - 1) * pageSize + Math.min(Math.max(last[b]!, 0), pageSize);
+    return { first: indptr[b]!, length };
+  });
+}
+
+/** Neighbouring slots of one page are read together. */
+function slotRuns(record: PagedRecord, chosen: ArrayLike<number>, pages: readonly number[], slots: readonly number[]) {
+  const { view } = record;
+  const [, slotStride, headStride, channelStride] = view.strides as [number, number, number, number];
+  const parts: StridedElements[] = [];
+  for (let i = 0; i < chosen.length; ) {
+    const start = i;
+    const page = pages[chosen[start]!]!;
+    const slot = slots[chosen[start]!]!;
+    do i++;
+    while (i < chosen.length && pages[chosen[i]!] === page && slots[chosen[i]!] === slot + i - start);
+    const shape = [i - start, view.heads, view.head_dim];
+    const strides = [slotStride, headStride, channelStride];
+    parts.push(new StridedElements(record.pages.get(page)!, view.dtype, shape, strides, slot * slotStride));
+  }
+  return parts;
+}
