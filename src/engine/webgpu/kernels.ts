@@ -41,7 +41,7 @@ const table = {
   argmax: { modules: ["sampling"], blocks: [batchHeader] },
   "top-p": { modules: ["sampling"], blocks: [batchHeader] },
   "select-token": { modules: [], blocks: [batchHeader] },
-  "fill-random": { modules: ["sampling"], blocks: [] },
+  "fill-random": { modules: ["weights", "sampling"], blocks: [] },
 } as const;
 
 export type KernelName = keyof typeof table;

@@ -11,6 +11,7 @@ override OUTPUT_STRIDE: u32;
 override OUTPUT_OFFSET: u32 = 0u;
 // Normalise the last row of every sequence only, packed (the final norm).
 override LAST_ROWS: bool = false;
+override GAIN_OFFSET: u32 = 0u;
 
 const SUMS: u32 = 1u;
 
@@ -35,6 +36,6 @@ fn main(place: Place, @builtin(workgroup_id) workgroup: vec3<u32>) {
   add_over_workgroup(&sums, place);
   let scale = inverseSqrt(totals[0] / f32(WIDTH) + EPSILON);
   for (var i = place.thread; i < WIDTH; i += THREADS) {
-    output[to + i] = input[from + i] * scale * gain[i];
+    output[to + i] = input[from + i] * scale * gain[GAIN_OFFSET + i];
   }
 }

@@ -4,11 +4,12 @@
 override PARTS: u32 = 64u;
 override ADVANCE: bool = true;
 override HISTORY_WIDTH: u32;
+override HISTORY_STEPS: u32;
 
 @group(0) @binding(0) var<uniform> header: BatchHeader;
 @group(0) @binding(1) var<storage, read> parts: array<vec4<u32>>;
 @group(0) @binding(2) var<storage, read_write> batch: array<i32>;
-// [step, HISTORY_WIDTH] pairs (token, flag).
+// [HISTORY_STEPS, HISTORY_WIDTH] pairs (token, flag), reused in a ring.
 @group(0) @binding(3) var<storage, read_write> history: array<vec2<u32>>;
 
 var<workgroup> best: array<vec4<u32>, PARTS>;
@@ -36,7 +37,7 @@ fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) wor
   // With nothing finite in the row there is no token; 0 and the flag say so.
   let token = select(best[0].y, 0u, best[0].x == 0u);
   let step = u32(batch[header.generatedAt + sequence]);
-  history[step * HISTORY_WIDTH + sequence] = vec2(token, best[0].z);
+  history[step % HISTORY_STEPS * HISTORY_WIDTH + sequence] = vec2(token, best[0].z);
   batch[header.generatedAt + sequence] = i32(step + 1u);
   if (ADVANCE) {
     let length = u32(batch[header.kvLengthAt + sequence]);
