@@ -1,0 +1,88 @@
+import { otherBits } from "../bits.js";
+import { choose, type Fault, fault, layerPath } from "../fault.js";
+import { elementwise, gathered, meant } from "../rewrite.js";
+
+export const layoutFaults: readonly Fault[] = [
+  fault({
+    id: "I67-heads-permuted",
+    title: "attention heads in another order before o_proj",
+    kind: "seam",
+    transform: "T1",
+    expected: ["heads-permuted", "heads-interleaved"],
+    hiddenWhen: "one head",
+    applies: (config) => config.headCount > 1,
+    parameters: (random) => ({ order: choose(random, ["reversed", "rotated", "transposed"]) }),
+    firstBad: (_, layer) => [`${layerPath(layer).attn}.o_proj`],
+    inject({ graph, config, values }, layer) {
+      const { attn } = layerPath(layer);
+      const { headCount, headDim } = config;
+      const from = (column: number) => {
+        const [head, channel] = [Math.floor(column / headDim), column % headDim];
+        if (values.order === "transposed") {
+          // [heads, channels] read as [channels, heads]
+          return (column % headCount) * headDim + Math.floor(column / headCount);
+        }
+        const other = values.order === "reversed" ? headCount - 1 - head : (head + 1) % headCount;
+        return other * headDim + channel;
+      };
+      const permuted = {
+        ...meant(graph, `${attn}.o_proj.input`),
+        op: gathered((_, column) => ({ column: from(column) })),
+        inputs: [`${attn}.o_proj.input`],
+      };
+      return { nodes: [permuted, { ...graph.node(`${attn}.o_proj`), inputs: [permuted.name] }] };
+    },
+  }),
+  fault({
+    id: "I42-activation-bits",
+    title: "16-bit normed input read as the other 16-bit type by the MLP",
+    kind: "seam",
+    transform: "T8",
+    expected: ["dtype-bits"],
+    applies: (_, store) => store === "bfloat16" || store === "float16",
+    parameters: (random) => ({ projection: choose(random, ["gate_proj", "up_proj"]) }),
+    firstBad: ({ values }, layer) => [`${layerPath(layer).mlp}.${values.projection}`],
+    inject({ graph, store, values }, layer) {
+      const source = `${layerPath(layer).path}.post_attention_layernorm`;
+      const misread = {
+        ...meant(graph, source),
+        name: `${source} as other bits`,
+        op: elementwise(1, ([x]) => otherBits(x!, store as "bfloat16" | "float16")),
+        inputs: [source],
+      };
+      return {
+        nodes: [misread, { ...graph.node(`${layerPath(layer).mlp}.${values.projection}`), inputs: [misread.name] }],
+      };
+    },
+  }),
+  fault({
+    id: "C14-input-not-normed",
+    title: "a projection reads the stream instead of the normed one",
+    kind: "seam",
+    transform: "T12",
+    expected: ["wrong-operand", "norm-missing", "operand-swapped"],
+    parameters: (random) => ({
+      projection: choose(random, ["self_attn.q_proj", "self_attn.v_proj", "mlp.gate_proj", "mlp.up_proj"]),
+    }),
+    firstBad: ({ values }, layer) => [`${layerPath(layer).path}.${values.projection}`],
+    inject({ graph, values }, layer) {
+      const name = `${layerPath(layer).path}.${values.projection}`;
+      const normed = graph.node(name).inputs[0]!;
+      return { nodes: [{ ...graph.node(name), inputs: [graph.node(normed).inputs[0]!] }] };
+    },
+  }),
+  fault({
+    id: "T20-record-overwritten",
+    title: "recorded buffer overwritten after use: the record is wrong, the run is not",
+    kind: "observer",
+    transform: "T20",
+    expected: ["record-overwritten", "observer"],
+    parameters: (random) => ({ value: choose(random, ["input_layernorm", "self_attn.o_proj"]) }),
+    firstBad: ({ values }, layer) => [`${layerPath(layer).path}.${values.value}`],
+    inject({ values }, layer) {
+      const { path } = layerPath(layer);
+      const later = values.value === "input_layernorm" ? "post_attention_layernorm" : "mlp.down_proj";
+      return { overwritten: new Map([[`${path}.${values.value}`, `${path}.${later}`]]) };
+    },
+  }),
+];

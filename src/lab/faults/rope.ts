@@ -1,0 +1,248 @@
+import { append } from "../../spec/ops/append.js";
+import { type RopeAttributes, rope } from "../../spec/ops/rope.js";
+import type { RowTable } from "../../spec/rows.js";
+import { roundTo } from "../../tensor/dtype.js";
+import { choose, type Fault, type FaultContext, type FaultValues, fault, integer, layerPath } from "../fault.js";
+import { attributesOf, dependent, elementwise, gathered, spoilt, withOp } from "../rewrite.js";
+
+function rotated({ values }: FaultContext, layer: number): string[] {
+  const letters = values.side === "both" ? ["q", "k"] : [values.side];
+  return letters.map((letter) => `${layerPath(layer).attn}.${letter}_rope`);
+}
+
+type Change = (attributes: RopeAttributes, values: FaultValues, context: FaultContext) => RopeAttributes;
+
+/** A fault that rotates with other settings. */
+function rotation(
+  definition: Pick<Fault, "id" | "title" | "kind" | "transform" | "expected"> &
+    Partial<Fault> & {
+      change: Change;
+      settings?: readonly Record<string, number | string>[];
+    },
+): Fault {
+  const { change, settings = [{}], ...rest } = definition;
+  return fault({
+    hiddenWhen: "position 0",
+    parameters: (random) => ({ side: choose(random, ["q", "k", "both"]), ...choose(random, settings) }),
+    firstBad: rotated,
+    inject: (context, layer) => ({
+      nodes: rotated(context, layer).map((name) =>
+        withOp(
+          context.graph,
+          name,
+          rope(change(attributesOf<RopeAttributes>(context.graph, name), context.values, context)),
+        ),
+      ),
+    }),
+    ...rest,
+  });
+}
+
+const frequencies = (theta: number, rotaryDim: number) =>
+  Float64Array.from({ length: rotaryDim / 2 }, (_, j) => theta ** ((-2 * j) / rotaryDim));
+
+/** Rows of a step in which every sequence has one token. */
+function decodes(table: RowTable, row: number): boolean {
+  const step = table.steps[table.stepOf[row]!]!;
+  return step.rowCount === step.seqIds.length;
+}
+
+export const ropeFaults: readonly Fault[] = [
+  fault({
+    id: "I22-rope-missing",
+    title: "no rotation",
+    kind: "seam",
+    transform: "T5",
+    expected: ["rope-missing"],
+    hiddenWhen: "position 0",
+    parameters: (random) => ({ side: choose(random, ["q", "k", "both"]) }),
+    firstBad: rotated,
+    inject: (context, layer) => ({
+      nodes: rotated(context, layer).map((name) =>
+        withOp(
+          context.graph,
+          name,
+          elementwise(1, ([x]) => x!),
+        ),
+      ),
+    }),
+  }),
+  fault({
+    id: "I29-rope-twice",
+    title: "rotated twice",
+    kind: "seam",
+    transform: "T13",
+    expected: ["rope-twice"],
+    hiddenWhen: "position 0",
+    parameters: (random) => ({ side: choose(random, ["q", "k", "both"]) }),
+    firstBad: rotated,
+    inject: (context, layer) => ({
+      nodes: rotated(context, layer).flatMap((name) => spoilt(context.graph, name, context.graph.node(name).op)),
+    }),
+  }),
+  rotation({
+    id: "I23-rope-interleaved",
+    title: "pairs neighbouring channels",
+    kind: "parameter",
+    transform: "T5",
+    expected: ["rope-interleaved"],
+    change: (attributes) => ({ ...attributes, pairing: "interleaved" }),
+  }),
+  rotation({
+    id: "I24-rope-reversed",
+    title: "rotates the other way",
+    kind: "kernel",
+    transform: "T5",
+    expected: ["rope-reversed"],
+    change: (attributes) => ({ ...attributes, sine: (_, sin) => -sin }),
+  }),
+  rotation({
+    id: "I25-rope-theta",
+    title: "another RoPE base",
+    kind: "parameter",
+    transform: "T5",
+    expected: ["rope-theta"],
+    settings: [{ theta: 10000 }, { theta: 500000 }, { theta: 5e6 }, { theta: 1e6 }],
+    applies: (config) => config.ropeAttentionFactor === 1,
+    parameters: (random, config) => ({
+      side: choose(random, ["q", "k", "both"]),
+      theta: choose(
+        random,
+        [10000, 150000, 500000, 1e6, 5e6].filter((theta) => theta !== config.ropeTheta),
+      ),
+    }),
+    change: (attributes, values) => ({
+      ...attributes,
+      inverseFrequencies: frequencies(Number(values.theta), attributes.rotaryDim),
+    }),
+  }),
+  rotation({
+    id: "I25-rope-linear-scale",
+    title: "positions divided by a factor",
+    kind: "parameter",
+    transform: "T5",
+    expected: ["rope-linear-scale"],
+    settings: [{ factor: 2 }, { factor: 4 }, { factor: 8 }, { factor: 0.5 }],
+    change: (attributes, values) => ({
+      ...attributes,
+      inverseFrequencies: attributes.inverseFrequencies.map((f) => f / Number(values.factor)),
+    }),
+  }),
+  rotation({
+    id: "I26-position-offset",
+    title: "positions shifted",
+    kind: "metadata",
+    transform: "T5",
+    expected: ["position-offset"],
+    hiddenWhen: "never",
+    settings: [{ offset: 1 }, { offset: -1 }, { offset: 3 }, { offset: 16 }],
+    change: (attributes, values) => ({ ...attributes, positionOf: (_, position) => position + Number(values.offset) }),
+  }),
+  fault({
+    id: "I26-position-offset-decode",
+    title: "positions shifted in decode steps only",
+    kind: "metadata",
+    transform: "T5",
+    situation: "decode-batch",
+    expected: ["position-offset"],
+    parameters: (random) => ({ side: "both", offset: choose(random, [1, -1, 2]) }),
+    firstBad: rotated,
+    inject: ({ graph, ...context }, layer) => ({
+      nodes: rotated({ graph, ...context }, layer).map((name) => {
+        const offset = Number(context.values.offset);
+        const attributes = attributesOf<RopeAttributes>(graph, name);
+        const op = dependent("rope", ({ rows: table }) =>
+          rope({ ...attributes, positionOf: (row, position) => position + (decodes(table, row) ? offset : 0) }),
+        );
+        return withOp(graph, name, op);
+      }),
+    }),
+  }),
+  rotation({
+    id: "I27-rope-partial",
+    title: "rotates only part of each head",
+    kind: "parameter",
+    transform: "T5",
+    expected: ["rope-partial"],
+    settings: [{ share: 0.5 }, { share: 0.25 }],
+    change: (attributes, values, { config }) => {
+      const rotaryDim = attributes.rotaryDim * Number(values.share);
+      return { ...attributes, rotaryDim, inverseFrequencies: frequencies(config.ropeTheta, rotaryDim) };
+    },
+  }),
+  rotation({
+    id: "I28-rope-sine-dropped",
+    title: "multiplies with cosines, adds no sines",
+    kind: "kernel",
+    transform: "T5",
+    expected: ["rope-sine-dropped"],
+    change: (attributes) => ({ ...attributes, sine: () => 0 }),
+  }),
+  rotation({
+    id: "I28-rope-sine-cosine-swapped",
+    title: "sine and cosine tables exchanged",
+    kind: "kernel",
+    transform: "T5",
+    expected: ["rope-sine-cosine-swapped"],
+    hiddenWhen: "never",
+    change: (attributes) => ({ ...attributes, cosine: (_, sin) => sin, sine: (cos) => cos }),
+  }),
+  rotation({
+    id: "I30-rope-table-clamped",
+    title: "table too short: later positions reuse its last row",
+    kind: "parameter",
+    transform: "T5",
+    expected: ["rope-table-clamped"],
+    hiddenWhen: "no position beyond the table",
+    parameters: (random) => ({ side: choose(random, ["q", "k", "both"]), length: integer(random, 6, 12) }),
+    change: (attributes, values) => ({
+      ...attributes,
+      positionOf: (_, position) => Math.min(position, Number(values.length) - 1),
+    }),
+  }),
+  rotation({
+    id: "I31-rope-table-rounded",
+    title: "inverse frequencies rounded to bfloat16",
+    kind: "kernel",
+    transform: "T5",
+    expected: ["rope-table-rounded"],
+    hiddenWhen: "early positions: the angle error grows with the position",
+    change: (attributes) => ({
+      ...attributes,
+      inverseFrequencies: attributes.inverseFrequencies.map((f) => roundTo(f, "bfloat16")),
+    }),
+  }),
+  fault({
+    id: "I33-key-unrotated",
+    title: "attention reads the key before rotation; the rotated one only goes to the cache",
+    kind: "seam",
+    transform: "T12",
+    expected: ["wrong-operand", "key-unrotated", "rope-missing"],
+    hiddenWhen: "position 0",
+    firstBad: (_, layer) => [`${layerPath(layer).attn}.o_proj.input`],
+    inject({ graph }, layer) {
+      const { attn } = layerPath(layer);
+      const cache = graph.node(`${attn}.k_cache`);
+      return { nodes: [{ ...cache, op: append(), inputs: graph.node(`${attn}.k_rope`).inputs }] };
+    },
+  }),
+  fault({
+    id: "I34-decode-rows-unprocessed",
+    title: "decode rotates the first row only",
+    kind: "kernel",
+    transform: "T14",
+    situation: "decode-batch",
+    expected: ["rope-missing", "rows-unwritten", "rows-unprocessed"],
+    parameters: () => ({ side: "both" }),
+    firstBad: rotated,
+    inject: (context, layer) => ({
+      nodes: rotated(context, layer).flatMap((name) => {
+        const [source] = context.graph.node(name).inputs;
+        const op = gathered((row, _, table) => ({
+          input: decodes(table, row) && table.sequenceOf[row]! > 0 ? 1 : 0,
+        }));
+        return spoilt(context.graph, name, op, [source!]);
+      }),
+    }),
+  }),
+];

@@ -1,0 +1,43 @@
+import type { ParameterReader } from "../tensor/checkpoint.js";
+
+/** A parameter as a runtime holds it: values [rows, columns], row-major. */
+export interface ChangedParameter {
+  readonly shape: readonly number[];
+  readonly values: Float64Array;
+}
+
+/** A checkpoint with some parameters changed or added. */
+export function overlayParameters(
+  base: ParameterReader,
+  changed: ReadonlyMap<string, ChangedParameter>,
+): ParameterReader {
+  return {
+    shape: (name) => changed.get(name)?.shape ?? base.shape(name),
+    names: () => new Set([...base.names(), ...changed.keys()]),
+    rows(name, first, count) {
+      const parameter = changed.get(name);
+      if (!parameter) return base.rows(name, first, count);
+      const width = parameter.shape.at(-1)!;
+      return parameter.values.subarray(first * width, (first + count) * width);
+    },
+  };
+}
+
+/** All values of a parameter, as a copy. */
+export function wholeParameter(parameters: ParameterReader, name: string): ChangedParameter {
+  const shape = parameters.shape(name);
+  if (!shape) throw new Error(`the checkpoint has no parameter "${name}"`);
+  return { shape, values: parameters.rows(name, 0, shape.length < 2 ? 1 : shape[0]!).slice() };
+}
+
+/** `name` with every value passed through `change`. */
+export function changedParameter(
+  parameters: ParameterReader,
+  name: string,
+  change: (value: number, row: number, column: number) => number,
+): Map<string, ChangedParameter> {
+  const { shape, values } = wholeParameter(parameters, name);
+  const width = shape.at(-1)!;
+  for (let i = 0; i < values.length; i++) values[i] = change(values[i]!, Math.floor(i / width), i % width);
+  return new Map([[name, { shape, values }]]);
+}

@@ -1,0 +1,115 @@
+import { mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { parseModelConfig } from "../spec/models/config.js";
+import { expectedParameters } from "../spec/models/decoder.js";
+import { encode } from "../tensor/dtype.js";
+import { writeSafetensors } from "../tensor/safetensors.js";
+import { type LabModel, openLabModel } from "./model.js";
+import { gaussian, randomGenerator } from "./random.js";
+
+export const tinyFamilies = ["qwen3", "qwen2", "llama"] as const;
+export type TinyFamily = (typeof tinyFamilies)[number];
+
+const common = {
+  intermediate_size: 144,
+  num_hidden_layers: 3,
+  num_attention_heads: 6,
+  num_key_value_heads: 2,
+  head_dim: 16,
+  vocab_size: 600,
+  max_position_embeddings: 512,
+  hidden_act: "silu",
+  dtype: "bfloat16",
+};
+
+/** QK-norm and tied embeddings; biases, a sliding window and its own head; llama3 RoPE scaling and a square q_proj. */
+const configs: Record<TinyFamily, Record<string, unknown>> = {
+  qwen3: {
+    ...common,
+    model_type: "qwen3",
+    hidden_size: 64,
+    rms_norm_eps: 1e-6,
+    rope_theta: 10000,
+    tie_word_embeddings: true,
+  },
+  qwen2: {
+    ...common,
+    model_type: "qwen2",
+    hidden_size: 80,
+    rms_norm_eps: 1e-6,
+    rope_theta: 1000000,
+    tie_word_embeddings: false,
+    use_sliding_window: true,
+    sliding_window: 9,
+    max_window_layers: 1,
+  },
+  llama: {
+    ...common,
+    model_type: "llama",
+    hidden_size: 96,
+    rms_norm_eps: 1e-5,
+    rope_theta: 500000,
+    rope_scaling: {
+      rope_type: "llama3",
+      factor: 8,
+      low_freq_factor: 1,
+      high_freq_factor: 4,
+      original_max_position_embeddings: 64,
+    },
+    tie_word_embeddings: false,
+  },
+};
+
+export interface TinyModelOptions {
+  readonly family?: TinyFamily;
+  readonly seed?: number;
+  /** Equal norm weights hide norm order and norm exchanges; trained models never have them. */
+  readonly uniformNorms?: boolean;
+  /** Fields of config.json to change. */
+  readonly config?: Record<string, unknown>;
+}
+
+/**
+ * Writes a small random decoder (GQA 6/2, head_dim 16) as a Hugging Face model folder at `directory`: weights with the
+ * falling spectrum, the unequal norm weights and the outlier channels of trained ones.
+ */
+export function writeTinyModel(directory: string, options: TinyModelOptions = {}): LabModel {
+  const json = { ...configs[options.family ?? "qwen3"], ...options.config };
+  const config = parseModelConfig(json, join(directory, "config.json"));
+  const random = randomGenerator((options.seed ?? 1) * 7919);
+  mkdirSync(directory, { recursive: true });
+  writeFileSync(join(directory, "config.json"), JSON.stringify(json));
+  const tensors = [...expectedParameters(config)].map(([name, shape]) => {
+    const values = shape.length === 1 ? vector(name, shape[0]!, random, options) : matrix(name, shape, random);
+    return { name, dtype: "bfloat16" as const, shape, bytes: encode(values, "bfloat16") };
+  });
+  writeSafetensors(join(directory, "model.safetensors"), tensors);
+  return openLabModel(directory);
+}
+
+function vector(name: string, size: number, random: () => number, { uniformNorms }: TinyModelOptions): Float64Array {
+  const bias = name.endsWith(".bias");
+  return Float64Array.from({ length: size }, () => {
+    const outlier = random() < 0.05 ? 6 : 1;
+    const draw = gaussian(random);
+    if (bias) return 0.5 * draw * outlier;
+    return uniformNorms ? 1.5 : Math.exp(0.5 * draw) * outlier;
+  });
+}
+
+/** Independent noise and a few strong directions whose strength falls as a power law. */
+function matrix(name: string, shape: readonly number[], random: () => number): Float64Array {
+  const [rows, columns] = shape as [number, number];
+  const scale = name.includes("embed") ? 0.06 : 0.7 / Math.sqrt(columns);
+  const values = Float64Array.from({ length: rows * columns }, () => scale * gaussian(random));
+  const rank = 6;
+  for (let k = 1; k <= rank; k++) {
+    const left = Float64Array.from({ length: rows }, () => gaussian(random));
+    const right = Float64Array.from({ length: columns }, () => gaussian(random));
+    const strength = (scale * 1.2) / k;
+    for (let r = 0; r < rows; r++) {
+      for (let c = 0; c < columns; c++) values[r * columns + c]! += strength * left[r]! * right[c]!;
+    }
+  }
+  return values;
+}
