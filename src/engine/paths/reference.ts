@@ -6,7 +6,7 @@ import { decoderGraph } from "../../spec/models/decoder.js";
 import { RowTable } from "../../spec/rows.js";
 import type { ParameterReader } from "../../tensor/checkpoint.js";
 import { type DType, encode, roundTo } from "../../tensor/dtype.js";
-import { checkBatch, keyCountOf, lastRows, rowCountOf } from "../batch.js";
+import { expectConsistent, keyCountOf, lastRows, rowCountOf, slotOf } from "../batch.js";
 import { HostPages } from "../host-pages.js";
 import {
   type Batch,
@@ -18,6 +18,7 @@ import {
   type Path,
 } from "../path.js";
 import { chooseToken } from "../sampler.js";
+import { validateBatch } from "./validate-batch.js";
 
 export interface ReferenceOptions {
   readonly config: ModelConfig;
@@ -68,9 +69,10 @@ export class ReferencePath implements Path {
     }
   }
 
-  /** @throws Error when the batch's arrays contradict each other or the path (see `checkBatch`). */
+  /** @throws RangeError when the batch's arrays contradict each other or the path. */
   async forward(batch: Batch, options: ForwardOptions = {}): Promise<ForwardResult> {
-    checkBatch(batch, { ...this, vocabularySize: this.config.vocabularySize });
+    validateBatch(batch, this);
+    expectConsistent(batch);
     const rows = placeRows(batch);
     const first = rows.steps[0]!.firstRow;
     const all = rows.rowsOf(0);
@@ -104,6 +106,7 @@ export class ReferencePath implements Path {
   }
 
   async decode(batch: Batch, options: DecodeOptions): Promise<Int32Array[]> {
+    validateBatch(batch, this, options);
     const produced: Int32Array[] = [];
     let current = batch;
     for (let step = 0; step < options.steps; step++) {
@@ -131,9 +134,7 @@ export class ReferencePath implements Path {
       has: (name) => this.#caches.has(name),
       row: (name, row) => {
         if (row >= firstRow && !written.has(name)) return undefined;
-        const position = rows.position[row]!;
-        const entry = batch.kvIndptr[sequenceOf.get(rows.seqId[row]!)!]! + Math.floor(position / batch.pageSize);
-        const slot = batch.kvIndices[entry]! * batch.pageSize + (position % batch.pageSize);
+        const slot = slotOf(batch, sequenceOf.get(rows.seqId[row]!)!, rows.position[row]!);
         return { value: this.#caches.get(name)!.read(slot), dtype: this.dtype, exact: true };
       },
     };
@@ -184,30 +185,19 @@ function recordPages(sink: CaptureSink, cache: HostPages, batch: Batch, epoch: n
 function advanced(batch: Batch, tokenIds: Int32Array, start: Batch, reserve: readonly (readonly number[])[]): Batch {
   const pages: number[] = [];
   const kvIndptr = [0];
-  const lengths: number[] = [];
+  const positions = Int32Array.from(batch.positions, (position) => position + 1);
   for (let b = 0; b < batch.seqIds.length; b++) {
-    const length = keyCountOf(batch, b) + 1;
-    const known = [...start.kvIndices.subarray(start.kvIndptr[b]!, start.kvIndptr[b + 1]!), ...(reserve[b] ?? [])];
-    const count = Math.ceil(length / batch.pageSize);
-    if (count > known.length)
-      throw new Error(`reserve[${b}]: expected pages for ${length} tokens, found ${known.length} pages`);
-    pages.push(...known.slice(0, count));
+    const known = [...start.kvIndices.subarray(start.kvIndptr[b]!, start.kvIndptr[b + 1]!), ...reserve[b]!];
+    pages.push(...known.slice(0, Math.floor(positions[b]! / batch.pageSize) + 1));
     kvIndptr.push(pages.length);
-    lengths.push(length);
   }
-  const positions = Int32Array.from(lengths, (length) => length - 1);
-  return {
-    seqIds: batch.seqIds,
+  const next = {
+    ...batch,
     tokenIds,
-    qoIndptr: batch.qoIndptr,
     positions,
     kvIndptr: Int32Array.from(kvIndptr),
     kvIndices: Int32Array.from(pages),
     kvLastPageLen: positions.map((position) => (position % batch.pageSize) + 1),
-    slotMapping: positions.map((position, b) => {
-      const page = pages[kvIndptr[b]! + Math.floor(position / batch.pageSize)]!;
-      return page * batch.pageSize + (position % batch.pageSize);
-    }),
-    pageSize: batch.pageSize,
   };
+  return { ...next, slotMapping: positions.map((position, b) => slotOf(next, b, position)) };
 }
