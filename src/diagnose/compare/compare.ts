@@ -43,7 +43,7 @@ export interface ComparedValue {
   readonly firstNonFiniteAt: readonly number[] | undefined;
   /** ‖target - reference‖ / ‖reference‖ over finite pairs; infinite when the reference is all zeros. */
   readonly relativeError: number;
-  /** The same figure if both sides were one exact value, stored once each in its dtype. */
+  /** The same figure if the target were the reference's values too, each side having stored them once in its dtype. */
   readonly expectedNoise: number;
   /** relativeError / expectedNoise. */
   readonly timesNoise: number;
@@ -121,9 +121,14 @@ function comparedValue(
   chunk: number | undefined,
 ): ComparedValue {
   const { a, b } = paired;
-  const { reference, target, difference } = (paired.comparable ? measurePair : measureApart)(a, b, advance, chunk);
+  const { reference, target, noise, difference } = (paired.comparable ? measurePair : measureApart)(
+    a,
+    b,
+    advance,
+    chunk,
+  );
   const relativeError = difference ? quotient(Math.sqrt(difference.squares), reference.norm) : Number.NaN;
-  const expectedNoise = quotient(Math.hypot(reference.storeNoise, target.storeNoise), reference.norm);
+  const expectedNoise = quotient(noise, reference.norm);
   const sameMultiset = reference.multisetDigest === target.multisetDigest && a.length === b.length;
   let state: ValueState = "same";
   if (!difference) state = sameMultiset ? "relabelled" : "shape";
@@ -149,9 +154,7 @@ function comparedValue(
     firstNonFiniteAt: at(difference?.firstNonFinite ?? -1),
     relativeError,
     expectedNoise,
-    timesNoise: difference
-      ? excess(Math.sqrt(difference.squares), Math.hypot(reference.storeNoise, target.storeNoise))
-      : Number.NaN,
+    timesNoise: difference ? quotient(Math.sqrt(difference.squares), noise) : Number.NaN,
     cosine: difference ? cosineOf(difference.dot, reference.norm, target.norm) : undefined,
     notes: [...paired.notes, ...viewNotes(pair)],
   };
@@ -160,10 +163,6 @@ function comparedValue(
 /** 0 / 0 counts as no error at all. */
 function quotient(part: number, whole: number): number {
   return part === 0 ? 0 : part / whole;
-}
-
-function excess(error: number, noise: number): number {
-  return error === 0 ? 0 : error / noise;
 }
 
 function cosineOf(dot: number, a: number, b: number): number | undefined {

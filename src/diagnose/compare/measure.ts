@@ -1,4 +1,5 @@
 import { createHash, type Hash } from "node:crypto";
+import type { DType } from "../../tensor/dtype.js";
 import { ChunkDecoder } from "./decoded.js";
 import { Difference } from "./difference.js";
 import type { Elements } from "./elements.js";
@@ -13,8 +14,6 @@ export interface SideMeasure {
   readonly infinite: number;
   /** Square root of the sum of squares of the finite elements. */
   readonly norm: number;
-  /** Square root of the summed variance of one store of every element. */
-  readonly storeNoise: number;
   /** SHA-256 of the stored bytes in logical order, first 16 hexadecimal digits: order-sensitive. */
   readonly digest: string;
   /** Equal for equal multisets of values, whatever their order and dtype. */
@@ -23,6 +22,8 @@ export interface SideMeasure {
 
 /** Both sides of a comparison, and what their pairs differ by (undefined when they cannot be paired). */
 export interface Measure {
+  /** Root of the summed variance of storing every element of the reference once in each side's dtype. */
+  readonly noise: number;
   readonly reference: SideMeasure;
   readonly target: SideMeasure;
   readonly difference: Difference | undefined;
@@ -35,17 +36,18 @@ class Side {
 
   constructor(
     readonly elements: Elements,
+    stores: readonly DType[],
     chunk: number,
   ) {
     this.decoder = new ChunkDecoder(elements.dtype, Math.min(chunk, elements.length));
-    this.tally = new Tally(elements.dtype);
+    this.tally = new Tally(elements.dtype, stores);
   }
 
   finish(common?: Tally): SideMeasure {
     this.tally.finish(common);
-    const { nan, infinite, squares, variance, multisetDigest } = this.tally;
+    const { nan, infinite, squares, multisetDigest } = this.tally;
     const digest = this.hash.digest("hex").slice(0, 16);
-    return { nan, infinite, norm: Math.sqrt(squares), storeNoise: Math.sqrt(variance), digest, multisetDigest };
+    return { nan, infinite, norm: Math.sqrt(squares), digest, multisetDigest };
   }
 }
 
@@ -59,11 +61,12 @@ export function measurePair(
   advance: (bytes: number) => void,
   chunk = chunkElements,
 ): Measure {
-  const reference = new Side(a, chunk);
-  const target = new Side(b, chunk);
+  const stores = [a.dtype, b.dtype];
+  const reference = new Side(a, stores, chunk);
+  const target = new Side(b, stores, chunk);
   const difference = new Difference(a.dtype, b.dtype);
   // Chunks with the same bytes are added up once, for both sides.
-  const common = a.dtype === b.dtype ? new Tally(a.dtype) : undefined;
+  const common = a.dtype === b.dtype ? new Tally(a.dtype, stores) : undefined;
   let equalSoFar = common !== undefined;
   for (let first = 0; first < a.length; first += chunk) {
     const count = Math.min(chunk, a.length - first);
@@ -90,7 +93,7 @@ export function measurePair(
   // What the equal chunks add to the dot product is their sum of squares, known once the tally is complete.
   common?.finish();
   difference.addEqual(common?.squares ?? 0);
-  return { ...sides, difference };
+  return { ...sides, noise: Math.sqrt(reference.tally.variance), difference };
 }
 
 /** Both values by themselves, where their elements cannot be paired. */
@@ -100,15 +103,17 @@ export function measureApart(
   advance: (bytes: number) => void,
   chunk = chunkElements,
 ): Measure {
+  const stores = [a.dtype, b.dtype];
   const [reference, target] = [a, b].map((elements) => {
-    const side = new Side(elements, chunk);
+    const side = new Side(elements, stores, chunk);
     for (let first = 0; first < elements.length; first += chunk) {
       const bytes = elements.read(first, Math.min(chunk, elements.length - first));
       side.hash.update(bytes);
       side.tally.add(bytes, side.decoder.decode(bytes));
       advance(bytes.byteLength);
     }
-    return side.finish();
+    return { measure: side.finish(), variance: side.tally.variance };
   });
-  return { reference: reference!, target: target!, difference: undefined };
+  const noise = Math.sqrt(reference!.variance);
+  return { reference: reference!.measure, target: target!.measure, noise, difference: undefined };
 }

@@ -1,5 +1,5 @@
 import { storeVariance } from "../../spec/noise.js";
-import { byteWidth, type DType, floatFormat } from "../../tensor/dtype.js";
+import { byteWidth, type DType } from "../../tensor/dtype.js";
 import { type Decoded, float32Words, smallCodes } from "./decoded.js";
 
 /**
@@ -13,14 +13,18 @@ export class Tally {
   infinite = 0;
   /** Sum of squares of the finite elements. */
   squares = 0;
-  /** Variance of one store of every finite element in its dtype. */
+  /** Variance of storing every finite element once in each of `stores`. */
   variance = 0;
   #lane1 = 0;
   #lane2 = 0;
   readonly #counts: Float64Array | undefined;
   readonly #exponents: Float64Array | undefined;
 
-  constructor(readonly dtype: DType) {
+  /** @param stores dtypes whose rounding is added up: those of both sides, for the reference. */
+  constructor(
+    readonly dtype: DType,
+    readonly stores: readonly DType[],
+  ) {
     if (byteWidth(dtype) <= 2) this.#counts = new Float64Array(2 ** (8 * byteWidth(dtype)));
     else if (dtype === "float32") this.#exponents = new Float64Array(256);
   }
@@ -37,7 +41,7 @@ export class Tally {
     if (common) this.#merge(common);
     if (this.#counts) this.#weighCounts(this.#counts);
     if (this.#exponents) {
-      for (let e = 0; e < 255; e++) this.variance += this.#exponents[e]! * storeVariance(2 ** (e - 127), "float32");
+      for (let e = 0; e < 255; e++) this.variance += this.#exponents[e]! * this.#storeVariance(2 ** (e - 127));
     }
   }
 
@@ -61,7 +65,6 @@ export class Tally {
   #weighCounts(counts: Float64Array): void {
     const words = float32Words(this.dtype);
     const values = new Float32Array(words.buffer);
-    const isFloat = floatFormat(this.dtype) !== undefined;
     for (let code = 0; code < counts.length; code++) {
       const n = counts[code]!;
       if (n === 0) continue;
@@ -74,9 +77,15 @@ export class Tally {
       else if (!Number.isFinite(value)) this.infinite += n;
       else {
         this.squares += n * value * value;
-        if (isFloat) this.variance += n * storeVariance(value, this.dtype);
+        this.variance += n * this.#storeVariance(value);
       }
     }
+  }
+
+  #storeVariance(value: number): number {
+    let variance = 0;
+    for (const dtype of this.stores) variance += storeVariance(value, dtype);
+    return variance;
   }
 
   #addFloat32(values: Float32Array, words: Uint32Array, exponents: Float64Array): void {
@@ -109,7 +118,7 @@ export class Tally {
     else if (!Number.isFinite(value)) this.infinite++;
     else {
       this.squares += value * value;
-      this.variance += storeVariance(value, this.dtype);
+      this.variance += this.#storeVariance(value);
     }
     wideScratch[0] = value;
     let word: number;
