@@ -23,6 +23,7 @@ interface GenerateOptions {
   readonly chat?: true;
   readonly capture?: string;
   readonly captureDtype: DType;
+  readonly cacheDtype: DType;
   readonly pageSize: number;
   readonly adapter?: string;
   readonly json?: true;
@@ -53,6 +54,11 @@ export function generateCommand(): Command {
         .choices(["float32", "bfloat16", "float16"])
         .default("float32"),
     )
+    .addOption(
+      new Option("--cache-dtype <dtype>", "what the GPU paths store keys and values in")
+        .choices(["float32", "bfloat16", "float16"])
+        .default("float32"),
+    )
     .option("--page-size <n>", "tokens per page of the KV cache", wholeNumber(1, 4096), 16)
     .option("--adapter <name>", 'part of a GPU\'s name, or "software"')
     .option("--json", "print one JSON object instead of text")
@@ -78,12 +84,12 @@ async function run(options: GenerateOptions): Promise<void> {
   try {
     const tokenizer = readTokenizer(options.model);
     const prompts = encodePrompts(options, tokenizer, config);
-    const { pageSize, captureDtype: dtype, adapter } = options;
+    const { pageSize, captureDtype: dtype, cacheDtype, adapter } = options;
     const tokens = prompts.map(({ tokenIds }) => tokenIds.length + options.maxTokens - 1);
     const pageCount = tokens.reduce((sum, count) => sum + Math.ceil(count / pageSize), 0) + 1;
-    opened = await openPath(options.path, { config, checkpoint, pageCount, pageSize, dtype, adapter });
+    opened = await openPath(options.path, { config, checkpoint, pageCount, pageSize, dtype, cacheDtype, adapter });
     const { path, device } = opened;
-    const runtime = { name: `faultline ${path.name}`, device, dtype: path.name === "reference" ? dtype : config.dtype };
+    const runtime = { name: `faultline ${path.name}`, device, dtype: path.name === "reference" ? dtype : "float32" };
     const recorder = options.capture === undefined ? undefined : new Recording(options.capture, { model, runtime });
     const output = options.json ? undefined : new LiveText(tokenizer, prompts, options.chat === true);
     const generation = new Generation(path, {

@@ -15,6 +15,8 @@ export interface OpenPathOptions {
   readonly pageSize: number;
   /** Type that the reference path stores values in. @default "float32" */
   readonly dtype?: DType | undefined;
+  /** Type of the GPU paths' KV cache. @default "float32" */
+  readonly cacheDtype?: DType | undefined;
   /** Substring of a GPU's name, or "software". */
   readonly adapter?: string | undefined;
 }
@@ -31,9 +33,9 @@ export interface OpenedPath {
  * @throws InputError when there is no such GPU, its packages are missing, or the model does not fit.
  */
 export async function openPath(name: PathName, options: OpenPathOptions): Promise<OpenedPath> {
-  const { config, checkpoint, dtype, ...pages } = options;
+  const { config, checkpoint, dtype, pageCount, pageSize } = options;
   if (name === "reference") {
-    const path = new ReferencePath({ config, parameters: checkpoint, dtype, ...pages });
+    const path = new ReferencePath({ config, parameters: checkpoint, dtype, pageCount, pageSize });
     return { path, device: "cpu", close: () => path.dispose() };
   }
   try {
@@ -44,7 +46,7 @@ export async function openPath(name: PathName, options: OpenPathOptions): Promis
 }
 
 async function openGpuPath(name: "standard" | "fused", options: OpenPathOptions): Promise<OpenedPath> {
-  const { config, checkpoint, adapter, pageCount, pageSize } = options;
+  const { config, checkpoint, adapter, pageCount, pageSize, cacheDtype = "float32" } = options;
   const [{ openDevice }, { loadWeights }, { standardPath }, { fusedPath }] = await Promise.all([
     import("./webgpu/device.js"),
     import("./weights.js"),
@@ -54,7 +56,7 @@ async function openGpuPath(name: "standard" | "fused", options: OpenPathOptions)
   const gpu = await openDevice({ adapter });
   const weights = await loadWeights(gpu, config, checkpoint);
   const make = name === "standard" ? standardPath : fusedPath;
-  const path = make(gpu, config, weights, { pageCount, pageSize });
+  const path = make(gpu, config, weights, { pageCount, pageSize, cacheDtype });
   return {
     path,
     device: gpu.name,
