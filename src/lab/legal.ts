@@ -10,7 +10,7 @@ import { type DType, roundTo } from "../tensor/dtype.js";
 import { choose } from "./fault.js";
 import { flashAttention } from "./flash-attention.js";
 import { type ChangedParameter, wholeParameter } from "./overlay.js";
-import { type SummationChoices, withArithmetic } from "./rounding.js";
+import { type SummationChoices, toTf32, withArithmetic } from "./rounding.js";
 
 /** A correct implementation of a graph, drawn at random. */
 export interface Implementation {
@@ -53,6 +53,8 @@ export function legalImplementation(
 ): Implementation {
   const chance = (probability: number) => random() < probability;
   const tf32 = store === "float32" && chance(0.3);
+  // Hugging Face computes RoPE angles by a matrix product, which tensor cores take part in.
+  const tf32Angles = tf32 && chance(0.5);
   const kept = {
     stream: chance(0.4),
     norms: chance(0.25),
@@ -70,14 +72,14 @@ export function legalImplementation(
   const folded = chance(0.2);
   const roundBetween = choose(random, ["always", "never", "mixed"]);
   const fused = chance(0.4) ? fusable.filter(() => chance(0.3)) : [];
-  const draw = (): SummationChoices => ({
+  const draw = (product: boolean): SummationChoices => ({
     store,
     roundBetween: roundBetween === "always" || (roundBetween === "mixed" && chance(0.5)),
     block: choose(random, [1, 4, 16, 32, 128, 4096]),
     lanes: choose(random, [1, 1, 4, 8, 32]),
     reversed: chance(0.5),
     fused: chance(0.5),
-    tf32,
+    tf32: tf32 && product,
   });
 
   const fold = folded ? foldNorms(graph, parameters, store) : { nodes: [], parameters: new Map(), unrecorded: [] };
@@ -88,9 +90,12 @@ export function legalImplementation(
     }
     if (op.kind === "rope" && "inverseFrequencies" in op.attributes) {
       const attributes = op.attributes as unknown as RopeAttributes;
-      op = rope({ ...attributes, inverseFrequencies: attributes.inverseFrequencies.map(Math.fround) });
+      op = rope({
+        ...attributes,
+        inverseFrequencies: attributes.inverseFrequencies.map(tf32Angles ? toTf32 : Math.fround),
+      });
     }
-    return { ...node, op: withArithmetic(op, draw()) };
+    return { ...node, op: withArithmetic(op, draw(op.kind === "linear" || op.kind === "attention")) };
   });
   return {
     graph: new Graph(implemented),
@@ -107,7 +112,7 @@ export function legalImplementation(
       ...[...graph.nodes.keys()].filter((name) => fused.some((suffix) => name.endsWith(`.${suffix}`))),
     ]),
     parameters: fold.parameters,
-    description: { store, tf32, kept, flash, folded, roundBetween, fused },
+    description: { store, tf32, tf32Angles, kept, flash, folded, roundBetween, fused },
   };
 }
 

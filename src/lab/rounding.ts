@@ -65,7 +65,8 @@ export class OrderedArithmetic extends RoundedArithmetic {
   }
 }
 
-function toTf32(value: number): number {
+/** `value` with the 10 fraction bits that tensor cores keep of a float32 operand. */
+export function toTf32(value: number): number {
   if (!Number.isFinite(value) || value === 0) return value;
   const ulp = unitInLastPlace(value, tf32Format);
   return Math.round(value / ulp) * ulp;
