@@ -120,6 +120,9 @@ export function statisticsOf(comparison: Comparison): Statistics {
   };
 }
 
+/** Relative error that a whole group may share: rsqrt, exp and division of float32 kernels are off by a few ulp. */
+const sharedError = 2 ** -21;
+
 /** Least-squares gains of z on a signal, per group, in standard errors. */
 class Gains {
   readonly #cross: Float64Array;
@@ -144,7 +147,8 @@ class Gains {
     let groups = 0;
     for (let g = 0; g < this.#count.length; g++) {
       if (this.#count[g]! < minimum || this.#power[g] === 0) continue;
-      sum += this.#cross[g]! ** 2 / this.#power[g]!;
+      const gain = this.#cross[g]! / this.#power[g]!;
+      sum += gain ** 2 / (1 / this.#power[g]! + sharedError ** 2);
       groups++;
     }
     return groups ? Math.sqrt(sum / groups) : 0;

@@ -40,7 +40,7 @@ class Side {
     chunk: number,
   ) {
     this.decoder = new ChunkDecoder(elements.dtype, Math.min(chunk, elements.length));
-    this.tally = new Tally(elements.dtype, stores);
+    this.tally = new Tally(elements.dtype, stores, elements.length);
   }
 
   finish(common?: Tally): SideMeasure {
@@ -66,7 +66,7 @@ export function measurePair(
   const target = new Side(b, stores, chunk);
   const difference = new Difference(a.dtype, b.dtype);
   // Chunks with the same bytes are added up once, for both sides.
-  const common = a.dtype === b.dtype ? new Tally(a.dtype, stores) : undefined;
+  const common = a.dtype === b.dtype ? new Tally(a.dtype, stores, a.length) : undefined;
   let equalSoFar = common !== undefined;
   for (let first = 0; first < a.length; first += chunk) {
     const count = Math.min(chunk, a.length - first);

@@ -1,6 +1,6 @@
 import { storeVariance } from "../../spec/noise.js";
 import { byteWidth, type DType } from "../../tensor/dtype.js";
-import { type Decoded, float32Words, smallCodes } from "./decoded.js";
+import { type Decoded, float32Words, isNarrow, smallCodes } from "./decoded.js";
 
 /**
  * What one side's elements add up to, whatever their order: norm, rounding of their stores, non-finite counts, and a
@@ -20,19 +20,25 @@ export class Tally {
   readonly #counts: Float64Array | undefined;
   readonly #exponents: Float64Array | undefined;
 
-  /** @param stores dtypes whose rounding is added up: those of both sides, for the reference. */
+  /**
+   * @param stores dtypes whose rounding is added up: those of both sides, for the reference.
+   * @param length elements that will be added.
+   */
   constructor(
     readonly dtype: DType,
     readonly stores: readonly DType[],
+    length: number,
   ) {
-    if (byteWidth(dtype) <= 2) this.#counts = new Float64Array(2 ** (8 * byteWidth(dtype)));
-    else if (dtype === "float32") this.#exponents = new Float64Array(256);
+    const codes = 2 ** (8 * byteWidth(dtype));
+    // Counting bit patterns costs a pass over all of them at the end.
+    if (byteWidth(dtype) <= 2 && length >= codes) this.#counts = new Float64Array(codes);
+    else if (isNarrow(dtype)) this.#exponents = new Float64Array(256);
   }
 
   /** Adds a chunk: its bytes and the same chunk decoded. */
   add(bytes: Uint8Array, decoded: Decoded): void {
     if (this.#counts) count(smallCodes(bytes, this.dtype), this.#counts);
-    else if ("words" in decoded) this.#addFloat32(decoded.values, decoded.words, this.#exponents!);
+    else if ("words" in decoded) this.#addNarrow(decoded.values, decoded.words, this.#exponents!);
     else for (const value of decoded.values) this.#addWide(value);
   }
 
@@ -61,7 +67,7 @@ export class Tally {
     return [this.#lane1, this.#lane2].map((lane) => (lane >>> 0).toString(16).padStart(8, "0")).join("");
   }
 
-  /** 8- and 16-bit types are counted by bit pattern, so each pattern is looked at once per tensor. */
+  /** Long tensors of 8- and 16-bit types are counted by bit pattern, so each pattern is looked at once. */
   #weighCounts(counts: Float64Array): void {
     const words = float32Words(this.dtype);
     const values = new Float32Array(words.buffer);
@@ -88,7 +94,7 @@ export class Tally {
     return variance;
   }
 
-  #addFloat32(values: Float32Array, words: Uint32Array, exponents: Float64Array): void {
+  #addNarrow(values: Float32Array, words: Uint32Array, exponents: Float64Array): void {
     let lane1 = 0;
     let lane2 = 0;
     let squares = 0;

@@ -20,6 +20,8 @@ export interface AttentionAttributes {
   readonly valueHeadOf?: (head: number) => number;
   /** A logit per head that joins the softmax's denominator and has no value (attention sink). */
   readonly sink?: number;
+  /** Row whose sequence's keys a row attends over; its own unless a rewrite says otherwise. */
+  readonly keysFrom?: (row: number) => number;
   /** Whether a query may see the key at `position`, on top of the rules above. */
   readonly visible?: (row: number, position: number, keyCount: number) => boolean;
 }
@@ -35,7 +37,7 @@ export function attention(attributes: AttentionAttributes): Op {
     evaluate(context, rows, columns) {
       const q = context.input(0, rows);
       const out = emptyBlock(rows.length * columns.length);
-      for (const group of sequences(context, rows)) {
+      for (const group of sequences(context, rows, attributes.keysFrom)) {
         const step = context.rows.stepOf[group.first]!;
         const keys = context.input(1, group.keyRows, undefined, step);
         const values = context.input(2, group.keyRows, undefined, step);
@@ -54,7 +56,7 @@ interface Operands {
 }
 
 /** Rows grouped by the sequence and step whose keys they share. */
-function sequences({ rows: table }: OpContext, rows: Int32Array) {
+function sequences({ rows: table }: OpContext, rows: Int32Array, keysFrom: AttentionAttributes["keysFrom"]) {
   const groups = new Map<string, { first: number; members: number[]; keyRows: Int32Array }>();
   for (let r = 0; r < rows.length; r++) {
     const row = rows[r]!;
@@ -62,7 +64,8 @@ function sequences({ rows: table }: OpContext, rows: Int32Array) {
     const group = groups.get(key);
     if (group) group.members.push(r);
     else {
-      const keyRows = indices(table.keyCount(row)).map((position) => table.keyRow(row, position));
+      const source = keysFrom ? keysFrom(row) : row;
+      const keyRows = indices(table.keyCount(source)).map((position) => table.keyRow(source, position));
       groups.set(key, { first: row, members: [r], keyRows });
     }
   }

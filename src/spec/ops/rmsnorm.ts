@@ -15,6 +15,10 @@ export interface RmsNormAttributes {
   readonly divisor?: number;
   /** Channels the mean of squares is taken over, `width` unless a rewrite says otherwise: a multiple joins several heads. */
   readonly meanWidth?: number;
+  /** Largest Σx² the accumulator holds; beyond it the norm gives 0. Infinite unless a rewrite says otherwise. */
+  readonly sumLimit?: number;
+  /** Relative one-sigma error of the accumulator on top of float32's. */
+  readonly sumError?: number;
 }
 
 /**
@@ -92,7 +96,7 @@ function groupStatistics(
     squares = arithmetic.dot(centred, 0, centred, 0, count);
   }
   const total = squares / (attributes.divisor ?? count) + attributes.epsilon;
-  const inverse = arithmetic.compute(1 / Math.sqrt(total));
+  const inverse = squares > (attributes.sumLimit ?? Infinity) ? 0 : arithmetic.compute(1 / Math.sqrt(total));
   let inverseVariance = 0;
   if (noise) {
     let weighted = 0;
@@ -104,7 +108,7 @@ function groupStatistics(
       fourth += square * square;
     }
     const spread = (4 * weighted + accumulationVariance(squares, fourth, count)) / (squares * squares || 1);
-    inverseVariance = spread / 4 + 4 * computeVariance;
+    inverseVariance = (spread + (attributes.sumError ?? 0) ** 2) / 4 + 4 * computeVariance;
   }
   return { mean, inverse, inverseVariance, count, overflow: squares > float32Max };
 }

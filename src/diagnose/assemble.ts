@@ -1,0 +1,157 @@
+import type { ExplainedFinding } from "./explain.js";
+import { type Extent, extentOf } from "./extent.js";
+import { groupCauses } from "./group.js";
+import type { Hypothesis } from "./hypothesis.js";
+import type { Investigation, UnitCheck } from "./investigation.js";
+import type { DirectCause } from "./metadata.js";
+import type { Cause } from "./verdict.js";
+import { hiddenLayers } from "./visibility.js";
+
+/** A cause of the verdict with what proves it: rewrites of the spec, and the findings it explains. */
+export interface AssembledCause {
+  readonly cause: Cause;
+  readonly group: string;
+  readonly hypotheses: Hypothesis[];
+  /** Names of the failing units it explains. */
+  readonly explains: Set<string>;
+}
+
+/** Causes from explained findings: one per group, a pair as two, in order of origin. */
+export function causesOf(investigation: Investigation, findings: readonly ExplainedFinding[]): AssembledCause[] {
+  const byGroup = new Map<
+    string,
+    { hypotheses: Hypothesis[]; checks: UnitCheck[]; remaining: number[]; alternatives: Set<string> }
+  >();
+  for (const { members, alternatives } of groupCauses(findings)) {
+    for (const [index, { hypothesis, statistics }] of members) {
+      for (const part of hypothesis.also ? [hypothesis.also, hypothesis] : [hypothesis]) {
+        let entry = byGroup.get(part.group);
+        if (!entry) {
+          entry = { hypotheses: [], checks: [], remaining: [], alternatives: new Set(alternatives) };
+          byGroup.set(part.group, entry);
+        }
+        entry.hypotheses.push(part);
+        entry.checks.push(findings[index]!.check);
+        entry.remaining.push(statistics.rmsZ);
+      }
+    }
+  }
+  return [...byGroup].map(([group, entry]) => assemble(investigation, group, entry));
+}
+
+function assemble(
+  investigation: Investigation,
+  group: string,
+  entry: { hypotheses: Hypothesis[]; checks: UnitCheck[]; remaining: number[]; alternatives: Set<string> },
+): AssembledCause {
+  const { hypotheses, checks, remaining, alternatives } = entry;
+  const first = hypotheses[0]!;
+  const sites = hypotheses.map((h) => investigation.graph.node(h.site));
+  const layers = [...new Set(sites.map((site) => site.layer).filter((layer) => layer !== undefined))].sort(
+    (a, b) => a - b,
+  );
+  const hidden = hiddenLayers(investigation, first, new Set(layers));
+  const rows = investigation.observations.rows;
+  const steps = new Set(
+    checks.flatMap(({ comparison }) => wrongRows(comparison).map((row) => rows.steps[rows.stepOf[row]!]!.step)),
+  );
+  const samples = checks.reduce((sum, check) => sum + check.statistics.checked, 0);
+  const cause: Cause = {
+    cause: first.cause,
+    kind: first.kind,
+    transform: first.transform,
+    layers,
+    units: [...new Set(checks.map((check) => check.node.name))],
+    steps: [...steps].sort((a, b) => a - b),
+    extent: widest(checks),
+    parameters: merged(hypotheses),
+    statement: located(first, layers, hypotheses.length),
+    evidence: {
+      rmsZ: finite(Math.max(...checks.map((check) => check.statistics.rmsZ))),
+      rmsZExplained: finite(Math.max(...remaining)),
+      samples,
+      runnerUp: [...alternatives][0] ?? null,
+    },
+    alternatives: [...alternatives],
+    ...(alternatives.size > 0 && { separate: separatingCapture(investigation, checks[0]!) }),
+    ...(hidden.length > 0 && { notVisible: hidden }),
+  };
+  return { cause, group, hypotheses, explains: new Set(cause.units) };
+}
+
+/** Largest value first; parameters of one site as they are, of several sites by unit. */
+function merged(hypotheses: readonly Hypothesis[]): Cause["parameters"] {
+  const distinct = new Map(hypotheses.map((h) => [JSON.stringify(h.parameters), h]));
+  if (distinct.size === 1) return hypotheses[0]!.parameters;
+  const out: Record<string, Cause["parameters"][string]> = {};
+  for (const { site, parameters } of distinct.values()) {
+    for (const [key, value] of Object.entries(parameters)) out[`${site.split(".").at(-1)}.${key}`] ??= value;
+  }
+  return out;
+}
+
+function located(first: Hypothesis, layers: readonly number[], places: number): string {
+  const layer = /\.layers\.(\d+)/.exec(first.site)?.[1];
+  const value = first.site.replace(/^model\.(layers\.\d+\.)?/, "").replace(/\.input$/, "");
+  const where =
+    layer === undefined
+      ? first.site
+      : layers.length > 1
+        ? `${value}, ${layers.length} layers`
+        : places > 1
+          ? `layer ${layer}`
+          : `${value || "output"} of layer ${layer}`;
+  return `${where}: ${first.statement}`;
+}
+
+function wrongRows({ z, rows, columns }: UnitCheck["comparison"]): number[] {
+  return [...rows].filter((_, r) =>
+    z.subarray(r * columns.length, (r + 1) * columns.length).some((x) => Math.abs(x) > 6),
+  );
+}
+
+function widest(checks: readonly UnitCheck[]): Extent {
+  const extents = checks.map((check) => extentOf(check.comparison, check.node));
+  return extents.reduce((a, b) => (b.share > a.share ? b : a));
+}
+
+/** What to record so that the alternatives part: the unrecorded values inside the unit, or more positions. */
+function separatingCapture(investigation: Investigation, check: UnitCheck): string {
+  const inside = investigation
+    .interior(check.node.name)
+    .slice(1)
+    .map((node) => node.name);
+  if (inside.length > 0) return `record ${inside.slice(0, 3).join(", ")} as well`;
+  return `record ${check.node.name} on more tokens (several sequences of different lengths), and its operands as it addresses them (role "input")`;
+}
+
+/** A cause that metadata, seams or parameters show directly. */
+export function directCause(found: readonly DirectCause[]): AssembledCause {
+  const first = found[0]!;
+  const layers = [
+    ...new Set(found.map(({ layer }) => layer).filter((layer) => layer !== undefined && Number.isFinite(layer))),
+  ] as number[];
+  const cause: Cause = {
+    cause: first.cause,
+    kind: first.kind,
+    transform: first.transform,
+    layers: layers.sort((a, b) => a - b),
+    units: [...new Set(found.map(({ unit }) => unit))],
+    steps: [...new Set(found.map(({ step }) => step))],
+    extent: { share: 1, ...(first.rows && { rows: first.rows }) },
+    parameters: first.parameters,
+    statement: found.length > 1 ? `${first.statement} (and ${found.length - 1} more like it)` : first.statement,
+    evidence: {
+      rmsZ: null,
+      rmsZExplained: null,
+      samples: found.reduce((sum, { samples }) => sum + samples, 0),
+      runnerUp: null,
+    },
+    alternatives: [],
+  };
+  return { cause, group: first.group, hypotheses: [], explains: new Set() };
+}
+
+export function finite(x: number): number | null {
+  return Number.isFinite(x) ? Number(x.toPrecision(4)) : null;
+}

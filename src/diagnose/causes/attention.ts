@@ -1,0 +1,334 @@
+import { type AttentionAttributes, attention } from "../../spec/ops/attention.js";
+import type { CauseKind, Hypothesis } from "../hypothesis.js";
+import { short } from "../hypothesis.js";
+import { replaced } from "../transform.js";
+import { misreadOperands } from "./misread.js";
+import { type CauseFamily, hypothesis, lastName, type Proposal } from "./proposal.js";
+
+/** Attention: scale, cap, mask, window, head mapping, operands. */
+export const attentionCauses: CauseFamily = (proposal) => {
+  const { site } = proposal;
+  if (site.op.kind !== "attention") return [];
+  const a = site.op.attributes as unknown as AttentionAttributes;
+  const one = (
+    cause: string,
+    kind: CauseKind,
+    transform: string,
+    change: Partial<AttentionAttributes>,
+    statement: string,
+    parameters = {},
+    fitted = 0,
+  ) =>
+    hypothesis(cause, site, [replaced(site, { op: attention({ ...a, ...change }) })], {
+      kind,
+      transform,
+      statement,
+      parameters,
+      fitted,
+    });
+  return [...scales(a, one, proposal), ...masks(a, one, proposal), ...headMaps(a, one), ...operands(proposal)];
+};
+
+type Rewrite = (
+  cause: string,
+  kind: CauseKind,
+  transform: string,
+  change: Partial<AttentionAttributes>,
+  statement: string,
+  parameters?: Record<string, number | string>,
+  fitted?: number,
+) => Hypothesis;
+
+function scales(a: AttentionAttributes, one: Rewrite, { investigation }: Proposal): Hypothesis[] {
+  const d = a.headDim;
+  const { hiddenSize } = investigation.config;
+  const named = new Map<number, string>([
+    [1, "1: the scale is missing"],
+    [1 / d, "1/head_dim: applied twice"],
+    [d ** -0.25, "head_dim^-1/4: applied to one side of a pair"],
+    [1 / Math.sqrt(2 * d), "1/sqrt(2 head_dim)"],
+    [1 / Math.sqrt(d / 2), "1/sqrt(head_dim/2)"],
+    [1 / Math.sqrt(hiddenSize), "1/sqrt(hidden_size)"],
+    [1 / Math.sqrt(hiddenSize / a.heads), "1/sqrt(hidden_size/heads)"],
+    [Math.LN2 / Math.sqrt(d), "ln 2/sqrt(head_dim): a base-2 softmax without log2(e)"],
+    [Math.LOG2E / Math.sqrt(d), "log2(e)/sqrt(head_dim): a natural softmax with it"],
+  ]);
+  for (const width of [32, 64, 80, 96, 128, 192, 256]) named.set(1 / Math.sqrt(width), `1/sqrt(${width})`);
+  const out: Hypothesis[] = [];
+  for (const [scale, title] of named) {
+    if (Math.abs(scale / a.scale - 1) < 1e-6) continue;
+    out.push(
+      one("softmax-scale", "parameter", "T7", { scale }, `scores are scaled by ${title}, not by ${short(a.scale)}`, {
+        scale,
+        expected: a.scale,
+      }),
+    );
+  }
+  for (const factor of [0.25, 0.5, 0.8, 0.9, 1.1, 1.2, 1.25, 1.5, 2, 3, 4, 8, 16]) {
+    if ([...named.keys()].some((scale) => Math.abs(scale / (a.scale * factor) - 1) < 1e-6)) continue;
+    out.push(
+      one(
+        "softmax-scale",
+        "parameter",
+        "T7",
+        { scale: a.scale * factor },
+        `scores are scaled by ${short(a.scale * factor)}, ${factor} times the model's scale`,
+        { scale: a.scale * factor, expected: a.scale },
+      ),
+    );
+  }
+  for (const softCap of [2, 5, 8, 10, 15, 20, 30, 50, 100]) {
+    if (softCap !== a.softCap)
+      out.push(
+        one(
+          "soft-cap",
+          "parameter",
+          "T7",
+          { softCap },
+          `scores pass through a soft cap of ${softCap} that the model does not have`,
+          { softCap },
+        ),
+      );
+  }
+  if (a.softCap)
+    out.push(one("soft-cap-missing", "parameter", "T7", { softCap: undefined }, "the soft cap on scores is missing"));
+  for (const sink of [-2, -1, 0, 1, 2, 3, 4]) {
+    out.push(
+      one(
+        "attention-sink",
+        "kernel",
+        "T6",
+        { sink },
+        `the softmax counts a key that is not there (an attention sink, or one zero score too many: logit ${sink})`,
+        { logit: sink },
+      ),
+    );
+  }
+  return out;
+}
+
+function masks(a: AttentionAttributes, one: Rewrite, { investigation, finding }: Proposal): Hypothesis[] {
+  const table = investigation.observations.rows;
+  const out = [
+    one("causal-missing", "seam", "T4", { lookAhead: Infinity }, "no causal mask: tokens see those after them"),
+    one("causal-strict", "kernel", "T4", { lookAhead: -1 }, "the causal mask is strict: a token does not see itself"),
+    one(
+      "causal-top-left",
+      "seam",
+      "T4",
+      { topLeft: true },
+      "the causal mask is aligned top-left: a chunk's first token sees one key only",
+    ),
+  ];
+  for (const ahead of [1, 2, 3, 4, 8, 16]) {
+    out.push(
+      one(
+        "causal-ahead",
+        "kernel",
+        "T4",
+        { lookAhead: ahead },
+        `the causal mask reaches ${ahead} token${ahead > 1 ? "s" : ""} too far`,
+        { tokens: ahead },
+      ),
+    );
+  }
+  for (const behind of [2, 3, 4]) {
+    out.push(
+      one("causal-behind", "kernel", "T4", { lookAhead: -behind }, `the causal mask ends ${behind} tokens too early`, {
+        tokens: behind,
+      }),
+    );
+  }
+  const longest = Math.max(...Array.from(finding.comparison.rows, (row) => table.position[row]!));
+  const windows = new Set(Array.from({ length: Math.min(longest, 64) }, (_, i) => i));
+  for (let w = 64; w <= longest; w *= 2) for (const near of [w - 1, w, w + 1]) windows.add(near);
+  if (a.windowLeft !== undefined) for (const near of [-2, -1, 1, 2]) windows.add(a.windowLeft + near);
+  for (const windowLeft of windows) {
+    if (windowLeft < 0 || windowLeft === a.windowLeft) continue;
+    const statement =
+      a.windowLeft === undefined
+        ? `attention sees a window of ${windowLeft + 1} tokens that the model does not have`
+        : `the window holds ${windowLeft + 1} tokens, not ${a.windowLeft + 1}`;
+    out.push(
+      one("window", "parameter", "T4", { windowLeft }, statement, { windowLeft }, a.windowLeft === undefined ? 1 : 0),
+    );
+  }
+  if (a.windowLeft !== undefined)
+    out.push(one("window-missing", "parameter", "T4", { windowLeft: undefined }, "the sliding window is not applied"));
+  for (let skipped = 1; skipped <= Math.min(8, longest); skipped++) {
+    out.push(
+      one(
+        "first-keys-skipped",
+        "kernel",
+        "T4",
+        { visible: (_, position) => position >= skipped },
+        `the first ${skipped} key${skipped > 1 ? "s are" : " is"} skipped`,
+        { keys: skipped },
+        1,
+      ),
+    );
+  }
+  for (const missing of [1, 2, 3, 4, 8, 16]) {
+    if (missing > longest) break;
+    out.push(
+      one(
+        "key-length-short",
+        "metadata",
+        "T4",
+        { visible: (_, position, keyCount) => position < keyCount - missing },
+        `the key length is ${missing} too short: the newest key${missing > 1 ? "s are" : " is"} not seen`,
+        { keys: missing },
+      ),
+    );
+  }
+  const sequenceCount = Math.max(...table.steps.map((step) => step.seqIds.length));
+  for (const [which, move] of [
+    ["the next sequence", 1],
+    ["the sequence before", -1],
+  ] as const) {
+    if (sequenceCount < 2) break;
+    const keysFrom = (row: number) => {
+      const step = table.steps[table.stepOf[row]!]!;
+      const count = step.seqIds.length;
+      return step.firstRow + step.qoIndptr[(table.sequenceOf[row]! + move + count) % count]!;
+    };
+    out.push(
+      one("keys-of-other-sequence", "metadata", "T3", { keysFrom }, `queries attend over the keys of ${which}`, {
+        which,
+      }),
+    );
+  }
+  for (const tile of [4, 8, 16, 32, 64, 128]) {
+    if (tile > longest) break;
+    out.push(
+      one(
+        "keys-skipped",
+        "kernel",
+        "T4",
+        { visible: (_, position) => position % (2 * tile) < tile },
+        `every second tile of ${tile} keys is skipped`,
+        { tile },
+        1,
+      ),
+      one(
+        "key-tail-dropped",
+        "kernel",
+        "T4",
+        {
+          visible: (row, position) =>
+            position < Math.floor((table.position[row]! + 1) / tile) * tile || table.position[row]! + 1 < tile,
+        },
+        `keys after the last full tile of ${tile} are dropped`,
+        { tile },
+        1,
+      ),
+    );
+  }
+  return out;
+}
+
+function headMaps(a: AttentionAttributes, one: Rewrite): Hypothesis[] {
+  const { heads, keyValueHeads } = a;
+  const group = heads / keyValueHeads;
+  if (keyValueHeads === 1) return [];
+  const out: Hypothesis[] = [];
+  const add = (cause: string, title: string, keyHeadOf: (head: number) => number) => {
+    if (Array.from({ length: heads }, (_, h) => keyHeadOf(h) === Math.floor(h / group)).every(Boolean)) return;
+    out.push(
+      one(cause, "kernel", "T3", { keyHeadOf }, title, {
+        map: Array.from({ length: heads }, (_, h) => keyHeadOf(h)).join(" "),
+      }),
+    );
+    out.push(one(`${cause}`, "kernel", "T3", { valueHeadOf: keyHeadOf }, `${title} (values only)`, { values: "only" }));
+    out.push(
+      one(
+        `${cause}`,
+        "kernel",
+        "T3",
+        { keyHeadOf, valueHeadOf: (head) => Math.floor(head / group) },
+        `${title} (keys only)`,
+        { keys: "only" },
+      ),
+    );
+  };
+  add(
+    "gqa-tiled",
+    `query head h reads key/value head h mod ${keyValueHeads}, not ⌊h/${group}⌋`,
+    (head) => head % keyValueHeads,
+  );
+  add("gqa-head-zero", "every query head reads key/value head 0", () => 0);
+  for (let shift = 1; shift < keyValueHeads; shift++) {
+    add(
+      "gqa-shifted",
+      `query heads read the key/value head ${shift} further on`,
+      (head) => (Math.floor(head / group) + shift) % keyValueHeads,
+    );
+  }
+  add("gqa-reversed", "key/value heads are read in reverse", (head) => keyValueHeads - 1 - Math.floor(head / group));
+  return out;
+}
+
+/** Other values where q, K or V belong: unrotated ones, another layer's, K for V. */
+function operands({ site, investigation, finding }: Proposal): Hypothesis[] {
+  const { graph } = investigation;
+  const [q, k, v] = site.inputs as [string, string, string];
+  const out: Hypothesis[] = [];
+  const swap = (
+    cause: string,
+    inputs: string[],
+    statement: string,
+    transform = "T12",
+    kind: CauseKind = "seam",
+    parameters = {},
+  ) => {
+    if (inputs.some((name) => !graph.nodes.has(name))) return;
+    out.push(hypothesis(cause, site, [replaced(site, { inputs })], { kind, transform, statement, parameters }));
+  };
+  const beforeRope = (rope: string) => graph.nodes.get(rope)?.inputs[0] ?? "";
+  const key = graph.node(k).inputs[0] ?? k;
+  swap("query-unrotated", [beforeRope(q), k, v], "attention reads queries without RoPE");
+  swap("key-unrotated", [q, beforeRope(key), v], "attention reads keys without RoPE");
+  swap("operands-unrotated", [beforeRope(q), beforeRope(key), v], "attention reads queries and keys without RoPE");
+  swap("key-value-swapped", [q, v, k], "attention reads keys as values and values as keys");
+  swap("operand-swapped", [q, k, k], "attention reads keys as values", "T12", "seam", { used: "keys as values" });
+  swap("operand-swapped", [q, v, v], "attention reads values as keys", "T12", "seam", { used: "values as keys" });
+  const queryNorm = beforeRope(q);
+  if (graph.nodes.get(queryNorm)?.op.kind === "rmsnorm") {
+    swap(
+      "query-unnormalised",
+      [graph.node(queryNorm).inputs[0]!, k, v],
+      "attention reads queries before their norm and RoPE",
+    );
+    swap(
+      "key-unnormalised",
+      [q, graph.node(beforeRope(key)).inputs[0]!, v],
+      "attention reads keys before their norm and RoPE",
+    );
+  }
+  out.push(...misreadOperands({ site, investigation, finding }));
+  const layer = site.layer ?? 0;
+  for (let other = 0; other < investigation.config.layerCount; other++) {
+    if (other === layer) continue;
+    const at = (name: string) => name.replace(`.layers.${layer}.`, `.layers.${other}.`);
+    if (!investigation.observations.has(at(key)) && !investigation.observations.has(at(k))) continue;
+    const relative = { layer: other, offset: other - layer };
+    const cause = "cache-of-other-layer";
+    const group = `${cause} ${other - layer}`;
+    for (const [inputs, what] of [
+      [[q, at(k), at(v)], "keys and values"],
+      [[q, at(k), v], "keys"],
+      [[q, k, at(v)], "values"],
+    ] as const) {
+      out.push(
+        hypothesis(cause, site, [replaced(site, { inputs: [...inputs] })], {
+          kind: "state",
+          transform: "T12",
+          statement: `${lastName(site.name)} attends over the ${what} of layer ${other}`,
+          parameters: { ...relative, what },
+          group: `${group} ${what}`,
+        }),
+      );
+    }
+  }
+  return out;
+}

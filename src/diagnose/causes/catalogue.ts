@@ -1,0 +1,36 @@
+import type { Hypothesis } from "../hypothesis.js";
+import { appendCauses } from "./append.js";
+import { attentionCauses } from "./attention.js";
+import { coverageCauses } from "./coverage.js";
+import { endpointCauses } from "./endpoints.js";
+import { fittedCauses } from "./fitted.js";
+import { layoutCauses } from "./layout.js";
+import { additiveConstant, linearCauses } from "./linear.js";
+import { mlpCauses } from "./mlp.js";
+import { normCauses } from "./norm.js";
+import type { CauseFamily, Proposal } from "./proposal.js";
+import { relabellingCauses } from "./relabelling.js";
+import { residualCauses } from "./residual.js";
+import { ropeCauses } from "./rope.js";
+
+/** Rewrites with a name, then parts nobody wrote, then transforms fitted to the recording. */
+const families: readonly CauseFamily[] = [
+  normCauses,
+  ropeCauses,
+  linearCauses,
+  attentionCauses,
+  residualCauses,
+  mlpCauses,
+  endpointCauses,
+  appendCauses,
+  layoutCauses,
+  relabellingCauses,
+  coverageCauses,
+  additiveConstant,
+  fittedCauses,
+];
+
+/** Every rewrite of `site` that the catalogue knows. */
+export function propose(proposal: Proposal): Hypothesis[] {
+  return families.flatMap((family) => family(proposal));
+}

@@ -1,0 +1,104 @@
+import type { Op } from "../../spec/op.js";
+import { embedding } from "../../spec/ops/embedding.js";
+import { select } from "../../spec/ops/select.js";
+import type { Hypothesis } from "../hypothesis.js";
+import { short } from "../hypothesis.js";
+import { affine, replaced, transformed } from "../transform.js";
+import { type CauseFamily, hypothesis, type Proposal } from "./proposal.js";
+
+/** Both ends of the model: which row is embedded, which row and what of it becomes logits. */
+export const endpointCauses: CauseFamily = (proposal) => {
+  const { op } = proposal.site;
+  if (op.kind === "embedding") return embeddings(proposal);
+  if (op.kind === "select") return gathers(proposal);
+  return proposal.site.name === "lm_head" ? logits(proposal) : [];
+};
+
+function embeddings({ site, investigation }: Proposal): Hypothesis[] {
+  const weight = site.op.attributes.weight as string;
+  const { vocabularySize, hiddenSize, layerCount } = investigation.config;
+  const shifted = (offset: number): Op => ({
+    kind: "embedding",
+    attributes: { weight, offset },
+    evaluate(context, rows, columns) {
+      const inRange = (token: number) => ((token % vocabularySize) + vocabularySize) % vocabularySize;
+      const table = Object.create(context.rows, {
+        token: { value: context.rows.token.map((t) => (t < 0 ? t : inRange(t + offset))) },
+      });
+      return embedding(weight).evaluate({ ...context, rows: table }, rows, columns);
+    },
+  });
+  const out = [1, -1, 2, -2].map((offset) =>
+    hypothesis("embedding-row-shifted", site, [replaced(site, { op: shifted(offset) })], {
+      kind: "parameter",
+      transform: "T3",
+      parameters: { offset },
+      statement: `the embedding of token id ${offset > 0 ? "+" : "-"} ${Math.abs(offset)} is looked up`,
+    }),
+  );
+  const factors = new Map([
+    [Math.sqrt(hiddenSize), "sqrt(hidden)"],
+    [1 / Math.sqrt(hiddenSize), "1/sqrt(hidden)"],
+    [1 / hiddenSize, "1/hidden"],
+    [1 / Math.sqrt(2 * layerCount), "1/sqrt(2 layers)"],
+  ]);
+  for (const [factor, title] of factors) {
+    out.push(
+      hypothesis("embedding-scaled", site, [replaced(site, { op: affine(site.op, { factor }, () => factor) })], {
+        kind: "seam",
+        transform: "T6",
+        parameters: { factor: Number(factor.toPrecision(4)), recognised: title },
+        statement: `embeddings are multiplied by ${short(factor)} = ${title}, which this model does not do`,
+      }),
+    );
+  }
+  return out;
+}
+
+function gathers({ site, investigation }: Proposal): Hypothesis[] {
+  const table = investigation.observations.rows;
+  const bounds = (row: number) => {
+    const step = table.steps[table.stepOf[row]!]!;
+    const b = table.sequenceOf[row]!;
+    return {
+      first: step.firstRow + step.qoIndptr[b]!,
+      end: step.firstRow + step.qoIndptr[b + 1]!,
+      stepFirst: step.firstRow,
+      stepEnd: step.firstRow + step.rowCount,
+    };
+  };
+  const clamp = (row: number, low: number, high: number) => Math.min(Math.max(row, low), high);
+  const choices: [string, (row: number) => number][] = [
+    ["the row before", (row) => clamp(row - 1, bounds(row).stepFirst, row)],
+    ["the row after", (row) => clamp(row + 1, row, bounds(row).stepEnd - 1)],
+    ["the first row of the sequence", (row) => bounds(row).first],
+    ["the last row of the sequence", (row) => bounds(row).end - 1],
+    ["the last row of the step", (row) => bounds(row).stepEnd - 1],
+    ["the first row of the step", (row) => bounds(row).stepFirst],
+    ["rows in reverse", (row) => bounds(row).stepFirst + bounds(row).stepEnd - 1 - row],
+  ];
+  return choices.map(([which, rowOf]) =>
+    hypothesis("gathered-row-wrong", site, [replaced(site, { op: select(rowOf) })], {
+      kind: "metadata",
+      transform: "T3",
+      parameters: { which },
+      statement: `the logits are computed from ${which}`,
+    }),
+  );
+}
+
+function logits({ site }: Proposal): Hypothesis[] {
+  return [5, 10, 15, 20, 30, 50, 100].map((cap) => {
+    const op = transformed(site.op, { softCap: cap }, (block) => ({
+      value: block.value.map((x) => cap * Math.tanh(x / cap)),
+      variance: block.variance.map((v, i) => v * (1 - Math.tanh(block.value[i]! / cap) ** 2) ** 2),
+      range: block.range,
+    }));
+    return hypothesis("logits-soft-cap", site, [replaced(site, { op })], {
+      kind: "parameter",
+      transform: "T7",
+      parameters: { softCap: cap },
+      statement: `logits pass through a soft cap of ${cap} that the model does not have`,
+    });
+  });
+}

@@ -1,0 +1,158 @@
+import type { GraphNode } from "../../spec/graph.js";
+import type { Hypothesis } from "../hypothesis.js";
+import { short } from "../hypothesis.js";
+import type { Comparison } from "../statistics.js";
+import { affine, replaced } from "../transform.js";
+import { type CauseFamily, hypothesis, type Proposal } from "./proposal.js";
+
+/**
+ * Transforms with numbers taken from half of the sample: a scale, a gain per row, a gain per channel. The other half
+ * decides whether they explain.
+ */
+export const fittedCauses: CauseFamily = (proposal) => {
+  if (proposal.site.name !== proposal.finding.node.name) return [];
+  return [...scale(proposal), ...columnGains(proposal), ...rowGains(proposal)];
+};
+
+function weightedGain(
+  { expected, observed, noise, columns }: Comparison,
+  include: (r: number, c: number) => boolean,
+): { gain: number; error: number } {
+  let cross = 0;
+  let power = 0;
+  for (let i = 0; i < expected.length; i++) {
+    if (!Number.isFinite(noise[i]!) || noise[i] === 0 || !Number.isFinite(observed[i]!)) continue;
+    if (!include(Math.floor(i / columns.length), i % columns.length)) continue;
+    const weight = 1 / (noise[i]! * noise[i]!);
+    cross += expected[i]! * observed[i]! * weight;
+    power += expected[i]! * expected[i]! * weight;
+  }
+  return { gain: cross / power, error: 1 / Math.sqrt(power) };
+}
+
+/** Factors engineers write, by value. */
+function recognise(gain: number, error: number, proposal: Proposal): string | undefined {
+  const { hiddenSize, headDim, layerCount, headCount } = proposal.investigation.config;
+  const named: [string, number][] = [
+    ["sqrt(hidden)", Math.sqrt(hiddenSize)],
+    ["1/sqrt(hidden)", 1 / Math.sqrt(hiddenSize)],
+    ["1/sqrt(head_dim)", 1 / Math.sqrt(headDim)],
+    ["sqrt(head_dim)", Math.sqrt(headDim)],
+    ["1/sqrt(2 layers)", 1 / Math.sqrt(2 * layerCount)],
+    ["1/heads", 1 / headCount],
+    ["ln 2", Math.LN2],
+    ["log2(e)", Math.LOG2E],
+    ["1/sqrt(2)", Math.SQRT1_2],
+    ["sqrt(2)", Math.SQRT2],
+    ["2", 2],
+    ["1/2", 0.5],
+    ["4", 4],
+    ["1/4", 0.25],
+    ["8", 8],
+    ["1/8", 0.125],
+    ["-1", -1],
+    ["0: nothing arrives", 0],
+  ];
+  const close = named.filter(([, value]) => Math.abs(gain - value) <= Math.max(6 * error, 1e-3 * Math.abs(value)));
+  return close.sort((a, b) => Math.abs(gain - a[1]) - Math.abs(gain - b[1]))[0]?.[0];
+}
+
+function scale(proposal: Proposal): Hypothesis[] {
+  const { site, finding } = proposal;
+  const byRow = finding.comparison.rows.length > 1;
+  const { gain, error } = weightedGain(finding.comparison, (r, c) => (byRow ? r : c) % 2 === 0);
+  if (!Number.isFinite(gain)) return [];
+  const recognised = recognise(gain, error, proposal);
+  const cause = site.op.kind === "embedding" ? "embedding-scaled" : "scaled";
+  const value = Number(gain.toPrecision(4));
+  return [
+    hypothesis(cause, site, [replaced(site, { op: affine(site.op, { factor: gain }, () => gain) })], {
+      kind: "seam",
+      transform: "T6",
+      fitted: 1,
+      heldOut: (r, c) => (byRow ? r : c) % 2 === 1,
+      parameters: recognised ? { factor: value, recognised } : { factor: value },
+      statement: `the value is multiplied by ${short(value)}${recognised ? ` (${recognised})` : ""}`,
+      group: `${cause} ${value.toPrecision(2)}`,
+    }),
+  ];
+}
+
+/** Fitted on even rows, one gain per channel. */
+function columnGains({ site, finding }: Proposal): Hypothesis[] {
+  const { columns, rows } = finding.comparison;
+  if (rows.length < 4) return [];
+  const gains = new Map<number, number>();
+  columns.forEach((column, index) => {
+    gains.set(column, weightedGain(finding.comparison, (r, c) => c === index && r % 2 === 0).gain);
+  });
+  if ([...gains.values()].some((gain) => !Number.isFinite(gain))) return [];
+  return [gainPer("channel", "column-gain", site, gains, columns.length)];
+}
+
+/** Fitted on even columns, one gain per row (of each head, where there are heads). */
+function rowGains({ site, finding }: Proposal): Hypothesis[] {
+  const { columns, rows } = finding.comparison;
+  if (columns.length < 8) return [];
+  const width = site.heads ? site.columns / site.heads : site.columns;
+  const out: Hypothesis[] = [];
+  for (const [title, cause, group] of [
+    ["row", "row-gain", site.columns],
+    ["row and head", "row-head-gain", width],
+  ] as const) {
+    if (group === site.columns && title !== "row") continue;
+    const gains = new Map<string, number>();
+    rows.forEach((row, index) => {
+      for (const head of new Set(Array.from(columns, (column) => Math.floor(column / group)))) {
+        const { gain } = weightedGain(
+          finding.comparison,
+          (r, c) => r === index && Math.floor(columns[c]! / group) === head && c % 2 === 0,
+        );
+        gains.set(`${row} ${head}`, gain);
+      }
+    });
+    if ([...gains.values()].some((gain) => !Number.isFinite(gain))) continue;
+    const op = affine(
+      site.op,
+      { gain: `per ${title}` },
+      (row, column) => gains.get(`${row} ${Math.floor(column / group)}`) ?? 1,
+    );
+    out.push(
+      hypothesis(cause, site, [replaced(site, { op })], {
+        kind: "kernel",
+        transform: "T6",
+        fitted: gains.size,
+        heldOut: (_, c) => c % 2 === 1,
+        parameters: range([...gains.values()]),
+        statement: `the value is multiplied by a different number in each ${title} (${spread([...gains.values()])}): a reduction over the row is off`,
+      }),
+    );
+  }
+  return out;
+}
+
+function gainPer(
+  title: string,
+  cause: string,
+  site: GraphNode,
+  gains: ReadonlyMap<number, number>,
+  count: number,
+): Hypothesis {
+  const op = affine(site.op, { gain: `per ${title}` }, (_, column) => gains.get(column) ?? 1);
+  return hypothesis(cause, site, [replaced(site, { op })], {
+    kind: "parameter",
+    transform: "T6",
+    fitted: count,
+    heldOut: (r) => r % 2 === 1,
+    parameters: range([...gains.values()]),
+    statement: `the value is multiplied by a different number in each ${title} (${spread([...gains.values()])}): a weight is not the checkpoint's`,
+  });
+}
+
+function range(values: readonly number[]): Record<string, number> {
+  return { smallest: Number(Math.min(...values).toPrecision(4)), largest: Number(Math.max(...values).toPrecision(4)) };
+}
+
+function spread(values: readonly number[]): string {
+  return `${short(Math.min(...values))} to ${short(Math.max(...values))}`;
+}

@@ -1,0 +1,178 @@
+import type { GraphNode } from "../../spec/graph.js";
+import type { Op } from "../../spec/op.js";
+import { type DType, decode, encode, floatFormat, unitInLastPlace } from "../../tensor/dtype.js";
+import type { Hypothesis } from "../hypothesis.js";
+import { forEachElement, relabelled, replaced, transformed } from "../transform.js";
+import { type CauseFamily, hypothesis, lastName, type Proposal } from "./proposal.js";
+
+/** Right numbers in wrong places, or right bits under a wrong type. */
+export const layoutCauses: CauseFamily = (proposal) => {
+  if (proposal.site.name !== proposal.finding.node.name) return [];
+  return [...axisOrders(proposal), ...packedStrides(proposal), ...bits(proposal)];
+};
+
+/** Rows of the step a row belongs to, for layouts that mix rows. */
+function stepBounds({ investigation }: Proposal): (row: number) => { first: number; count: number } {
+  const table = investigation.observations.rows;
+  return (row) => {
+    const { firstRow, rowCount } = table.steps[table.stepOf[row]!]!;
+    return { first: firstRow, count: rowCount };
+  };
+}
+
+export interface Misreading {
+  readonly title: string;
+  readonly source: (row: number, column: number) => readonly [number, number];
+}
+
+/** A contiguous buffer of one axis order read in another: [token, head, channel] as [head, token, channel], transposes. */
+export function misreadings(site: GraphNode, investigation: Proposal["investigation"]): Misreading[] {
+  const heads = site.heads ?? 1;
+  const width = site.columns / heads;
+  const table = investigation.observations.rows;
+  const bounds = (row: number) => table.steps[table.stepOf[row]!]!;
+  const orders: [string, (t: number, h: number, d: number, tokens: number) => number][] = [];
+  if (heads > 1) {
+    orders.push(["head, token, channel", (t, h, d, tokens) => (h * tokens + t) * width + d]);
+    orders.push(["token, channel, head", (t, h, d) => (t * width + d) * heads + h]);
+  }
+  orders.push(["channel, token", (t, h, d, tokens) => (h * width + d) * tokens + t]);
+  return orders.flatMap(([order, address]) => [
+    {
+      title: `a buffer in the order token, head, channel is read as ${order}`,
+      source: (row: number, column: number) => {
+        const { firstRow, rowCount } = bounds(row);
+        const flat = address(row - firstRow, Math.floor(column / width), column % width, rowCount);
+        return [firstRow + Math.floor(flat / site.columns), flat % site.columns] as const;
+      },
+    },
+    {
+      title: `a buffer in the order ${order} is read as token, head, channel`,
+      source: (row: number, column: number) => {
+        const { firstRow, rowCount } = bounds(row);
+        return invert(order, (row - firstRow) * site.columns + column, rowCount, heads, width, firstRow, site.columns);
+      },
+    },
+  ]);
+}
+
+function axisOrders({ site, investigation }: Proposal): Hypothesis[] {
+  return misreadings(site, investigation).map(({ title, source }) =>
+    hypothesis(
+      "strides-ignored",
+      site,
+      [replaced(site, { op: relabelled(site.op, site.columns, { order: title }, source) })],
+      {
+        kind: "seam",
+        transform: "T2",
+        parameters: { order: title },
+        statement: `${title}: strides were ignored, or a transpose is missing or one too many`,
+      },
+    ),
+  );
+}
+
+function invert(
+  order: string,
+  flat: number,
+  tokens: number,
+  heads: number,
+  width: number,
+  first: number,
+  columns: number,
+): readonly [number, number] {
+  if (order === "head, token, channel") {
+    const h = Math.floor(flat / (tokens * width));
+    const t = Math.floor(flat / width) % tokens;
+    return [first + t, h * width + (flat % width)];
+  }
+  if (order === "token, channel, head") {
+    const t = Math.floor(flat / columns);
+    const d = Math.floor((flat % columns) / heads);
+    return [first + t, (flat % heads) * width + d];
+  }
+  return [first + (flat % tokens), Math.floor(flat / tokens)];
+}
+
+/** q, k or v as a slice of a packed [q | k | v] row, read with the slice's own width as row stride. */
+function packedStrides(proposal: Proposal): Hypothesis[] {
+  const { site, investigation } = proposal;
+  const own = /^(.*self_attn)\.([qkv])_proj$/.exec(site.name);
+  if (!own) return [];
+  const { graph } = investigation;
+  const parts = ["q", "k", "v"].map((part) => graph.node(`${own[1]}.${part}_proj`));
+  const bounds = stepBounds(proposal);
+  const packedWidth = parts.reduce((sum, part) => sum + part.columns, 0);
+  const offset = parts
+    .slice(
+      0,
+      parts.findIndex((part) => part.name === site.name),
+    )
+    .reduce((sum, part) => sum + part.columns, 0);
+  const sources = parts.map((part) => part.op);
+  const op: Op = {
+    kind: "linear",
+    attributes: { ...site.op.attributes, packedWidth },
+    evaluate(context, rows, columns) {
+      const out = {
+        value: new Float64Array(rows.length * columns.length),
+        variance: new Float64Array(rows.length * columns.length),
+      };
+      forEachElement(rows, columns, (row, column, i) => {
+        const { first, count } = bounds(row);
+        const flat = offset + (row - first) * site.columns + column;
+        const from = Math.floor(flat / packedWidth);
+        if (from >= count) {
+          out.variance[i] = Infinity;
+          return;
+        }
+        let at = flat % packedWidth;
+        let part = 0;
+        while (at >= parts[part]!.columns) at -= parts[part++]!.columns;
+        const block = sources[part]!.evaluate(context, Int32Array.of(first + from), Int32Array.of(at));
+        out.value[i] = block.value[0]!;
+        out.variance[i] = block.variance[0]!;
+      });
+      return out;
+    },
+  };
+  return [
+    hypothesis("strides-ignored", site, [replaced(site, { op })], {
+      kind: "seam",
+      transform: "T2",
+      parameters: { order: "packed q|k|v rows" },
+      statement: `${lastName(site.name)} is a slice of a packed q|k|v buffer, read as if it were contiguous: the row stride ${packedWidth} was ignored`,
+    }),
+  ];
+}
+
+/** The bits of one 16-bit type read as the other. */
+function bits({ site, investigation }: Proposal): Hypothesis[] {
+  const dtype = investigation.observations.dtype(site.name);
+  if (dtype !== "bfloat16" && dtype !== "float16" && dtype !== "float32") return [];
+  const pairs: [DType, DType][] = [
+    ["bfloat16", "float16"],
+    ["float16", "bfloat16"],
+  ];
+  return pairs.map(([written, read]) =>
+    hypothesis("dtype-bits", site, [bitsNode(site, written, read)], {
+      kind: "seam",
+      transform: "T8",
+      parameters: { written, read },
+      statement: `${written} bits are read as ${read}`,
+    }),
+  );
+}
+
+function bitsNode(site: GraphNode, written: DType, read: DType): GraphNode {
+  const format = floatFormat(written)!;
+  const reread = (values: Float64Array) => decode(encode(values, written), read);
+  const op = transformed(site.op, { written, read }, (block) => {
+    const value = reread(block.value);
+    const sigma = block.variance.map((v, i) => Math.sqrt(v) + unitInLastPlace(block.value[i]!, format));
+    const above = reread(block.value.map((x, i) => x + sigma[i]!));
+    const below = reread(block.value.map((x, i) => x - sigma[i]!));
+    return { value, variance: value.map((_, i) => ((above[i]! - below[i]!) / 2) ** 2) };
+  });
+  return replaced(site, { op });
+}

@@ -1,0 +1,404 @@
+import type { GraphNode } from "../../spec/graph.js";
+import type { Op } from "../../spec/op.js";
+import { type LinearAttributes, linear } from "../../spec/ops/linear.js";
+import { decode, encode } from "../../tensor/dtype.js";
+import type { Hypothesis } from "../hypothesis.js";
+import { short } from "../hypothesis.js";
+import { affine, replaced, restricted, taken } from "../transform.js";
+import { type CauseFamily, hypothesis, lastName, type Proposal } from "./proposal.js";
+
+/** Projections: bias, the parameter used, its packing, its bits. */
+export const linearCauses: CauseFamily = (proposal) => {
+  const { site } = proposal;
+  if (site.op.kind !== "linear") return [];
+  const a = site.op.attributes as unknown as LinearAttributes;
+  return [
+    ...biases(proposal, a),
+    ...otherWeights(proposal, a),
+    ...packing(proposal, a),
+    ...weightBits(proposal, a),
+    ...operands(proposal),
+  ];
+};
+
+function biases({ site }: Proposal, a: LinearAttributes): Hypothesis[] {
+  if (!a.bias) return [];
+  const without = linear({ ...a, bias: undefined });
+  const out = [
+    hypothesis("bias-dropped", site, [replaced(site, { op: without })], {
+      kind: "parameter",
+      transform: "T11",
+      statement: `the bias ${a.bias} is not added`,
+    }),
+  ];
+  for (const factor of [2, 3, 4, 8, -1]) {
+    const scaled: GraphNode = { ...site, name: `${site.name}.without_bias`, op: without };
+    const difference = combination(site, scaled.name, factor);
+    out.push(
+      hypothesis("bias-scaled", site, [scaled, { ...site, name: `${site.name}.with_bias` }, difference], {
+        kind: "seam",
+        transform: "T11",
+        parameters: { factor },
+        statement: `the bias ${a.bias} is added ${factor} times: once per rank, or on both sides of a seam`,
+      }),
+    );
+  }
+  return out;
+}
+
+/** without + factor · (with - without). */
+function combination(site: GraphNode, without: string, factor: number): GraphNode {
+  const op: Op = {
+    kind: "linear",
+    attributes: { factor },
+    evaluate(context, rows, columns) {
+      const a = context.input(0, rows, columns);
+      const b = context.input(1, rows, columns);
+      return { value: a.value.map((x, i) => x + factor * (b.value[i]! - x)), variance: b.variance.slice() };
+    },
+  };
+  return { ...site, op, inputs: [without, `${site.name}.with_bias`] };
+}
+
+/** Another parameter of the same shape: a sibling, or the same one of another layer. */
+function otherWeights({ site, investigation }: Proposal, a: LinearAttributes): Hypothesis[] {
+  const { parameters } = investigation;
+  const shape = parameters.shape(a.weight);
+  if (!shape) return [];
+  const out: Hypothesis[] = [];
+  for (const name of parameters.names()) {
+    if (name === a.weight || !name.endsWith(".weight")) continue;
+    const other = parameters.shape(name)!;
+    if (other.length !== 2 || other[0] !== shape[0] || other[1] !== shape[1]) continue;
+    const layer = /\.layers\.(\d+)\./.exec(name)?.[1];
+    const sameLayer = layer === undefined || Number(layer) === site.layer;
+    const sameRole = lastName(name.replace(/\.weight$/, "")) === lastName(site.name);
+    if (!sameLayer && !sameRole) continue;
+    const own = lastName(site.name);
+    const used = lastName(name.replace(/\.weight$/, ""));
+    const cause = !sameLayer ? "weight-from-other-layer" : siblingCause(own, used);
+    const op = linear({ ...a, weight: name });
+    const group = sameLayer ? cause : `${cause} ${Number(layer) - (site.layer ?? 0)}`;
+    const description = { kind: "parameter" as const, transform: "T19", parameters: { used: name }, group };
+    out.push(
+      hypothesis(cause, site, [replaced(site, { op })], {
+        ...description,
+        statement: `${own} multiplies by ${name}, not by its own weight`,
+      }),
+    );
+    out.push(...partialWeight(site, op, cause, description, name));
+  }
+  if (shape[0] === shape[1]) out.push(transposed(site, a, shape[0]!));
+  return out;
+}
+
+function siblingCause(own: string, used: string): string {
+  const pair = [own, used].sort().join(" ");
+  if (pair === "k_proj v_proj") return "key-value-swapped";
+  if (pair === "gate_proj up_proj") return "gate-up-swapped";
+  if (own === "lm_head" || used === "embed_tokens") return "weights-untied";
+  return "weight-swapped";
+}
+
+/** The same, in a contiguous range of output channels only: half a shard, a head, a tile. */
+function partialWeight(
+  site: GraphNode,
+  op: Op,
+  cause: string,
+  description: { kind: "parameter"; transform: string; parameters: Record<string, string>; group: string },
+  name: string,
+): Hypothesis[] {
+  const out: Hypothesis[] = [];
+  const tile = site.heads ? site.columns / site.heads : site.columns / 4;
+  if (!Number.isInteger(tile)) return out;
+  for (let first = 0; first < site.columns; first += tile) {
+    for (let end = first + tile; end <= site.columns; end += tile) {
+      if (end - first === site.columns || (end - first > tile && first > 0 && end < site.columns)) continue;
+      const from = first;
+      const to = end;
+      out.push(
+        hypothesis(
+          cause,
+          site,
+          [replaced(site, { op: restricted(site.op, op, {}, (_, column) => column >= from && column < to) })],
+          {
+            ...description,
+            parameters: { ...description.parameters, columns: [from, to - 1] },
+            statement: `columns ${from} to ${to - 1} of ${lastName(site.name)} multiply by ${name}, not by their own weight`,
+            group: `${description.group} part`,
+          },
+        ),
+      );
+    }
+  }
+  return out;
+}
+
+function transposed(site: GraphNode, a: LinearAttributes, n: number): Hypothesis {
+  const op: Op = {
+    kind: "linear",
+    attributes: { ...a, transposed: true },
+    evaluate(context, rows, columns) {
+      const whole = context.parameters.rows(a.weight, 0, n);
+      const turned = {
+        shape: context.parameters.shape.bind(context.parameters),
+        names: () => context.parameters.names(),
+        rows: (name: string, first: number, count: number) =>
+          name === a.weight ? turn(whole, n, first, count) : context.parameters.rows(name, first, count),
+      };
+      return linear(a).evaluate({ ...context, parameters: turned }, rows, columns);
+    },
+  };
+  return hypothesis("weight-transposed", site, [replaced(site, { op })], {
+    kind: "parameter",
+    transform: "T1",
+    statement: `${a.weight} is used transposed`,
+  });
+}
+
+function turn(values: Float64Array, n: number, first: number, count: number): Float64Array {
+  const out = new Float64Array(count * n);
+  for (let r = 0; r < count; r++) for (let c = 0; c < n; c++) out[r * n + c] = values[c * n + first + r]!;
+  return out;
+}
+
+/** A packed QKV weight, interleaved by key/value group and read as blocks, or the reverse. */
+function packing({ site, investigation }: Proposal, a: LinearAttributes): Hypothesis[] {
+  const own = /^(.*self_attn)\.([qkv])_proj$/.exec(site.name);
+  if (!own) return [];
+  const { headCount, keyValueHeadCount, headDim } = investigation.config;
+  const group = headCount / keyValueHeadCount;
+  const blocks = [...heads("q", headCount), ...heads("k", keyValueHeadCount), ...heads("v", keyValueHeadCount)];
+  const interleaved = Array.from({ length: keyValueHeadCount }, (_, g) => [
+    ...Array.from({ length: group }, (_, i) => ({ part: "q", head: g * group + i })),
+    { part: "k", head: g },
+    { part: "v", head: g },
+  ]).flat();
+  const out: Hypothesis[] = [];
+  for (const [stored, read, title] of [
+    [interleaved, blocks, "interleaved by group but split as q|k|v blocks"],
+    [blocks, interleaved, "in q|k|v blocks but split as interleaved groups"],
+  ] as const) {
+    const sourceOf = (column: number) => {
+      const index = read.findIndex(({ part, head }) => part === own[2] && head === Math.floor(column / headDim));
+      return { ...stored[index]!, channel: column % headDim };
+    };
+    const op: Op = {
+      kind: "linear",
+      attributes: { ...a, packing: title },
+      evaluate(context, rows, columns) {
+        const out = {
+          value: new Float64Array(rows.length * columns.length),
+          variance: new Float64Array(rows.length * columns.length),
+        };
+        for (const part of ["q", "k", "v"]) {
+          const members = [...columns.keys()].filter((c) => sourceOf(columns[c]!).part === part);
+          if (members.length === 0) continue;
+          const from = Int32Array.from(
+            members,
+            (c) => sourceOf(columns[c]!).head * headDim + sourceOf(columns[c]!).channel,
+          );
+          const block = linear({
+            weight: `${own[1]}.${part}_proj.weight`,
+            bias: a.bias && `${own[1]}.${part}_proj.bias`,
+          }).evaluate(context, rows, from);
+          members.forEach((c, m) => {
+            for (let r = 0; r < rows.length; r++) {
+              out.value[r * columns.length + c] = block.value[r * members.length + m]!;
+              out.variance[r * columns.length + c] = block.variance[r * members.length + m]!;
+            }
+          });
+        }
+        return out;
+      },
+    };
+    out.push(
+      hypothesis("heads-interleaved", site, [replaced(site, { op })], {
+        kind: "parameter",
+        transform: "T1",
+        parameters: { packing: title },
+        statement: `the packed QKV weight is stored ${title}: heads of q, k and v are exchanged`,
+      }),
+    );
+  }
+  return out;
+
+  function heads(part: string, count: number) {
+    return Array.from({ length: count }, (_, head) => ({ part, head }));
+  }
+}
+
+/** Weight bytes of one 16-bit type read as the other. */
+function weightBits({ site, investigation }: Proposal, a: LinearAttributes): Hypothesis[] {
+  if (investigation.precision.store === "float32") return [];
+  return (["float16", "bfloat16"] as const).map((as) => {
+    const from = as === "float16" ? "bfloat16" : "float16";
+    const op: Op = {
+      kind: "linear",
+      attributes: { ...a, bits: as },
+      evaluate(context, rows, columns) {
+        const { parameters } = context;
+        const reread = {
+          shape: parameters.shape.bind(parameters),
+          names: () => parameters.names(),
+          rows: (name: string, first: number, count: number) => {
+            const values = parameters.rows(name, first, count);
+            return name === a.weight ? decode(encode(values, from), as) : values;
+          },
+        };
+        return linear(a).evaluate({ ...context, parameters: reread }, rows, columns);
+      },
+    };
+    return hypothesis("dtype-bits", site, [replaced(site, { op })], {
+      kind: "parameter",
+      transform: "T8",
+      parameters: { stored: from, read: as, of: a.weight },
+      statement: `the ${from} bits of ${a.weight} are read as ${as}`,
+    });
+  });
+}
+
+/** Another recorded value of the right width as the operand: a norm skipped, an activation forgotten, a neighbour read. */
+function operands({ site, investigation }: Proposal): Hypothesis[] {
+  const { graph, observations } = investigation;
+  const own = site.inputs[0]!;
+  const width = graph.node(own).columns;
+  const out: Hypothesis[] = [];
+  const seen = new Set<string>([own]);
+  const candidates = [...graph.nodes.values()].filter(
+    (node) =>
+      node.columns === width &&
+      (node.layer === undefined || site.layer === undefined || Math.abs(node.layer - site.layer) <= 1),
+  );
+  const position = [...graph.nodes.keys()].indexOf(site.name);
+  const order = new Map([...graph.nodes.keys()].map((name, i) => [name, i]));
+  for (const node of candidates) {
+    if (seen.has(node.name) || !observations.has(node.name) || order.get(node.name)! >= position) continue;
+    if (node.op.kind === "identity") continue;
+    seen.add(node.name);
+    const skipped = graph.nodes.get(own)?.op.kind === "select" && node.name === graph.node("model.norm").inputs[0];
+    out.push(
+      hypothesis(skipped ? "final-norm-skipped" : "operand-swapped", site, [replaced(site, { inputs: [node.name] })], {
+        kind: "seam",
+        transform: "T12",
+        parameters: { used: node.name },
+        statement: skipped
+          ? "the final norm is skipped: lm_head reads the residual stream"
+          : `${lastName(site.name)} reads ${node.name} where ${own} belongs`,
+        group: skipped
+          ? "final-norm-skipped"
+          : `operand-swapped ${lastName(node.name)} ${(node.layer ?? 0) - (site.layer ?? 0)}`,
+      }),
+    );
+  }
+  return [...out, ...permutedHeads(site, investigation)];
+}
+
+/** The attention output reaches the projection with heads in another order, or with its axes exchanged. */
+function permutedHeads(site: GraphNode, { graph }: Proposal["investigation"]): Hypothesis[] {
+  const input = graph.node(site.inputs[0]!);
+  if (!input.heads || input.heads < 2) return [];
+  const heads = input.heads;
+  const width = input.columns / heads;
+  const orders: [string, (column: number) => number][] = [
+    ["reversed", (c) => (heads - 1 - Math.floor(c / width)) * width + (c % width)],
+    ["channel-major", (c) => (c % heads) * width + Math.floor(c / heads)],
+    ["head-minor", (c) => (c % width) * heads + Math.floor(c / width)],
+  ];
+  for (let shift = 1; shift < Math.min(heads, 9); shift++)
+    orders.push([`rotated by ${shift}`, (c) => ((Math.floor(c / width) + shift) % heads) * width + (c % width)]);
+  for (let a = 0; a < Math.min(heads, 8); a++) {
+    for (let b = a + 1; b < Math.min(heads, 8); b++) {
+      const swap = (h: number) => (h === a ? b : h === b ? a : h);
+      orders.push([`heads ${a} and ${b} exchanged`, (c) => swap(Math.floor(c / width)) * width + (c % width)]);
+    }
+  }
+  for (let group = 2; group < heads; group++) {
+    if (heads % group !== 0) continue;
+    orders.push([
+      `grouped by ${group}`,
+      (c) =>
+        ((Math.floor(c / width) % group) * (heads / group) + Math.floor(Math.floor(c / width) / group)) * width +
+        (c % width),
+    ]);
+  }
+  return orders.map(([order, columnOf]) => {
+    const permuted: GraphNode = {
+      ...input,
+      name: `${site.name}.permuted`,
+      op: taken({ order }, columnOf),
+      inputs: [input.name],
+    };
+    return hypothesis("heads-permuted", site, [permuted, replaced(site, { inputs: [permuted.name] })], {
+      kind: "seam",
+      transform: "T1",
+      parameters: { order },
+      statement: `${lastName(site.name)} reads its ${heads} heads in another order: ${order}`,
+    });
+  });
+}
+
+/** A constant per output channel: a bias nobody's checkpoint has, or memory nobody filled. Fitted on the finding's even rows. */
+export function additiveConstant({ site, finding, investigation }: Proposal): Hypothesis[] {
+  if (site.name !== finding.node.name) return [];
+  const { rows, columns, expected, observed, noise } = finding.comparison;
+  const fitRows = [...rows.keys()].filter((r) => r % 2 === 0);
+  if (fitRows.length < 2 || rows.length - fitRows.length < 1) return [];
+  const offset = new Map<number, number>();
+  const variance = new Map<number, number>();
+  columns.forEach((column, c) => {
+    const differences = fitRows
+      .map((r) => observed[r * columns.length + c]! - expected[r * columns.length + c]!)
+      .filter(Number.isFinite)
+      .sort((x, y) => x - y);
+    const middle = differences.length >> 1;
+    const median =
+      differences.length % 2 ? differences[middle]! : (differences[middle - 1]! + differences[middle]!) / 2;
+    const kept = fitRows.map((r) => noise[r * columns.length + c]!).filter(Number.isFinite);
+    const spread = Math.max(...kept, Math.abs(median) * investigationUlp(investigation));
+    offset.set(column, Number.isFinite(median) ? median : 0);
+    variance.set(column, (1.57 * spread * spread) / fitRows.length);
+  });
+  const values = Array.from(columns, (column) => offset.get(column)!);
+  const strong = columns.length > 0 && values.some((b, c) => Math.abs(b) > 6 * Math.sqrt(variance.get(columns[c]!)!));
+  if (!strong) return [];
+  const named = investigation.parameters.shape(`${site.name}.bias`);
+  const largest = values.reduce((best, b) => (Math.abs(b) > Math.abs(best) ? b : best), 0);
+  const op = affine(
+    site.op,
+    { constant: "fitted" },
+    () => 1,
+    (_, column) => offset.get(column) ?? 0,
+    (column) => variance.get(column) ?? Infinity,
+  );
+  return [
+    hypothesis("additive-constant", site, [replaced(site, { op })], {
+      kind: "parameter",
+      transform: "T11",
+      fitted: columns.length,
+      heldOut: (r) => r % 2 === 1,
+      parameters: { largest, values: sparse(columns, values, variance) },
+      statement: named
+        ? `a constant per channel is added that ${site.name}.bias does not explain (largest ${short(largest)})`
+        : `a constant per channel is added, a bias for which the checkpoint has no tensor: uninitialised or left-over memory (largest ${short(largest)})`,
+      group: `additive-constant ${site.layer ?? ""}`,
+    }),
+  ];
+}
+
+function investigationUlp({ precision }: Proposal["investigation"]): number {
+  return precision.store === "bfloat16" ? 2 ** -8 : precision.store === "float16" ? 2 ** -11 : 2 ** -24;
+}
+
+/** The channels that stand out, at most 64, by channel number. */
+function sparse(
+  columns: Int32Array,
+  values: readonly number[],
+  variance: ReadonlyMap<number, number>,
+): Record<string, number> {
+  const standing = [...columns.keys()]
+    .filter((c) => Math.abs(values[c]!) > 6 * Math.sqrt(variance.get(columns[c]!)!))
+    .sort((a, b) => Math.abs(values[b]!) - Math.abs(values[a]!))
+    .slice(0, 64);
+  return Object.fromEntries(standing.map((c) => [String(columns[c]), Number(values[c]!.toPrecision(4))]));
+}

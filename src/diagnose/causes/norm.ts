@@ -1,0 +1,144 @@
+import type { GraphNode } from "../../spec/graph.js";
+import { identity } from "../../spec/ops/identity.js";
+import { type RmsNormAttributes, rmsNorm } from "../../spec/ops/rmsnorm.js";
+import type { Hypothesis } from "../hypothesis.js";
+import { short } from "../hypothesis.js";
+import { replaced } from "../transform.js";
+import { type CauseFamily, hypothesis, type Proposal } from "./proposal.js";
+
+const epsilons = [0, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9, 1e-10, 1e-12];
+
+/** RMSNorm: epsilon, weight, order, extent of the mean. */
+export const normCauses: CauseFamily = (proposal) => {
+  const { site } = proposal;
+  if (site.op.kind !== "rmsnorm") return [];
+  const a = site.op.attributes as unknown as RmsNormAttributes;
+  const rewrite = (change: Partial<RmsNormAttributes>) => [replaced(site, { op: rmsNorm({ ...a, ...change }) })];
+  const out: Hypothesis[] = [];
+  for (const epsilon of epsilons) {
+    if (epsilon === a.epsilon) continue;
+    out.push(
+      hypothesis("norm-epsilon", site, rewrite({ epsilon }), {
+        kind: "parameter",
+        transform: "T6",
+        parameters: { epsilon },
+        statement: `RMSNorm uses epsilon ${epsilon} where the config says ${a.epsilon}`,
+      }),
+    );
+  }
+  if (a.weight) {
+    out.push(
+      hypothesis("norm-weight-absent", site, rewrite({ weight: undefined }), {
+        kind: "seam",
+        transform: "T6",
+        statement: "RMSNorm does not multiply by its weight",
+      }),
+    );
+    for (const weightOffset of [1, -1]) {
+      out.push(
+        hypothesis("norm-weight-offset", site, rewrite({ weightOffset }), {
+          kind: "seam",
+          transform: "T6",
+          parameters: { offset: weightOffset },
+          statement: `RMSNorm multiplies by weight ${weightOffset > 0 ? "+" : "-"} 1: the Gemma convention on weights that do not follow it, or the reverse`,
+        }),
+      );
+    }
+  }
+  out.push(
+    hypothesis("norm-mean-subtracted", site, rewrite({ centred: true }), {
+      kind: "kernel",
+      transform: "T6",
+      statement: "the mean is subtracted first: a LayerNorm where the model has an RMSNorm",
+    }),
+    hypothesis("norm-missing", site, [replaced(site, { op: identity() })], {
+      kind: "seam",
+      transform: "T13",
+      statement: "the norm is not applied: its input is passed on as it is",
+    }),
+  );
+  out.push(
+    hypothesis("norm-sum-overflow", site, rewrite({ sumLimit: 65504, sumError: 2 ** -10 }), {
+      kind: "kernel",
+      transform: "T10",
+      parameters: { limit: 65504 },
+      statement: "the sum of squares is kept in float16: rows beyond 65504 overflow and become 0",
+    }),
+  );
+  if (site.heads && site.heads > 1) {
+    out.push(
+      hypothesis("norm-across-heads", site, rewrite({ meanWidth: site.columns }), {
+        kind: "kernel",
+        transform: "T6",
+        statement: `the mean of squares is taken over all ${site.heads} heads at once, not per head of ${a.width}`,
+      }),
+    );
+  }
+  return [...out, ...divisors(proposal, a), ...otherWeights(proposal, a), ...afterRope(proposal)];
+};
+
+/** Σx² divided by a padded or otherwise wrong width. */
+function divisors({ site }: Proposal, a: RmsNormAttributes): Hypothesis[] {
+  const padded = [
+    2 ** Math.ceil(Math.log2(a.width + 1)),
+    a.width * 2,
+    a.width / 2,
+    Math.ceil((a.width + 1) / 64) * 64,
+    1,
+    a.width - 1,
+  ];
+  return [...new Set(padded)]
+    .filter((divisor) => divisor >= 1 && divisor !== a.width)
+    .map((divisor) =>
+      hypothesis("norm-divisor", site, [replaced(site, { op: rmsNorm({ ...a, divisor }) })], {
+        kind: "kernel",
+        transform: "T6",
+        parameters: { divisor, width: a.width },
+        statement: `the sum of squares is divided by ${short(divisor)}, not by the ${a.width} channels it is taken over`,
+      }),
+    );
+}
+
+/** The weight of another norm of the same width. */
+function otherWeights({ site, investigation }: Proposal, a: RmsNormAttributes): Hypothesis[] {
+  if (!a.weight) return [];
+  const out: Hypothesis[] = [];
+  for (const name of investigation.parameters.names()) {
+    if (name === a.weight || !name.includes("norm")) continue;
+    const shape = investigation.parameters.shape(name)!;
+    if (shape.length !== 1 || shape[0] !== a.width) continue;
+    const sameLayer = site.layer !== undefined && name.startsWith(`model.layers.${site.layer}.`);
+    const cause = sameLayer ? "norm-weights-swapped" : "weight-from-other-layer";
+    out.push(
+      hypothesis(cause, site, [replaced(site, { op: rmsNorm({ ...a, weight: name }) })], {
+        kind: "parameter",
+        transform: "T19",
+        parameters: { used: name },
+        statement: `the norm uses ${name} in place of ${a.weight}`,
+        group: sameLayer ? `${cause}` : `${cause} ${name}`,
+      }),
+    );
+  }
+  return out;
+}
+
+/** QK-norm applied after RoPE: what the norm module returns has been rotated already, and nothing rotates it again. */
+function afterRope({ site, investigation }: Proposal): Hypothesis[] {
+  const { graph } = investigation;
+  const rotated = graph.consumers(site.name).find((name) => graph.node(name).op.kind === "rope");
+  if (!site.heads || !rotated) return [];
+  const rope = graph.node(rotated);
+  const early: GraphNode = { ...rope, name: `${rope.name}.before_norm`, inputs: site.inputs };
+  return [
+    hypothesis(
+      "norm-after-rope",
+      site,
+      [early, replaced(site, { inputs: [early.name] }), replaced(rope, { op: identity() })],
+      {
+        kind: "kernel",
+        transform: "T13",
+        statement: "QK-norm is applied after RoPE, not before it",
+      },
+    ),
+  ];
+}

@@ -1,0 +1,164 @@
+import type { Hypothesis } from "../hypothesis.js";
+import { relabelled, replaced } from "../transform.js";
+import { type CauseFamily, hypothesis, type Proposal } from "./proposal.js";
+
+/**
+ * Rows or heads that changed places. The map is read off even columns by nearest neighbour; odd columns judge it.
+ */
+export const relabellingCauses: CauseFamily = (proposal) => {
+  const { site, finding } = proposal;
+  if (site.name !== finding.node.name || ["identity", "append"].includes(site.op.kind)) return [];
+  return [...rowMaps(proposal), ...headMaps(proposal), ...blockMaps(proposal)];
+};
+
+/** Mean square of z between a recorded row (or head) and a candidate, over even columns. */
+function distance(
+  observed: Float64Array,
+  at: number,
+  expected: Float64Array,
+  from: number,
+  noise: Float64Array,
+  count: number,
+): number {
+  let sum = 0;
+  let n = 0;
+  for (let c = 0; c < count; c += 2) {
+    const sigma = noise[from + c]!;
+    if (!Number.isFinite(sigma) || sigma === 0) continue;
+    const z = (observed[at + c]! - expected[from + c]!) / sigma;
+    sum += Math.min(z * z, 1e12);
+    n++;
+  }
+  return n ? sum / n : Infinity;
+}
+
+const closeEnough = 9;
+const maxCandidates = 256;
+
+function rowMaps({ site, finding, investigation }: Proposal): Hypothesis[] {
+  const { rows, columns, observed } = finding.comparison;
+  const table = investigation.observations.rows;
+  const stepIndex = table.stepOf[rows[0]!]!;
+  const candidates = table.rowsOf(stepIndex).subarray(0, maxCandidates);
+  if (columns.length < 8 || candidates.length < 2) return [];
+  const block = investigation.evaluator.evaluate(site.name, candidates, columns);
+  const noise = block.variance.map((v, i) => Math.sqrt(v + (2 ** -9 * block.value[i]!) ** 2));
+  const from = new Map<number, number>();
+  for (let r = 0; r < rows.length; r++) {
+    if (table.stepOf[rows[r]!] !== stepIndex) continue;
+    let best = Infinity;
+    for (let k = 0; k < candidates.length; k++) {
+      const own = candidates[k] === rows[r];
+      const d = distance(observed, r * columns.length, block.value, k * columns.length, noise, columns.length);
+      if (d < best || (own && d < closeEnough)) {
+        best = own && d < closeEnough ? -1 : d;
+        from.set(rows[r]!, candidates[k]!);
+      }
+    }
+    if (best > closeEnough) return [];
+  }
+  const moved = [...from].filter(([row, source]) => row !== source);
+  if (moved.length === 0) return [];
+  const shifts = new Set(moved.map(([row, source]) => source - row));
+  const op = relabelled(site.op, site.columns, { rows: "relabelled" }, (row, column) => [from.get(row) ?? row, column]);
+  const shift = shifts.size === 1 ? [...shifts][0]! : undefined;
+  return [
+    hypothesis("rows-shifted", site, [replaced(site, { op })], {
+      kind: "metadata",
+      transform: "T3",
+      fitted: shift === undefined ? moved.length : 1,
+      heldOut: (_, c) => c % 2 === 1,
+      parameters:
+        shift === undefined
+          ? { rows: Object.fromEntries(moved.slice(0, 32).map(([row, source]) => [String(row), source])) }
+          : { shift, rows: moved.length },
+      statement:
+        shift === undefined
+          ? `${moved.length} rows hold other rows' values: the row map is wrong`
+          : `${moved.length} rows hold the value of the row ${Math.abs(shift)} ${shift < 0 ? "before" : "after"}`,
+    }),
+  ];
+}
+
+function headMaps({ site, finding }: Proposal): Hypothesis[] {
+  const { rows, observed, columns } = finding.comparison;
+  if (!site.heads || site.heads < 2 || columns.length !== site.columns) return [];
+  return blocks(site.heads, "heads-permuted", "heads");
+
+  function blocks(count: number, cause: string, noun: string): Hypothesis[] {
+    const width = site.columns / count;
+    const { expected, noise } = finding.comparison;
+    const map: number[] = [];
+    for (let target = 0; target < count; target++) {
+      let best = Infinity;
+      for (let source = 0; source < count; source++) {
+        let sum = 0;
+        for (let r = 0; r < rows.length; r++)
+          sum += distance(
+            observed,
+            r * site.columns + target * width,
+            expected,
+            r * site.columns + source * width,
+            noise,
+            width,
+          );
+        if (sum / rows.length < best) {
+          best = sum / rows.length;
+          map[target] = source;
+        }
+      }
+      if (best > closeEnough) return [];
+    }
+    if (map.every((source, target) => source === target)) return [];
+    const op = relabelled(site.op, site.columns, { map }, (row, column) => [
+      row,
+      map[Math.floor(column / width)]! * width + (column % width),
+    ]);
+    return [
+      hypothesis(cause, site, [replaced(site, { op })], {
+        kind: "seam",
+        transform: "T1",
+        fitted: 1,
+        heldOut: (_, c) => c % 2 === 1,
+        parameters: { map },
+        statement: `${noun} are exchanged: ${noun} ${map.join(" ")} stand where 0 to ${count - 1} belong`,
+      }),
+    ];
+  }
+}
+
+/** Blocks of columns in another order: vocabulary shards gathered wrongly, halves exchanged. */
+function blockMaps({ site, investigation }: Proposal): Hypothesis[] {
+  const out: Hypothesis[] = [];
+  const cause = site.name === "lm_head" ? "vocabulary-permuted" : "columns-permuted";
+  const add = (title: string, source: (column: number) => number) => {
+    out.push(
+      hypothesis(
+        cause,
+        site,
+        [
+          replaced(site, {
+            op: relabelled(site.op, site.columns, { order: title }, (row, column) => [row, source(column)]),
+          }),
+        ],
+        {
+          kind: "seam",
+          transform: "T1",
+          parameters: { order: title },
+          statement: `${site.name === "lm_head" ? "the vocabulary" : "channels"} come in another order: ${title}`,
+        },
+      ),
+    );
+  };
+  for (const shards of [2, 4, 8]) {
+    if (site.columns % shards !== 0 || site.columns / shards < 2) continue;
+    const width = site.columns / shards;
+    add(`${shards} shards in reverse`, (c) => (shards - 1 - Math.floor(c / width)) * width + (c % width));
+    if (shards > 2)
+      add(`${shards} shards rotated`, (c) => ((Math.floor(c / width) + 1) % shards) * width + (c % width));
+    add(`${shards} shards interleaved`, (c) => (c % shards) * width + Math.floor(c / shards));
+    add(`${shards} interleaved parts joined as blocks`, (c) => (c % width) * shards + Math.floor(c / width));
+  }
+  for (const shift of [1, -1]) add(`shifted by ${shift}`, (c) => (c + shift + site.columns) % site.columns);
+  return investigation.isDeep(site.name) ? [] : out;
+}

@@ -1,0 +1,242 @@
+import type { GraphNode } from "../../spec/graph.js";
+import { identity } from "../../spec/ops/identity.js";
+import { type RopeAttributes, rope } from "../../spec/ops/rope.js";
+import { roundTo } from "../../tensor/dtype.js";
+import type { Hypothesis } from "../hypothesis.js";
+import { short } from "../hypothesis.js";
+import { replaced } from "../transform.js";
+import { type CauseFamily, hypothesis, type Proposal } from "./proposal.js";
+
+const thetas = [1e4, 2.5e4, 1e5, 5e5, 1e6, 5e6, 1e7];
+const linearScales = [0.25, 0.5, 2, 4, 8, 16, 32, 64];
+const offsets = [1, -1, 2, -2, 3, -3, 4, -4];
+
+/** RoPE: presence, direction, pairing, frequencies, positions. */
+export const ropeCauses: CauseFamily = (proposal) => {
+  const { site } = proposal;
+  if (site.op.kind !== "rope") return [];
+  const a = site.op.attributes as unknown as RopeAttributes;
+  const rewrite = (change: Partial<RopeAttributes>) => [replaced(site, { op: rope({ ...a, ...change }) })];
+  const inner: GraphNode = { ...site, name: `${site.name}.once` };
+  const half = a.rotaryDim / 2;
+  const out = [
+    hypothesis("rope-missing", site, [replaced(site, { op: identity() })], {
+      kind: "seam",
+      transform: "T5",
+      statement: "RoPE is not applied",
+    }),
+    hypothesis("rope-twice", site, [inner, replaced(site, { inputs: [inner.name] })], {
+      kind: "seam",
+      transform: "T13",
+      statement: "RoPE is applied twice: both sides of a seam rotate",
+    }),
+    hypothesis("rope-reversed", site, rewrite({ sine: (_, sin) => -sin }), {
+      kind: "kernel",
+      transform: "T5",
+      statement: "RoPE rotates backwards: the sine has the wrong sign",
+    }),
+    hypothesis("rope-interleaved", site, rewrite({ pairing: a.pairing === "half" ? "interleaved" : "half" }), {
+      kind: "parameter",
+      transform: "T5",
+      statement:
+        "RoPE pairs neighbouring channels (GPT-J, interleaved) where the model pairs the two halves of a head (NeoX)",
+    }),
+    hypothesis("rope-sine-dropped", site, rewrite({ sine: () => 0 }), {
+      kind: "kernel",
+      transform: "T6",
+      statement: "the sine term of RoPE is dropped: channels are only multiplied by the cosine",
+    }),
+    hypothesis("rope-sine-cosine-swapped", site, rewrite({ cosine: (_, sin) => sin, sine: (cos) => cos }), {
+      kind: "parameter",
+      transform: "T5",
+      statement:
+        "RoPE uses the sine where the cosine belongs and the reverse: the halves of the cos/sin table are swapped",
+    }),
+    hypothesis(
+      "rope-table-interleaved",
+      site,
+      rewrite({ inverseFrequencies: interleavedTable(a.inverseFrequencies) }),
+      {
+        kind: "parameter",
+        transform: "T5",
+        statement: "the frequencies of the RoPE table are repeated pairwise while channels pair by halves",
+      },
+    ),
+  ];
+  for (const factor of [0.25, 0.5, 0.75]) {
+    const rotaryDim = Math.round((a.headDim * factor) / 2) * 2;
+    if (rotaryDim <= 0 || rotaryDim >= a.headDim) continue;
+    const own = Float64Array.from(
+      { length: rotaryDim / 2 },
+      (_, j) => 1 / (1 / a.inverseFrequencies[1]!) ** ((j * half) / (rotaryDim / 2)),
+    );
+    for (const [frequencies, table] of [
+      [a.inverseFrequencies.subarray(0, rotaryDim / 2), "of the whole head"],
+      [own, "of the rotated part"],
+    ] as const) {
+      out.push(
+        hypothesis("rope-partial", site, rewrite({ rotaryDim, inverseFrequencies: Float64Array.from(frequencies) }), {
+          kind: "parameter",
+          transform: "T5",
+          parameters: { rotaryDim, table },
+          statement: `RoPE rotates ${rotaryDim} of ${a.headDim} channels, with the frequencies ${table}`,
+        }),
+      );
+    }
+  }
+  return [...out, ...frequencies(proposal, a), ...positions(proposal, a)];
+};
+
+/** f0 f0 f1 f1 …: a table laid out for interleaved pairs, read by halves. */
+function interleavedTable(frequencies: Float64Array): Float64Array {
+  return frequencies.map((_, j) => frequencies[j >> 1]!);
+}
+
+function frequencies({ site, investigation }: Proposal, a: RopeAttributes): Hypothesis[] {
+  const out: Hypothesis[] = [];
+  const width = a.inverseFrequencies.length;
+  const rewrite = (inverseFrequencies: Float64Array) => [replaced(site, { op: rope({ ...a, inverseFrequencies }) })];
+  for (const theta of thetas) {
+    if (theta === investigation.config.ropeTheta) continue;
+    out.push(
+      hypothesis("rope-theta", site, rewrite(Float64Array.from({ length: width }, (_, j) => theta ** (-j / width))), {
+        kind: "parameter",
+        transform: "T5",
+        parameters: { theta, expected: investigation.config.ropeTheta },
+        statement: `RoPE uses theta ${short(theta)} where the config says ${short(investigation.config.ropeTheta)}`,
+      }),
+    );
+  }
+  for (const factor of linearScales) {
+    out.push(
+      hypothesis("rope-linear-scale", site, rewrite(a.inverseFrequencies.map((f) => f / factor)), {
+        kind: "parameter",
+        transform: "T5",
+        parameters: { factor },
+        statement: `RoPE angles are divided by ${factor}: a linear scaling the config does not have`,
+      }),
+    );
+  }
+  for (const dtype of ["bfloat16", "float16"] as const) {
+    out.push(
+      hypothesis("rope-frequencies-rounded", site, rewrite(a.inverseFrequencies.map((f) => roundTo(f, dtype))), {
+        kind: "parameter",
+        transform: "T5",
+        parameters: { dtype },
+        statement: `the inverse frequencies of RoPE are rounded to ${dtype}: angles drift with position`,
+      }),
+    );
+  }
+  const plain = Float64Array.from({ length: width }, (_, j) => investigation.config.ropeTheta ** (-j / width));
+  if (plain.some((f, j) => Math.abs(f - a.inverseFrequencies[j]!) > 1e-9 * f)) {
+    out.push(
+      hypothesis("rope-scaling-ignored", site, rewrite(plain), {
+        kind: "parameter",
+        transform: "T5",
+        statement: "RoPE ignores the config's rope scaling",
+      }),
+    );
+  }
+  return [...out, ...fittedFrequency(site, a, investigation.config.ropeTheta, rewrite)];
+}
+
+/** A theta on no list: found by a fine geometric grid, which the held-out samples then judge. */
+function fittedFrequency(
+  site: GraphNode,
+  a: RopeAttributes,
+  expected: number,
+  rewrite: (f: Float64Array) => GraphNode[],
+): Hypothesis[] {
+  const width = a.inverseFrequencies.length;
+  const out: Hypothesis[] = [];
+  for (let decade = 2; decade <= 8; decade++) {
+    for (const digit of [1, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 7.5, 8, 9]) {
+      const theta = digit * 10 ** decade;
+      if (thetas.includes(theta) || theta === expected) continue;
+      out.push(
+        hypothesis("rope-theta", site, rewrite(Float64Array.from({ length: width }, (_, j) => theta ** (-j / width))), {
+          kind: "parameter",
+          transform: "T5",
+          parameters: { theta, expected },
+          statement: `RoPE uses theta ${short(theta)} where the config says ${short(expected)}`,
+        }),
+      );
+    }
+  }
+  return out;
+}
+
+function positions({ site, investigation, finding }: Proposal, a: RopeAttributes): Hypothesis[] {
+  const { observations } = investigation;
+  const rewrite = (positionOf: (row: number, position: number) => number) => [
+    replaced(site, { op: rope({ ...a, positionOf }) }),
+  ];
+  const out = offsets.map((offset) =>
+    hypothesis(
+      "position-offset",
+      site,
+      rewrite((_, position) => position + offset),
+      {
+        kind: "metadata",
+        transform: "T5",
+        parameters: { offset },
+        statement: `RoPE positions are off by ${offset > 0 ? "+" : ""}${offset}`,
+      },
+    ),
+  );
+  const table = observations.rows;
+  out.push(
+    hypothesis(
+      "position-restarts",
+      site,
+      rewrite((row) => row - table.steps[table.stepOf[row]!]!.firstRow),
+      {
+        kind: "metadata",
+        transform: "T5",
+        statement:
+          "RoPE positions are row numbers of the step: they run on across sequences and forget what came before",
+      },
+    ),
+    hypothesis(
+      "position-reversed",
+      site,
+      rewrite((row, position) => table.keyCount(row) - 1 - position),
+      {
+        kind: "metadata",
+        transform: "T5",
+        statement: "RoPE positions run backwards",
+      },
+    ),
+  );
+  const last = Math.max(...Array.from(finding.comparison.rows, (row) => table.position[row]!));
+  for (let limit = 1; limit <= Math.min(last, 64); limit++) out.push(...clamped(limit));
+  for (let limit = 128; limit <= last; limit *= 2) out.push(...clamped(limit));
+  return out;
+
+  function clamped(limit: number): Hypothesis[] {
+    return [
+      hypothesis(
+        "rope-table-clamped",
+        site,
+        rewrite((_, position) => Math.min(position, limit - 1)),
+        {
+          kind: "parameter",
+          transform: "T5",
+          parameters: { entries: limit },
+          statement: `the RoPE table has ${limit} positions; later tokens use its last one`,
+        },
+      ),
+      hypothesis(
+        "rope-table-wrapped",
+        site,
+        rewrite((_, position) => position % limit),
+        {
+          kind: "parameter",
+          transform: "T5",
+          parameters: { entries: limit },
+          statement: `RoPE positions start over after ${limit}`,
+        },
+      ),
+    ];
+  }
+}

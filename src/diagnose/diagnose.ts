@@ -1,0 +1,315 @@
+import { expectPlausible } from "../capture/plausibility.js";
+import { openCapture } from "../capture/reader.js";
+import { readModelConfig } from "../spec/models/config.js";
+import { Checkpoint } from "../tensor/checkpoint.js";
+import { type AssembledCause, causesOf, directCause, finite } from "./assemble.js";
+import { audit } from "./audits.js";
+import { Explainer } from "./explain.js";
+import { extentOf } from "./extent.js";
+import { role, short } from "./hypothesis.js";
+import { Investigation, type UnitCheck } from "./investigation.js";
+import { checkMetadata, type DirectCause } from "./metadata.js";
+import { readersOf, recordIsWrong } from "./observer.js";
+import { checkParameters, expectParameters } from "./parameters.js";
+import { type Detokenize, prove } from "./prove.js";
+import { checkSeams } from "./seams.js";
+import { ruledOut } from "./suspects.js";
+import { magnitudes, symptomChain } from "./symptom.js";
+import type { Cause, Finding, UnitSummary, Verdict } from "./verdict.js";
+import { sensitivity } from "./visibility.js";
+
+export interface DiagnoseOptions {
+  /** Path of the suspect run: a capture directory or a plain safetensors file of module outputs. */
+  readonly target: string;
+  /** Model folder: config.json, model.safetensors or its shards. */
+  readonly model: string;
+  /** Called with what is being done and how far it is, 0 to 1. */
+  readonly progress?: (stage: string, done: number) => void;
+  /** Turns token ids into text for the chain and the repair. */
+  readonly detokenize?: Detokenize;
+}
+
+/**
+ * Says which op, or which seam between two ops, computed something the model does not mean, why, and proves it.
+ * @throws InputError when the recording or the model cannot be read.
+ */
+export function diagnose({ target, model, progress = () => {}, detokenize = null }: DiagnoseOptions): Verdict {
+  const { config } = readModelConfig(model);
+  const checkpoint = new Checkpoint(model);
+  try {
+    expectParameters(config, checkpoint);
+    const capture = openCapture(target);
+    try {
+      expectPlausible(capture, config.vocabularySize);
+      return investigate(choosePrecision(new Investigation(capture, config, checkpoint)), progress, detokenize);
+    } finally {
+      capture.close();
+    }
+  } finally {
+    checkpoint.close();
+  }
+}
+
+/** Float32 recordings may have been computed in TF32: their matrix products tell. */
+function choosePrecision(investigation: Investigation): Investigation {
+  if (investigation.precision.store !== "float32") return investigation;
+  const linears = investigation.units().filter((node) => node.op.kind === "linear" && !investigation.isDeep(node.name));
+  const probes = linears.filter((_, i) => i % Math.max(1, Math.floor(linears.length / 9)) === 0);
+  if (probes.length === 0) return investigation;
+  const tf32 = investigation.withCompute("tf32");
+  const failing = probes.filter((node) => investigation.check(node.name).excess > 1);
+  const cured = failing.filter((node) => tf32.check(node.name).excess <= 1);
+  return failing.length * 2 > probes.length && cured.length * 2 > failing.length ? tf32 : investigation;
+}
+
+function investigate(
+  investigation: Investigation,
+  progress: NonNullable<DiagnoseOptions["progress"]>,
+  detokenize: Detokenize,
+): Verdict {
+  const units = investigation.units();
+  const checks = units.map((node, i) => {
+    progress("checking units", i / units.length);
+    return investigation.check(node.name);
+  });
+  progress("checking metadata and seams", 0);
+  const metadata = checkMetadata(investigation);
+  const seams = checkSeams(investigation);
+  const parameters = checkParameters(investigation);
+  const failing = checks.filter((check) => check.excess > 1);
+  const { observed, rest } = splitObserver(investigation, failing);
+  const explainer = new Explainer(investigation);
+  const explained = rest.map((check, i) => {
+    progress("explaining findings", i / rest.length);
+    return explainer.explain(check);
+  });
+  progress("naming causes", 0);
+  const direct = groupDirect([...metadata.causes, ...seams.causes, ...parameters.causes, ...observed]);
+  const assembled = mergeCauses(direct, causesOf(investigation, explained));
+  const sorted = inOrder(investigation, assembled).map((entry) => markLatent(investigation, entry));
+  progress("proving", 0);
+  const proof = prove(investigation, checks, sorted, detokenize);
+  const causes = sorted.map(({ cause }) => cause);
+  const numbers = magnitudes(investigation);
+  const findings = findingsOf(investigation, failing, sorted);
+  const verdict = decide(causes, findings, checks);
+  progress("ruling out suspects", 0.5);
+  return {
+    verdict,
+    summary: summarise(verdict, causes, findings, checks),
+    causes,
+    findings,
+    proof,
+    audits: audit({ investigation, checks, causes, seams, metadata }),
+    chain: verdict === "clean" ? [] : symptomChain(investigation, numbers, detokenize),
+    ruledOut: ruledOut(investigation, checks, numbers),
+    notVisible: sensitivity(investigation, checks),
+    unchecked: unchecked(investigation, checks),
+    units: summaries(checks),
+    recording: {
+      path: investigation.capture.path,
+      model: investigation.config.modelType,
+      steps: investigation.capture.steps.length,
+      rows: investigation.observations.rows.count,
+      sequences: new Set(investigation.observations.rows.seqId).size,
+      values: investigation.capture.records.length,
+      dtype: investigation.precision.store,
+      compute: investigation.precision.compute,
+    },
+  };
+}
+
+/** Findings whose record is wrong while the run went on with the right value. */
+function splitObserver(
+  investigation: Investigation,
+  failing: readonly UnitCheck[],
+): { observed: DirectCause[]; rest: UnitCheck[] } {
+  const names = new Set(failing.map((check) => check.node.name));
+  const observed: DirectCause[] = [];
+  const settled = new Set<string>();
+  for (const check of failing) {
+    const { name, layer } = check.node;
+    if (settled.has(name) || investigation.isDeep(name) || !recordIsWrong(investigation, check, names)) continue;
+    for (const reader of [name, ...readersOf(investigation, [name])]) if (names.has(reader)) settled.add(reader);
+    observed.push({
+      cause: "record-overwritten",
+      kind: "observer",
+      transform: "T20",
+      unit: name,
+      step: investigation.capture.steps[0]!.step,
+      layer,
+      parameters: {},
+      statement: `the record of ${name} is wrong, the run is not: everything that read it follows from the right value (a buffer reused before it was dumped)`,
+      group: "record-overwritten",
+      samples: check.statistics.checked,
+    });
+  }
+  return { observed, rest: failing.filter((check) => !settled.has(check.node.name)) };
+}
+
+function groupDirect(found: readonly DirectCause[]): AssembledCause[] {
+  const byGroup = new Map<string, DirectCause[]>();
+  for (const cause of found) byGroup.set(cause.group, [...(byGroup.get(cause.group) ?? []), cause]);
+  return [...byGroup.values()].map(directCause);
+}
+
+/** What metadata shows and what rewrites show may be the same cause: one entry then. */
+function mergeCauses(direct: readonly AssembledCause[], explained: readonly AssembledCause[]): AssembledCause[] {
+  const out = [...explained];
+  for (const entry of direct) {
+    const same = out.findIndex(({ group }) => group === entry.group);
+    if (same < 0) {
+      out.push(entry);
+      continue;
+    }
+    const other = out[same]!;
+    const units = [...new Set([...entry.cause.units, ...other.cause.units])];
+    out[same] = {
+      ...other,
+      cause: { ...other.cause, units, steps: [...new Set([...other.cause.steps, ...entry.cause.steps])] },
+    };
+  }
+  return out;
+}
+
+function inOrder(investigation: Investigation, causes: readonly AssembledCause[]): AssembledCause[] {
+  const order = new Map([...investigation.graph.nodes.keys()].map((name, i) => [name, i]));
+  const place = ({ cause }: AssembledCause) => Math.min(...cause.units.map((unit) => order.get(unit) ?? -1));
+  return [...causes].sort((a, b) => place(a) - place(b));
+}
+
+/** A shift of all positions of queries and keys alike leaves every score as it is: harmless until unshifted keys join. */
+function markLatent(investigation: Investigation, entry: AssembledCause): AssembledCause {
+  const { cause } = entry;
+  if (cause.cause !== "position-offset" || cause.extent.rows) return entry;
+  const ropes = investigation.units().filter((node) => node.op.kind === "rope");
+  const shifted = new Set(cause.units.filter((unit) => unit.endsWith("_rope")));
+  const uniform = ropes.length > 0 && ropes.every((node) => shifted.has(node.name));
+  if (!uniform) return entry;
+  const statement = `${cause.statement}; all queries and keys share it, so no score changes: latent, it becomes real as soon as unshifted keys join`;
+  return { ...entry, cause: { ...cause, latent: true, statement } };
+}
+
+function findingsOf(
+  investigation: Investigation,
+  failing: readonly UnitCheck[],
+  causes: readonly AssembledCause[],
+): Finding[] {
+  const rows = investigation.observations.rows;
+  const units: Finding[] = failing.map((check) => {
+    const index = causes.findIndex(
+      ({ explains, cause }) => explains.has(check.node.name) || cause.units.includes(check.node.name),
+    );
+    const observerIndex = causes.findIndex(
+      ({ cause }) => cause.kind === "observer" && readersOf(investigation, [...cause.units]).includes(check.node.name),
+    );
+    const worst = check.comparison.z.reduce(
+      (best, z, i) => (Math.abs(z) > Math.abs(check.comparison.z[best]!) ? i : best),
+      0,
+    );
+    const row = check.comparison.rows[Math.floor(worst / check.comparison.columns.length)]!;
+    return {
+      unit: check.node.name,
+      step: rows.steps[rows.stepOf[row]!]!.step,
+      rmsZ: finite(check.statistics.rmsZ),
+      maxZ: finite(check.statistics.maxZ),
+      extent: extentOf(check.comparison, check.node),
+      cause: index >= 0 ? index : observerIndex >= 0 ? observerIndex : null,
+    };
+  });
+  const seams: Finding[] = causes.flatMap(({ cause, explains }, index) =>
+    explains.size > 0 || cause.kind === "observer"
+      ? []
+      : cause.units.map((unit) => ({
+          unit,
+          step: cause.steps[0] ?? 0,
+          rmsZ: null,
+          maxZ: null,
+          extent: cause.extent,
+          cause: index,
+        })),
+  );
+  return [...seams, ...units];
+}
+
+/** Beyond the limits by less than this and unexplained: too little to accuse anybody. */
+const marginal = 1.5;
+
+function decide(
+  causes: readonly Cause[],
+  findings: readonly Finding[],
+  checks: readonly UnitCheck[],
+): Verdict["verdict"] {
+  const real = causes.filter((cause) => !cause.latent);
+  if (real.some((cause) => cause.alternatives.length === 0)) return "fault";
+  if (real.length > 0) return "ambiguous";
+  const unexplained = new Set(findings.filter(({ cause }) => cause === null).map(({ unit }) => unit));
+  const worst = Math.max(0, ...checks.filter((check) => unexplained.has(check.node.name)).map((check) => check.excess));
+  if (worst > marginal) return "fault";
+  if (worst > 1) return "inconclusive";
+  return checks.some((check) => check.statistics.checked > 0) ? "clean" : "inconclusive";
+}
+
+function summarise(
+  verdict: Verdict["verdict"],
+  causes: readonly Cause[],
+  findings: readonly Finding[],
+  checks: readonly UnitCheck[],
+): string {
+  const worst = Math.max(0, ...checks.map((check) => check.statistics.rmsZ));
+  const real = causes.filter((cause) => !cause.latent);
+  const unexplained = findings.filter(({ cause }) => cause === null).length;
+  if (verdict === "clean") {
+    const latent =
+      causes.length > real.length ? ` One trap lies ready: ${causes.find((cause) => cause.latent)!.statement}.` : "";
+    return `Rounding, not a bug: all ${checks.length} units follow from their own inputs (worst rms z ${worst.toFixed(2)}).${latent}`;
+  }
+  if (verdict === "inconclusive") {
+    if (findings.length === 0) return "Nothing recorded could be checked.";
+    return `${unexplained} unit${unexplained > 1 ? "s stand" : " stands"} slightly beyond rounding and nothing in the catalogue explains it: too little to name a fault.`;
+  }
+  if (verdict === "ambiguous")
+    return `I cannot tell between ${[real[0]!.cause, ...real[0]!.alternatives].join(" and ")}: ${real[0]!.separate ?? "record more"}.`;
+  if (real.length === 0)
+    return `${unexplained} unit${unexplained > 1 ? "s do" : " does"} not follow from their own inputs, the first is ${findings[0]!.unit}; nothing in the catalogue explains it.`;
+  return `${real.length} cause${real.length > 1 ? "s" : ""}: ${real.map((cause) => cause.cause).join(", ")}${unexplained > 0 ? `; ${unexplained} finding${unexplained > 1 ? "s" : ""} unexplained` : ""}.`;
+}
+
+function unchecked(investigation: Investigation, checks: readonly UnitCheck[]): { value: string; why: string }[] {
+  const out = [...investigation.capture.skipped, ...investigation.observations.unknown];
+  for (const { node, statistics } of checks) {
+    if (statistics.checked === 0)
+      out.push({ value: node.name, why: "beyond the range of its types, or it rests on values nobody recorded" });
+    else if (statistics.checked < statistics.total * 0.5) {
+      out.push({
+        value: node.name,
+        why: `${short((100 * (statistics.total - statistics.checked)) / statistics.total)}% of its elements leave the range of its types`,
+      });
+    }
+  }
+  const recorded = new Set(checks.map(({ node }) => node.name));
+  const never = [...investigation.graph.nodes.values()].filter(
+    (node) => !recorded.has(node.name) && node.layer !== undefined && /^model\.layers\.\d+$/.test(node.name),
+  );
+  if (never.length > 0)
+    out.push({
+      value: `${never.length} layer outputs`,
+      why: "not recorded: checked only as part of the units after them",
+    });
+  return out;
+}
+
+function summaries(checks: readonly UnitCheck[]): UnitSummary[] {
+  const byRole = new Map<string, UnitCheck[]>();
+  for (const check of checks) byRole.set(role(check.node.name), [...(byRole.get(role(check.node.name)) ?? []), check]);
+  return [...byRole].map(([unit, group]) => ({
+    unit,
+    count: group.length,
+    rmsZ: Number(
+      Math.sqrt(group.reduce((sum, { statistics }) => sum + statistics.rmsZ ** 2, 0) / group.length).toPrecision(4),
+    ),
+    worstRmsZ: Number(Math.max(...group.map(({ statistics }) => statistics.rmsZ)).toPrecision(4)),
+    maxZ: Number(Math.max(...group.map(({ statistics }) => statistics.maxZ)).toPrecision(4)),
+    failed: group.filter((check) => check.excess > 1).length,
+  }));
+}

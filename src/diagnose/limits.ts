@@ -1,0 +1,29 @@
+import calibration from "./calibration.json" with { type: "json" };
+import type { Statistics } from "./statistics.js";
+
+/** What a correct unit's statistics stay under. */
+export interface Limits {
+  readonly rmsZ: number;
+  readonly maxZ: number;
+  readonly rowGainZ: number;
+  readonly columnGainZ: number;
+  readonly columnOffsetZ: number;
+}
+
+/**
+ * Limits from recordings of correct implementations: the worst value seen anywhere, times a margin (docs/noise.md).
+ * They are no option: nothing a user sets moves a verdict.
+ */
+export const limits: Limits = calibration.limits;
+
+/** How far beyond its limits a unit stands: above 1 it fails. Infinite when one side is not finite. */
+export function excess(s: Statistics): number {
+  if (s.nonFinite > 0) return Infinity;
+  return Math.max(
+    s.rmsZ / limits.rmsZ,
+    s.maxZ / limits.maxZ,
+    s.rowGainZ / limits.rowGainZ,
+    s.columnGainZ / limits.columnGainZ,
+    s.columnOffsetZ / limits.columnOffsetZ,
+  );
+}

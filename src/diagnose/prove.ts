@@ -1,0 +1,242 @@
+import { RoundedArithmetic } from "../spec/arithmetic.js";
+import { Evaluator } from "../spec/evaluator.js";
+import type { Graph, GraphNode } from "../spec/graph.js";
+import { indices } from "../spec/op.js";
+import { RowTable } from "../spec/rows.js";
+import type { Hypothesis } from "./hypothesis.js";
+import type { Investigation, UnitCheck } from "./investigation.js";
+import type { FromTokens, Proof } from "./verdict.js";
+
+/** A cause as proof needs it: the rewrites that write it into the spec, and the units it touches. */
+export interface ProvableCause {
+  readonly hypotheses: readonly Hypothesis[];
+}
+
+/** Multiply-adds a free run may cost before it is left out: about a minute on one core. */
+const freeRunBudget = 4e10;
+const freeRuns = [
+  { block: 64, reversed: false },
+  { block: 1, reversed: true },
+  { block: 32, reversed: true },
+];
+
+/** Turns token ids into text; null when the model has no tokenizer. */
+export type Detokenize = ((tokens: readonly number[]) => string) | null;
+
+/** Nodes of several hypotheses; where two rewrite one node, the later wins. */
+export function combine(hypotheses: readonly Hypothesis[]): GraphNode[] {
+  const nodes = new Map<string, GraphNode>();
+  for (const { replacements } of hypotheses) for (const node of replacements) nodes.set(node.name, node);
+  return [...nodes.values()];
+}
+
+/** Reproduces the recording with the causes in the spec: locally unit by unit, then from its tokens; each cause is needed. */
+export function prove(
+  investigation: Investigation,
+  checks: readonly UnitCheck[],
+  causes: readonly ProvableCause[],
+  detokenize: Detokenize,
+): Proof {
+  const all = causes.flatMap((cause) => cause.hypotheses);
+  const passed = new Set(checks.filter((check) => check.excess <= 1).map((check) => check.node.name));
+  const touchedBy = causes.map((cause) => touchedUnits(investigation, checks, cause.hypotheses));
+  const matchedWith = (hypotheses: readonly Hypothesis[], names: ReadonlySet<string>) => {
+    const evaluator = investigation.evaluator.rewritten(combine(hypotheses));
+    return new Set([...names].filter((name) => investigation.check(name, evaluator).excess <= 1));
+  };
+  const touched = new Set(touchedBy.flatMap((names) => [...names]));
+  const reproduced = matchedWith(all, touched);
+  const countMatched = (names: ReadonlySet<string>, matched: ReadonlySet<string>) =>
+    checks.filter(({ node }) =>
+      names.has(node.name)
+        ? matched.has(node.name)
+        : touched.has(node.name)
+          ? reproduced.has(node.name)
+          : passed.has(node.name),
+    ).length;
+  const necessity = causes.map((cause, without) => {
+    const rest = all.filter((h) => !cause.hypotheses.includes(h));
+    return { without, matched: countMatched(touchedBy[without]!, matchedWith(rest, touchedBy[without]!)) };
+  });
+  const notes: string[] = [];
+  const free = freeRun(investigation, all, detokenize, notes);
+  return {
+    reproduced: { matched: countMatched(touched, reproduced), of: checks.length },
+    necessity,
+    fromTokens: free?.fromTokens ?? null,
+    repair: free?.repair ?? null,
+    notes,
+  };
+}
+
+/** Units whose evaluation a rewrite can change. */
+function touchedUnits(
+  investigation: Investigation,
+  checks: readonly UnitCheck[],
+  hypotheses: readonly Hypothesis[],
+): Set<string> {
+  const rewritten = new Set(combine(hypotheses).map((node) => node.name));
+  return new Set(
+    checks
+      .filter(({ node }) => investigation.interior(node.name).some((inner) => rewritten.has(inner.name)))
+      .map(({ node }) => node.name),
+  );
+}
+
+/** The tokens of the recording's first step, run through `graph` with nothing but the checkpoint. */
+class FreeRun {
+  readonly evaluator: Evaluator;
+  readonly table = new RowTable();
+  readonly lastRow: number;
+
+  constructor(investigation: Investigation, graph: Graph, choices?: { block: number; reversed: boolean }) {
+    const step = investigation.capture.steps[0]!;
+    const placed = this.table.append({
+      step: 0,
+      seqIds: step.seq_ids,
+      tokenIds: step.token_ids,
+      qoIndptr: step.qo_indptr,
+    });
+    this.lastRow = placed.firstRow + step.qo_indptr[1]! - 1;
+    const { store } = investigation.precision;
+    this.evaluator = new Evaluator({
+      graph,
+      parameters: investigation.parameters,
+      rows: this.table,
+      precision: investigation.precision,
+      ...(choices && { arithmetic: new RoundedArithmetic({ store, roundBetween: store !== "float32", ...choices }) }),
+    });
+  }
+
+  /** Root mean square of a value over the first sequence's last row. */
+  row(name: string): Float64Array {
+    return this.evaluator.read(name, Int32Array.of(this.lastRow), "").value;
+  }
+
+  token(): number {
+    return this.row("sample")[0]!;
+  }
+}
+
+function freeRun(
+  investigation: Investigation,
+  hypotheses: readonly Hypothesis[],
+  detokenize: Detokenize,
+  notes: string[],
+) {
+  const { capture, config, graph, observations } = investigation;
+  const step = capture.steps[0]!;
+  const rows = step.token_ids.length;
+  const perRow =
+    config.layerCount *
+    (2 * config.hiddenSize * (config.headCount + config.keyValueHeadCount) * config.headDim +
+      3 * config.hiddenSize * config.intermediateSize);
+  if (observations.rows.steps[0]!.lengths.some((length, b) => length !== step.qo_indptr[b + 1]! - step.qo_indptr[b]!)) {
+    notes.push(
+      "the recording starts inside a sequence: its first tokens were not recorded, so it cannot be run again from them",
+    );
+    return undefined;
+  }
+  if (step.token_ids.some((token) => token >= config.vocabularySize)) {
+    notes.push("a token id lies outside the vocabulary: the run cannot be repeated from its tokens");
+    return undefined;
+  }
+  if (perRow * rows * (freeRuns.length + 1) > freeRunBudget) {
+    notes.push(
+      "the run from its tokens was left out: the model is too large to run again on the CPU here; every unit was reproduced from its own inputs",
+    );
+    return undefined;
+  }
+  const healthy = new FreeRun(investigation, graph);
+  const repairedToken = healthy.token();
+  const continuation = detokenize ? detokenize(continueFrom(healthy, repairedToken, config.endTokens)) : null;
+  const repair = { tokenId: repairedToken, text: detokenize ? detokenize([repairedToken]) : null, continuation };
+  if (hypotheses.length === 0) return { repair, fromTokens: undefined };
+  const rewritten = graph.with(combine(hypotheses));
+  const recordedToken = recordedSample(investigation, healthy.lastRow);
+  const tokens: number[] = [];
+  let layers = { matched: 0, of: 0 };
+  for (const choices of freeRuns) {
+    const run = new FreeRun(investigation, rewritten, choices);
+    tokens.push(run.token());
+    if (choices === freeRuns[0]) layers = compareStreams(investigation, run);
+    if (recordedToken === undefined) break;
+  }
+  const reproducedToken = tokens[0]!;
+  if (recordedToken === undefined)
+    notes.push(
+      "neither logits nor a sampled token were recorded: the reproduced token has nothing to be compared with",
+    );
+  else if (new Set(tokens).size > 1)
+    notes.push(
+      `rounding alone decides the token here: free runs that round differently end in ${[...new Set(tokens)].join(", ")}`,
+    );
+  const fromTokens: FromTokens | undefined =
+    recordedToken === undefined
+      ? undefined
+      : {
+          layers,
+          recordedToken,
+          reproducedToken,
+          agreement: tokens.filter((token) => token === recordedToken).length / tokens.length,
+          text: detokenize ? detokenize([reproducedToken]) : null,
+        };
+  return { repair, fromTokens };
+}
+
+/** The token the recording ends its first sequence's first step with: sampled, or the largest recorded logit. */
+export function recordedSample({ capture, observations }: Investigation, lastRow: number): number | undefined {
+  const sampled = capture.samples.find((sample) => sample.step === capture.steps[0]!.step)?.token_ids[0];
+  if (sampled !== undefined) return sampled;
+  const logits = observations.output("lm_head", lastRow)?.value;
+  if (!logits) return undefined;
+  let best = 0;
+  for (let i = 1; i < logits.length; i++) if (logits[i]! > logits[best]!) best = i;
+  return best;
+}
+
+/** Recorded streams against the free run's: the same zeros, NaN or overflow, or a magnitude within a factor of 2. */
+function compareStreams({ observations, config }: Investigation, run: FreeRun): { matched: number; of: number } {
+  let matched = 0;
+  let of = 0;
+  for (const name of [
+    "model.embed_tokens",
+    ...indices(config.layerCount).reduce<string[]>((names, layer) => [...names, `model.layers.${layer}`], []),
+  ]) {
+    const recorded = observations.output(name, run.lastRow)?.value;
+    if (!recorded) continue;
+    of++;
+    const a = magnitude(recorded);
+    const b = magnitude(run.row(name));
+    if (Object.is(a, b) || a === b || (a / b > 0.5 && a / b < 2)) matched++;
+  }
+  return { matched, of };
+}
+
+function magnitude(values: Float64Array): number {
+  let largest = 0;
+  for (const x of values) {
+    if (!Number.isFinite(x)) return Number.NaN;
+    if (Math.abs(x) > largest) largest = Math.abs(x);
+  }
+  return largest;
+}
+
+const continuationLength = 12;
+
+/** Greedy continuation of a healthy run's first sequence. */
+function continueFrom(run: FreeRun, first: number, endTokens: readonly number[]): number[] {
+  const tokens = [first];
+  const seqId = run.table.seqId[run.lastRow]!;
+  while (tokens.length < continuationLength && !endTokens.includes(tokens.at(-1)!)) {
+    run.evaluator.forget((name) => name.endsWith("_cache"));
+    const { firstRow } = run.table.append({
+      step: tokens.length,
+      seqIds: [seqId],
+      tokenIds: [tokens.at(-1)!],
+      qoIndptr: [0, 1],
+    });
+    tokens.push(run.evaluator.read("sample", Int32Array.of(firstRow), "").value[0]!);
+  }
+  return tokens;
+}

@@ -1,0 +1,108 @@
+import type { GraphNode } from "../spec/graph.js";
+import { float32Max } from "../spec/noise.js";
+import { short } from "./hypothesis.js";
+import type { Investigation } from "./investigation.js";
+import type { Detokenize } from "./prove.js";
+import { recordedSample } from "./prove.js";
+
+/** What the recorded numbers of one value look like, over its checked rows. */
+export interface Magnitude {
+  readonly node: GraphNode;
+  /** Largest finite |x|. */
+  readonly largest: number;
+  readonly zeros: boolean;
+  readonly constant: boolean;
+  readonly notANumber: number;
+  readonly infinite: number;
+}
+
+/** Magnitudes of every recorded value, in execution order. */
+export function magnitudes(investigation: Investigation): Magnitude[] {
+  return investigation.units().map((node) => {
+    const { rows, columns } = investigation.sample(node.name);
+    const values = investigation.observed(node.name, rows, columns);
+    let largest = 0;
+    let notANumber = 0;
+    let infinite = 0;
+    let constant = true;
+    for (const x of values) {
+      if (x !== values[0]) constant = false;
+      if (Number.isNaN(x)) notANumber++;
+      else if (!Number.isFinite(x)) infinite++;
+      else if (Math.abs(x) > largest) largest = Math.abs(x);
+    }
+    return { node, largest, zeros: constant && values[0] === 0, constant, notANumber, infinite };
+  });
+}
+
+/**
+ * The way from the first broken number to the token, told from the recorded values alone: where magnitudes leave
+ * float32's range, where norms turn them to zeros or NaN, what the logits and the argmax make of it.
+ */
+export function symptomChain(
+  investigation: Investigation,
+  all: readonly Magnitude[],
+  detokenize: Detokenize,
+): string[] {
+  const chain: string[] = [];
+  const stream = all.filter(({ node }) => /^model\.layers\.\d+$/.test(node.name));
+  const squaresOverflow = all.find(
+    ({ node, largest }) => largest * largest > float32Max && node.op.kind !== "embedding",
+  );
+  if (squaresOverflow) {
+    chain.push(
+      `${squaresOverflow.node.name} reaches ${short(squaresOverflow.largest)}; anything above 1.8e19 has a square beyond float32`,
+    );
+  }
+  const nonFinite = all.find(({ notANumber, infinite }) => notANumber + infinite > 0);
+  if (nonFinite) {
+    chain.push(
+      `${nonFinite.node.name} is the first value with ${nonFinite.notANumber} NaN and ${nonFinite.infinite} infinities`,
+    );
+  }
+  const norm = all.find(
+    ({ node, zeros, notANumber }) =>
+      node.op.kind === "rmsnorm" && (zeros || notANumber > 0) && overflowsBefore(investigation, node, all),
+  );
+  if (norm) {
+    const layer =
+      norm.node.layer === undefined
+        ? norm.node.name
+        : `${norm.node.name.split(".").at(-1)} of layer ${norm.node.layer}`;
+    chain.push(
+      `x² overflows float32 in the RMSNorm ${layer}: rsqrt(infinity) is 0, its output ${norm.zeros ? "is all zeros" : "holds NaN"}`,
+    );
+  }
+  const dead = stream.find(({ zeros }) => zeros);
+  if (dead) {
+    const last = stream.at(-1)!;
+    const toEnd = stream.slice(stream.indexOf(dead)).every(({ zeros }) => zeros);
+    chain.push(
+      `the residual stream is exactly 0 ${toEnd && last !== dead ? `from layer ${dead.node.layer} to layer ${last.node.layer}` : `after layer ${dead.node.layer}`}: nothing carries the signal past it`,
+    );
+  }
+  const logits = all.find(({ node }) => node.name === "lm_head");
+  const lastRow =
+    investigation.observations.rows.steps[0]!.firstRow + investigation.observations.rows.steps[0]!.qoIndptr[1]! - 1;
+  const token = recordedSample(investigation, lastRow);
+  if (logits && (logits.constant || logits.notANumber > 0)) {
+    chain.push(
+      logits.zeros
+        ? "the logits are all 0"
+        : logits.notANumber > 0
+          ? `the logits hold ${logits.notANumber} NaN`
+          : "the logits are all equal",
+    );
+  }
+  if (token !== undefined && (chain.length > 0 || token === 0)) {
+    const text = detokenize?.([token]);
+    chain.push(`argmax takes index ${token}${text === undefined ? "" : `, which is ${JSON.stringify(text)}`}`);
+  }
+  return chain;
+}
+
+/** Whether a norm's input has squares beyond float32: recorded itself, or as the sum it rests on. */
+function overflowsBefore(investigation: Investigation, node: GraphNode, all: readonly Magnitude[]): boolean {
+  const leaves = new Set(investigation.interior(node.name).flatMap((inner) => inner.inputs));
+  return all.some((m) => leaves.has(m.node.name) && m.largest * m.largest > float32Max);
+}

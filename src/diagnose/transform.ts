@@ -1,0 +1,158 @@
+import type { GraphNode } from "../spec/graph.js";
+import { type Block, emptyBlock, indices, type Op, type OpContext } from "../spec/op.js";
+
+/** An op whose result is changed afterwards: the form of every fitted transform. */
+export function transformed(
+  op: Op,
+  attributes: Record<string, unknown>,
+  apply: (block: Block, rows: Int32Array, columns: Int32Array) => Block,
+): Op {
+  return {
+    kind: op.kind,
+    attributes: { ...op.attributes, ...attributes },
+    evaluate: (context, rows, columns) => apply(op.evaluate(context, rows, columns), rows, columns),
+  };
+}
+
+/** value ↦ a · value + b with a and b per element. */
+export function affine(
+  op: Op,
+  attributes: Record<string, unknown>,
+  gain: (row: number, column: number) => number,
+  offset?: (row: number, column: number) => number,
+  offsetVariance?: (column: number) => number,
+): Op {
+  return transformed(op, attributes, (block, rows, columns) => {
+    const out = emptyBlock(block.value.length);
+    forEachElement(rows, columns, (row, column, i) => {
+      const a = gain(row, column);
+      out.value[i] = block.value[i]! * a + (offset?.(row, column) ?? 0);
+      out.variance[i] = a === 0 ? 0 : block.variance[i]! * a * a;
+      if (offsetVariance) out.variance[i]! += offsetVariance(column);
+    });
+    if (block.range) out.range = block.range;
+    return out;
+  });
+}
+
+/** Each element is another element of the same value, or a constant where `source` gives none. */
+export function relabelled(
+  op: Op,
+  width: number,
+  attributes: Record<string, unknown>,
+  source: (row: number, column: number) => readonly [number, number] | undefined,
+): Op {
+  return {
+    kind: op.kind,
+    attributes: { ...op.attributes, ...attributes },
+    evaluate(context, rows, columns) {
+      const needed = new Set<number>();
+      forEachElement(rows, columns, (row, column) => {
+        const from = source(row, column);
+        if (from) needed.add(from[0]);
+      });
+      const sourceRows = Int32Array.from(needed).sort();
+      const index = new Map<number, number>();
+      sourceRows.forEach((row, i) => {
+        index.set(row, i);
+      });
+      const block = op.evaluate(context, sourceRows, indices(width));
+      const out = emptyBlock(rows.length * columns.length);
+      forEachElement(rows, columns, (row, column, i) => {
+        const from = source(row, column);
+        if (from) copyElement(block, index.get(from[0])! * width + from[1], out, i);
+      });
+      return out;
+    },
+  };
+}
+
+/** Elements inside a region come from one op, the others from another. */
+export function restricted(
+  outside: Op,
+  inside: Op,
+  attributes: Record<string, unknown>,
+  contains: (row: number, column: number) => boolean,
+): Op {
+  return {
+    kind: outside.kind,
+    attributes: { ...inside.attributes, ...attributes },
+    evaluate(context, rows, columns) {
+      const a = outside.evaluate(context, rows, columns);
+      const b = inside.evaluate(context, rows, columns);
+      const out = emptyBlock(rows.length * columns.length);
+      forEachElement(rows, columns, (row, column, i) => {
+        copyElement(contains(row, column) ? b : a, i, out, i);
+      });
+      return out;
+    },
+  };
+}
+
+/** Another recorded or evaluated value, taken as it is: `columnOf` chooses its column. */
+export function taken(
+  attributes: Record<string, unknown>,
+  columnOf: (column: number) => number = (column) => column,
+  rowOf: (row: number) => number = (row) => row,
+): Op {
+  return {
+    kind: "identity",
+    attributes,
+    evaluate: (context: OpContext, rows, columns) => {
+      const block = context.input(0, rows.map(rowOf), columns.map(columnOf));
+      return {
+        ...block,
+        value: block.value.slice(),
+        variance: block.variance.length ? block.variance.slice() : new Float64Array(block.value.length),
+      };
+    },
+  };
+}
+
+/** Another place of input 0 for every element: a consumer that addresses its operand wrongly. */
+export function misread(
+  attributes: Record<string, unknown>,
+  source: (row: number, column: number) => readonly [number, number],
+): Op {
+  return {
+    kind: "identity",
+    attributes,
+    evaluate(context, rows, columns) {
+      const needed = new Set<number>();
+      forEachElement(rows, columns, (row, column) => needed.add(source(row, column)[0]));
+      const sourceRows = Int32Array.from(needed).sort();
+      const index = new Map(Array.from(sourceRows, (row, i) => [row, i]));
+      const width = context.width(0);
+      const block = context.input(0, sourceRows);
+      const out = emptyBlock(rows.length * columns.length);
+      forEachElement(rows, columns, (row, column, i) => {
+        const [fromRow, fromColumn] = source(row, column);
+        copyElement(block, index.get(fromRow)! * width + fromColumn, out, i);
+      });
+      return out;
+    },
+  };
+}
+
+export function forEachElement(
+  rows: Int32Array,
+  columns: Int32Array,
+  visit: (row: number, column: number, i: number) => void,
+): void {
+  let i = 0;
+  for (const row of rows) for (const column of columns) visit(row, column, i++);
+}
+
+function copyElement(from: Block, at: number, to: ReturnType<typeof emptyBlock>, i: number): void {
+  to.value[i] = from.value[at]!;
+  if (from.variance.length > 0) to.variance[i] = from.variance[at]!;
+  if (from.range?.[at]) {
+    to.range ??= new Uint8Array(to.value.length);
+    to.range[i] = from.range[at]!;
+  }
+}
+
+/** A node with another op, or other inputs. */
+export function replaced(node: GraphNode, change: Partial<Pick<GraphNode, "op" | "inputs">>): GraphNode {
+  return { ...node, ...change };
+}

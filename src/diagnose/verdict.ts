@@ -1,0 +1,105 @@
+import type { Extent } from "./extent.js";
+import type { CauseKind, ParameterValue } from "./hypothesis.js";
+
+/** What `diagnose` returns and `--json` prints: stable, documented in docs/verdict.md. Fields may be added. */
+export interface Verdict {
+  readonly verdict: "clean" | "fault" | "ambiguous" | "inconclusive";
+  /** One sentence. */
+  readonly summary: string;
+  /** In order of origin. */
+  readonly causes: readonly Cause[];
+  /** Units and seams that the spec cannot explain by rounding, in execution order. */
+  readonly findings: readonly Finding[];
+  readonly proof: Proof;
+  readonly audits: Record<AuditName, Audit>;
+  /** From cause to symptom, in words. */
+  readonly chain: readonly string[];
+  readonly ruledOut: readonly { suspect: string; evidence: string }[];
+  readonly notVisible: readonly { cause: string; why: string }[];
+  readonly unchecked: readonly { value: string; why: string }[];
+  /** How closely each kind of unit agreed. */
+  readonly units: readonly UnitSummary[];
+  readonly recording: RecordingSummary;
+}
+
+export interface Cause {
+  /** Id in the catalogue. */
+  readonly cause: string;
+  readonly kind: CauseKind;
+  readonly transform: string;
+  readonly layers: readonly number[];
+  readonly units: readonly string[];
+  readonly steps: readonly number[];
+  readonly extent: Extent;
+  readonly parameters: Readonly<Record<string, ParameterValue>>;
+  readonly statement: string;
+  readonly evidence: { rmsZ: number | null; rmsZExplained: number | null; samples: number; runnerUp: string | null };
+  /** Ids of causes this recording cannot separate from it. */
+  readonly alternatives: readonly string[];
+  /** What to record to separate them. */
+  readonly separate?: string;
+  /** Right as long as every query and key shares it: no alarm, but a trap. */
+  readonly latent?: boolean;
+  /** Layers where the same rewrite would not have shown, and why. */
+  readonly notVisible?: readonly { layers: readonly number[]; why: string }[];
+}
+
+export interface Finding {
+  readonly unit: string;
+  readonly step: number;
+  readonly rmsZ: number | null;
+  readonly maxZ: number | null;
+  readonly extent: Extent;
+  /** Index into `causes`, or null when nothing in the catalogue explains it. */
+  readonly cause: number | null;
+}
+
+export interface Proof {
+  /** Units that come out to within rounding with the causes written into the spec. */
+  readonly reproduced: { matched: number; of: number };
+  /** The same with one cause left out. */
+  readonly necessity: readonly { without: number; matched: number }[];
+  /** The whole run from its tokens. */
+  readonly fromTokens: FromTokens | null;
+  readonly repair: { tokenId: number; text: string | null; continuation: string | null } | null;
+  /** Why a part of the proof is missing. */
+  readonly notes: readonly string[];
+}
+
+export interface FromTokens {
+  /** Layers whose free-running stream shows the recorded magnitude (or the same zeros or NaN), of all recorded ones. */
+  readonly layers: { matched: number; of: number };
+  readonly recordedToken: number;
+  readonly reproducedToken: number;
+  /** Share of the free runs (each rounding differently) that end in the recorded token. */
+  readonly agreement: number;
+  readonly text: string | null;
+}
+
+export type AuditName = "boundary" | "cache" | "rotary" | "batch";
+
+export interface Audit {
+  readonly pass: boolean;
+  readonly evidence: string;
+}
+
+export interface UnitSummary {
+  /** Value name with its layer number replaced by `*`. */
+  readonly unit: string;
+  readonly count: number;
+  readonly rmsZ: number;
+  readonly worstRmsZ: number;
+  readonly maxZ: number;
+  readonly failed: number;
+}
+
+export interface RecordingSummary {
+  readonly path: string;
+  readonly model: string;
+  readonly steps: number;
+  readonly rows: number;
+  readonly sequences: number;
+  readonly values: number;
+  readonly dtype: string;
+  readonly compute: string;
+}
