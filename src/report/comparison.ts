@@ -170,7 +170,8 @@ function detail(title: string, value: ComparedValue, colors: ReturnType<typeof c
   const lines = [`${colors.bold(title)}: ${value.name}, step ${value.step}, ${value.state}`];
   if (value.maxAt) {
     lines.push(
-      `  ${value.differing} of ${value.elements} elements differ, ${value.beyondRounding} by more than their stores may; largest at [${value.maxAt}]: ${value.maxReference} / ${value.maxTarget}`,
+      `  ${value.differing} of ${value.elements} elements differ, ${value.beyondRounding} of them by more than their stores may`,
+      `  largest error at [${value.maxAt}]: ${value.maxReference} / ${value.maxTarget}`,
     );
   }
   if (value.nonFiniteDiffering > 0) {
@@ -179,7 +180,7 @@ function detail(title: string, value: ComparedValue, colors: ReturnType<typeof c
     );
   }
   lines.push(
-    `  in order ${reference.digest} / ${target.digest}, whatever the order ${reference.multisetDigest} / ${target.multisetDigest}`,
+    `  digest in order ${reference.digest} / ${target.digest}, in any order ${reference.multisetDigest} / ${target.multisetDigest}`,
   );
   return lines;
 }
