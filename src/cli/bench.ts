@@ -1,0 +1,7 @@
+import { Command } from "commander";
+import { benchCheckerCommand } from "./bench-checker.js";
+
+/** `faultline bench`: one subcommand per file. */
+export function benchCommand(): Command {
+  return new Command("bench").description("measure speed and memory on this machine").addCommand(benchCheckerCommand());
+}
