@@ -1,0 +1,130 @@
+import { diagnose } from "../diagnose/diagnose.js";
+import type { Verdict } from "../diagnose/verdict.js";
+import type { DType } from "../tensor/dtype.js";
+import type { Fault, FaultValues } from "./fault.js";
+import type { LabModel } from "./model.js";
+import { discard, runTrial, type Trial, unitsBeyondNoise } from "./trial.js";
+
+/**
+ * named: the cause, in the right layers, and nothing else accused. ambiguous: it is among the alternatives given.
+ * unexplained: the right units, and no cause at all. placed: another cause, in the right units. false-alarm: a unit or
+ * layer accused that has nothing. missed: called clean although a unit stands beyond rounding. hidden: the run does not
+ * show the fault, and nothing was accused.
+ */
+export type Outcome = "named" | "ambiguous" | "unexplained" | "placed" | "false-alarm" | "missed" | "hidden";
+
+export interface Score {
+  readonly fault: string;
+  readonly model: string;
+  readonly store: DType;
+  readonly layers: readonly number[];
+  readonly values: FaultValues;
+  readonly outcome: Outcome;
+  readonly verdict: Verdict["verdict"];
+  /** Ids of the causes named, each with its alternatives. */
+  readonly causes: readonly string[];
+  /** Units accused that are not the fault's. */
+  readonly strangers: readonly string[];
+  /** Settings of the fault that the verdict recovered, of those it could be compared on. */
+  readonly parameters: { readonly recovered: number; readonly compared: number };
+  readonly milliseconds: number;
+}
+
+/** Compares a verdict with what was done to the run. */
+export function scoreVerdict(trial: Trial, verdict: Verdict, milliseconds: number): Score {
+  const { fault, run, model, store, layers, values } = trial;
+  const visible = [...unitsBeyondNoise(trial).keys()];
+  const accused = [...verdict.findings.map(({ unit }) => unit), ...verdict.causes.flatMap(({ units }) => units)];
+  const strangers = [...new Set(accused)].filter((unit) => !run.bad.has(unit) && !isInside(trial, unit));
+  const names = (ids: readonly string[]) => ids.some((id) => fault.expected.includes(id));
+  const right = verdict.causes.filter(({ cause }) => names([cause]));
+  const possible = verdict.causes.filter(({ cause, alternatives }) => names([cause, ...alternatives]));
+  const outcome = (): Outcome => {
+    if (strangers.length > 0) return "false-alarm";
+    if (verdict.causes.length === 0 && verdict.findings.length === 0) return visible.length > 0 ? "missed" : "hidden";
+    if (verdict.causes.length > 0 && right.length === verdict.causes.length) return "named";
+    if (verdict.causes.length > 0 && possible.length === verdict.causes.length) return "ambiguous";
+    return verdict.causes.length === 0 ? "unexplained" : "placed";
+  };
+  return {
+    fault: fault.id,
+    model: `${model.config.modelType} ${model.config.layerCount} layers`,
+    store,
+    layers: fault.scope === "model" ? [] : layers,
+    values,
+    outcome: outcome(),
+    verdict: verdict.verdict,
+    causes: verdict.causes.map(({ cause, alternatives }) => [cause, ...alternatives].join(" | ")),
+    strangers,
+    parameters: compareParameters(values, right),
+    milliseconds,
+  };
+}
+
+/** Whether the unit lies inside the chain that a bad unit stands for: a cause may name the unrecorded value itself. */
+function isInside({ run, model }: Trial, unit: string): boolean {
+  if (run.recorded.has(unit)) return false;
+  const pending = [unit];
+  while (pending.length > 0) {
+    const name = pending.pop()!;
+    if (run.bad.has(name)) return true;
+    if (!run.recorded.has(name)) pending.push(...model.graph.consumers(name));
+  }
+  return false;
+}
+
+function compareParameters(values: FaultValues, causes: Verdict["causes"]) {
+  let recovered = 0;
+  let compared = 0;
+  for (const [name, drawn] of Object.entries(values)) {
+    const found = causes.map(({ parameters }) => parameters[name]).find((value) => value !== undefined);
+    if (found === undefined || typeof found !== typeof drawn) continue;
+    compared++;
+    if (typeof drawn === "string") recovered += drawn === found ? 1 : 0;
+    else if (Math.abs(Number(found) - drawn) <= 0.05 * Math.abs(drawn)) recovered++;
+  }
+  return { recovered, compared };
+}
+
+export interface BenchmarkOptions {
+  readonly models: readonly LabModel[];
+  readonly faults: readonly Fault[];
+  readonly stores: readonly DType[];
+  /** Draws per fault, model and store. */
+  readonly seeds: number;
+  /** Folder for recordings; each is removed once judged. */
+  readonly folder: string;
+  /** Layers to inject into; a drawn one unless given. */
+  readonly layers?: readonly number[];
+  /** Draw also how the rest of the run is computed. */
+  readonly legal?: boolean;
+}
+
+/** Injects every fault into every model that it applies to, diagnoses the recording, and scores the verdict. */
+export function* benchmark(options: BenchmarkOptions): Generator<Score> {
+  const { models, faults, stores, seeds, folder, layers, legal = false } = options;
+  for (const fault of faults) {
+    for (const model of models) {
+      for (const store of stores) {
+        for (let seed = 1; seed <= seeds; seed++) {
+          const trial = runTrial({ model, fault, store, seed, folder, legal, ...(layers ? { layers } : {}) });
+          if (!trial) continue;
+          try {
+            const start = performance.now();
+            const verdict = diagnose({ target: trial.run.path, model: model.directory });
+            yield scoreVerdict(trial, verdict, performance.now() - start);
+          } finally {
+            discard(trial);
+          }
+        }
+      }
+    }
+  }
+}
+
+/** How often each outcome was reached. */
+export function tally(scores: Iterable<Score>): Record<Outcome, number> {
+  const counts = { named: 0, ambiguous: 0, unexplained: 0, placed: 0, "false-alarm": 0, missed: 0, hidden: 0 };
+  for (const { outcome } of scores) counts[outcome]++;
+  return counts;
+}
