@@ -1,12 +1,12 @@
 import { join } from "node:path";
 import { Command, InvalidArgumentError, Option } from "commander";
 import pc from "picocolors";
-import { readChatTemplate } from "../engine/chat.js";
 import { Generation } from "../engine/generate.js";
+import { readChatTemplate, readJson, readTokenizer } from "../engine/model-folder.js";
 import { type OpenedPath, openPath, type PathName, pathNames } from "../engine/open-path.js";
 import { Recording } from "../engine/recording.js";
 import type { Sequence } from "../engine/scheduler.js";
-import { readJson, readTokenizer, TextStream, type Tokenizer } from "../engine/tokenizer.js";
+import { TextStream, type Tokenizer } from "../engine/tokenizer.js";
 import { type ModelConfig, readModelConfig } from "../spec/models/config.js";
 import { Checkpoint } from "../tensor/checkpoint.js";
 import type { DType } from "../tensor/dtype.js";

@@ -1,8 +1,5 @@
-import { readFileSync } from "node:fs";
-import { join } from "node:path";
 import { Template } from "@huggingface/jinja";
 import { InputError } from "../tensor/errors.js";
-import { readJson } from "./tokenizer.js";
 
 export interface Message {
   readonly role: "system" | "user" | "assistant";
@@ -50,32 +47,4 @@ function specialTokens(config: Record<string, unknown>): Record<string, string> 
     if (key.endsWith("_token") && typeof content === "string") tokens[key] = content;
   }
   return tokens;
-}
-
-/**
- * The chat template of a model folder: `chat_template.jinja`, else `chat_template` of `tokenizer_config.json` (a string,
- * or a list of named ones, of which "default" is taken).
- * @throws InputError when the model has none.
- */
-export function readChatTemplate(directory: string): ChatTemplate {
-  const configPath = join(directory, "tokenizer_config.json");
-  const config = readJson(configPath) ?? {};
-  const path = join(directory, "chat_template.jinja");
-  try {
-    return new ChatTemplate(readFileSync(path, "utf8"), config, path);
-  } catch (error) {
-    if (error instanceof InputError) throw error;
-  }
-  const source = defaultTemplate(config.chat_template);
-  if (source === undefined)
-    throw new InputError(`${configPath}: chat_template: expected one for --chat; this model has none`);
-  return new ChatTemplate(source, config, configPath);
-}
-
-function defaultTemplate(value: unknown): string | undefined {
-  if (typeof value === "string") return value;
-  if (!Array.isArray(value)) return undefined;
-  const named = value as { name?: unknown; template?: unknown }[];
-  const chosen = named.find(({ name }) => name === "default") ?? named[0];
-  return typeof chosen?.template === "string" ? chosen.template : undefined;
 }

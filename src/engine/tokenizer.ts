@@ -1,8 +1,5 @@
-import { readFileSync } from "node:fs";
-import { join } from "node:path";
 import { Tokenizer as HuggingFaceTokenizer } from "@huggingface/tokenizers";
 import { InputError } from "../tensor/errors.js";
-import { parseJson } from "../tensor/json.js";
 
 /** Text to token ids and back, as the model's `tokenizer.json` says. */
 export class Tokenizer {
@@ -81,26 +78,4 @@ export class TextStream {
     const after = this.tokenizer.decode(this.#ids.slice(this.#window));
     return after.slice(before.length);
   }
-}
-
-/** Reads `tokenizer.json` and `tokenizer_config.json` of a model folder. @throws InputError when they cannot be used. */
-export function readTokenizer(directory: string): Tokenizer {
-  const path = join(directory, "tokenizer.json");
-  const json = readJson(path);
-  if (!json) throw new InputError(`${path}: expected the model's tokenizer, but it cannot be read`);
-  return new Tokenizer(json, readJson(join(directory, "tokenizer_config.json")) ?? {}, path);
-}
-
-/** A parsed JSON file, or undefined when there is none. @throws InputError when it is no JSON object. */
-export function readJson(path: string): Record<string, unknown> | undefined {
-  let text: string;
-  try {
-    text = readFileSync(path, "utf8");
-  } catch {
-    return undefined;
-  }
-  const json = parseJson(text, path);
-  if (typeof json !== "object" || json === null || Array.isArray(json))
-    throw new InputError(`${path}: expected a JSON object`);
-  return json as Record<string, unknown>;
 }

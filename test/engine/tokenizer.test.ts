@@ -2,8 +2,9 @@ import { mkdtempSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { ChatTemplate, readChatTemplate } from "../../src/engine/chat.js";
-import { readTokenizer, TextStream } from "../../src/engine/tokenizer.js";
+import { ChatTemplate } from "../../src/engine/chat.js";
+import { readChatTemplate, readTokenizer } from "../../src/engine/model-folder.js";
+import { TextStream } from "../../src/engine/tokenizer.js";
 import { InputError } from "../../src/tensor/errors.js";
 import { goldenGenerations, modelDirectory } from "./ishmael.js";
 
