@@ -48,8 +48,11 @@ interface Source {
   vector(label: string, names: readonly string[], length: number): GPUBuffer;
 }
 
+/** Where a checkpoint's bytes come from: a folder, or a server in a browser. */
+export type ParameterBytes = Pick<Checkpoint, "directory" | "entry" | "bytes">;
+
 /** Uploads a checkpoint. @throws InputError naming the parameter that is missing or of the wrong shape or type. */
-export function loadWeights(gpu: Gpu, config: ModelConfig, checkpoint: Checkpoint): Promise<Weights> {
+export function loadWeights(gpu: Gpu, config: ModelConfig, checkpoint: ParameterBytes): Promise<Weights> {
   return assemble(config, new CheckpointSource(gpu, checkpoint));
 }
 
@@ -128,7 +131,7 @@ class CheckpointSource implements Source {
 
   constructor(
     readonly gpu: Gpu,
-    readonly checkpoint: Checkpoint,
+    readonly checkpoint: ParameterBytes,
   ) {}
 
   async matrix(label: string, names: readonly string[], rows: number, columns: number): Promise<Matrix> {
