@@ -1,5 +1,7 @@
 import { rmSync } from "node:fs";
-import { join } from "node:path";
+import { basename, join } from "node:path";
+import { CaptureObservations } from "../capture/observations.js";
+import { openCapture } from "../capture/reader.js";
 import type { Statistics } from "../diagnose/statistics.js";
 import type { Precision } from "../spec/noise.js";
 import type { DType } from "../tensor/dtype.js";
@@ -106,13 +108,70 @@ export function* legalRuns(
   }
 }
 
-/** Widest known correct values, rounded up with a margin: what a verdict may call rounding. */
-export function limitsOf(calibration: Calibration, margin = 1.15): Calibration {
-  return Object.fromEntries(
-    Object.entries(calibration).map(([key, extremes]) => {
-      const widened = { ...extremes };
-      for (const measure of measures) widened[measure] = Math.ceil(extremes[measure] * margin * 100) / 100;
-      return [key, widened];
-    }),
-  );
+export interface CalibrateOptions {
+  /** Models that drawn implementations run. */
+  readonly models: readonly LabModel[];
+  readonly draws: number;
+  readonly margin: number;
+  readonly folder: string;
+  /** Recordings of correct runs of `recorded`. */
+  readonly recordings: readonly string[];
+  readonly recorded: LabModel | undefined;
+  readonly progress?: (text: string) => void;
+}
+
+/** The committed artefact behind every verdict: limits, and where they come from. */
+export interface CalibrationResult {
+  readonly limits: { rmsZ: number; maxZ: number; rowGainZ: number; columnGainZ: number; columnOffsetZ: number };
+  readonly margin: number;
+  readonly draws: number;
+  readonly recordings: readonly string[];
+  readonly worst: Calibration;
+}
+
+/** Judges recordings of correct runs, and runs of drawn correct implementations; limits are their worst times a margin. */
+export function calibrate(options: CalibrateOptions): CalibrationResult {
+  const { models, draws, margin, folder, recordings, recorded, progress = () => {} } = options;
+  const worst: Calibration = {};
+  recordings.forEach((path, i) => {
+    progress(`recording ${i + 1} of ${recordings.length}`);
+    const precision: Precision = { store: recordedStore(path, recorded!), compute: "float32" };
+    accumulate(worst, recorded!, unitStatistics(path, recorded!, precision), precision);
+  });
+  let done = 0;
+  for (const { model, statistics, precision } of legalRuns(models, draws, folder)) {
+    accumulate(worst, model, statistics, precision);
+    progress(`correct implementation ${++done} of ${draws}`);
+  }
+  const widest = (measure: (typeof measures)[number]) =>
+    Math.ceil(Math.max(0, ...Object.values(worst).map((extremes) => extremes[measure])) * margin * 10) / 10;
+  const sorted = Object.fromEntries(Object.entries(worst).sort(([a], [b]) => (a < b ? -1 : 1)));
+  for (const extremes of Object.values(sorted)) {
+    for (const measure of measures) extremes[measure] = Math.round(extremes[measure] * 1000) / 1000;
+  }
+  return {
+    limits: {
+      rmsZ: widest("rmsZ"),
+      maxZ: widest("maxZ"),
+      rowGainZ: widest("rowGainZ"),
+      columnGainZ: widest("columnGainZ"),
+      columnOffsetZ: widest("columnOffsetZ"),
+    },
+    margin,
+    draws,
+    recordings: recordings.map((path) => basename(path)),
+    worst: sorted,
+  };
+}
+
+/** The dtype most of a recording's values are stored in: the first layer's. */
+function recordedStore(path: string, model: LabModel): DType {
+  const capture = openCapture(path);
+  try {
+    const observations = new CaptureObservations(capture, model.graph);
+    const name = observations.names().find((value) => value.includes(".layers.")) ?? observations.names()[0]!;
+    return observations.dtype(name)!;
+  } finally {
+    capture.close();
+  }
 }

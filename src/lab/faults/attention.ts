@@ -190,7 +190,7 @@ export const attentionFaults: readonly Fault[] = [
     title: "sequence length one short: the newest key of the sequence is not read",
     kind: "metadata",
     transform: "T4",
-    expected: ["length-short", "causal-strict", "key-unseen"],
+    expected: ["key-length-short"],
     hiddenWhen: "rows before the last",
     change: (a) => ({ ...a, visible: (_row, position, keyCount) => keyCount === 1 || position < keyCount - 1 }),
   }),

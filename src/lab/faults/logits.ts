@@ -128,7 +128,7 @@ export const logitsFaults: readonly Fault[] = [
     kind: "metadata",
     transform: "T3",
     situation: "last-token",
-    expected: ["rows-shifted", "last-row", "gather"],
+    expected: ["rows-shifted", "gathered-row-wrong"],
     hiddenWhen: "one row",
     parameters: (random) => ({ row: choose(random, ["before", "first"]) }),
     inject({ graph, values }) {

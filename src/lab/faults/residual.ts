@@ -49,7 +49,10 @@ export const residualFaults: readonly Fault[] = [
     },
     ({ factor }) => [1, Number(factor)],
   ),
-  addition({ id: "I63-branch-subtracted", title: "branch subtracted", expected: ["branch-scaled"] }, () => [1, -1]),
+  addition(
+    { id: "I63-branch-subtracted", title: "branch subtracted", expected: ["branch-scaled", "residual-subtracted"] },
+    () => [1, -1],
+  ),
   fault({
     id: "I63-residual-misdirected",
     title: "MLP's residual is the layer's input, not the sum after attention",

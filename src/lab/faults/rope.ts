@@ -217,7 +217,7 @@ export const ropeFaults: readonly Fault[] = [
     title: "attention reads the key before rotation; the rotated one only goes to the cache",
     kind: "seam",
     transform: "T12",
-    expected: ["wrong-operand", "key-unrotated", "rope-missing"],
+    expected: ["key-unrotated", "cached-before-rope"],
     hiddenWhen: "position 0",
     firstBad: (_, layer) => [`${layerPath(layer).attn}.o_proj.input`],
     inject({ graph }, layer) {
@@ -232,7 +232,7 @@ export const ropeFaults: readonly Fault[] = [
     kind: "kernel",
     transform: "T14",
     situation: "decode-batch",
-    expected: ["rope-missing", "rows-unwritten", "rows-unprocessed"],
+    expected: ["rope-missing", "rows-unwritten", "tile-unwritten"],
     parameters: () => ({ side: "both" }),
     firstBad: rotated,
     inject: (context, layer) => ({

@@ -1,0 +1,196 @@
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { Command, Option } from "commander";
+import pc from "picocolors";
+import { benchmark, type Outcome, type Score, tally } from "../lab/benchmark.js";
+import { calibrate } from "../lab/calibrate.js";
+import { catalogue, findFault } from "../lab/catalogue.js";
+import { faultData, scoreLine } from "../lab/format.js";
+import { type LabModel, openLabModel, truncateModel } from "../lab/model.js";
+import { tinyFamilies, writeTinyModel } from "../lab/tiny-model.js";
+import type { DType } from "../tensor/dtype.js";
+import { InputError } from "../tensor/errors.js";
+
+const runHelp = `
+Without --model, small random models of the three families (Qwen3, Qwen2, Llama) are made in a temporary folder.
+Each recording is written there too and removed once it is diagnosed.
+
+Outcomes: named (the right cause and nothing else), ambiguous (the right cause among the alternatives given),
+unexplained (the right units, no cause), placed (the right units, another cause), hidden (this input cannot show the
+fault, and nothing is accused), missed, false-alarm (something accused that has nothing).
+
+Exit status: 0 when nothing was missed and nothing falsely accused, 1 otherwise, 2 when an input cannot be read.
+`;
+
+const calibrateHelp = `
+Every unit of every recording is evaluated from its own recorded inputs. The limits are the worst statistics seen,
+times a margin: what a verdict may call rounding. Recordings given as arguments must be of correct runs.
+`;
+
+const stores = ["bfloat16", "float16", "float32"] as const;
+
+interface RunOptions {
+  readonly fault?: string[];
+  readonly layers?: string;
+  readonly seeds: string;
+  readonly model?: string;
+  readonly first?: string;
+  readonly dtype: DType;
+  readonly legal?: boolean;
+  readonly json?: boolean;
+}
+
+interface CalibrateOptions {
+  readonly model?: string;
+  readonly draws: string;
+  readonly margin: string;
+  readonly out?: string;
+}
+
+/** `faultline lab` */
+export function labCommand(): Command {
+  const lab = new Command("lab").description("put known faults into real runs and score the diagnosis");
+  lab
+    .command("list")
+    .description("the faults that can be injected")
+    .option("--json", "print them as JSON")
+    .action(list);
+  lab
+    .command("run")
+    .description("inject faults, record, diagnose, score")
+    .option("--fault <id...>", "faults to inject (default: all)")
+    .option("--layers <list>", "layers to inject into, as 0,2 (default: one drawn per run)")
+    .option("--seeds <n>", "draws of settings and text per fault and model", "1")
+    .option("--model <dir>", "model folder to inject into")
+    .option("--first <layers>", "use only the model's first layers")
+    .addOption(new Option("--dtype <dtype>", "what values are stored in").choices(stores).default("bfloat16"))
+    .option("--legal", "draw also how the rest of the run rounds and sums")
+    .option("--json", "print every score as JSON")
+    .addHelpText("after", runHelp)
+    .action(run);
+  lab
+    .command("calibrate")
+    .description("the widest statistics of correct runs, and limits from them")
+    .argument("[recordings...]", "recordings of correct runs of --model")
+    .option("--model <dir>", "the model they were recorded from")
+    .option("--draws <n>", "correct implementations to draw and run", "200")
+    .option("--margin <factor>", "limits over the worst value seen", "1.25")
+    .option("--out <file>", "write the JSON to a new file instead of printing it")
+    .addHelpText("after", calibrateHelp)
+    .action(calibrateAction);
+  return lab;
+}
+
+function list({ json }: { json?: boolean }): void {
+  if (json) {
+    console.log(JSON.stringify(catalogue.map(faultData), null, 2));
+    return;
+  }
+  const width = Math.max(...catalogue.map(({ id }) => id.length));
+  for (const fault of catalogue) {
+    console.log(`${fault.id.padEnd(width)}  ${fault.title}`);
+    console.log(pc.dim(`${" ".repeat(width)}  ${fault.kind}, ${fault.transform}; hidden by: ${fault.hiddenWhen}`));
+  }
+}
+
+function run(options: RunOptions): void {
+  const faults = options.fault?.map(findFault) ?? catalogue;
+  const seeds = whole(options.seeds, "--seeds", 10000);
+  const layers = options.layers?.split(",").map((part) => whole(part, "--layers", 1023, 0));
+  withFolder((folder) => {
+    const models = modelsFor(options, folder);
+    const scores: Score[] = [];
+    const total = faults.length;
+    const runs = benchmark({
+      models,
+      faults,
+      stores: [options.dtype],
+      seeds,
+      folder,
+      legal: options.legal ?? false,
+      ...(layers ? { layers } : {}),
+    });
+    for (const score of runs) {
+      scores.push(score);
+      if (!options.json) console.log(`${paint(score.outcome)}  ${scoreLine(score)}`);
+      else progress(`${score.fault} (${new Set(scores.map(({ fault }) => fault)).size} of ${total})`);
+    }
+    progress("");
+    if (scores.length === 0) throw new InputError("lab run: none of the faults applies to the model");
+    const counts = tally(scores);
+    if (options.json) console.log(JSON.stringify({ counts, scores }, null, 2));
+    else {
+      const parts = Object.entries(counts).map(([outcome, count]) => `${count} ${outcome}`);
+      console.log(`\n${scores.length} runs: ${parts.join(", ")}`);
+    }
+    if (counts.missed + counts["false-alarm"] > 0) process.exitCode = 1;
+  });
+}
+
+function calibrateAction(recordings: string[], options: CalibrateOptions): void {
+  const draws = whole(options.draws, "--draws", 100000, 0);
+  const margin = Number(options.margin);
+  if (!(margin >= 1 && margin <= 10)) throw new InputError(`--margin: expected 1 to 10, found "${options.margin}"`);
+  if (recordings.length > 0 && !options.model)
+    throw new InputError("lab calibrate: recordings need --model, the folder of the model they were recorded from");
+  withFolder((folder) => {
+    const models = tinyModels(folder);
+    const recorded = options.model ? openLabModel(options.model) : undefined;
+    const result = calibrate({ models, draws, margin, folder, recordings, recorded, progress });
+    progress("");
+    const text = JSON.stringify(result, null, 2);
+    if (!options.out) {
+      console.log(text);
+      return;
+    }
+    try {
+      writeFileSync(options.out, `${text}\n`, { flag: "wx" });
+    } catch {
+      throw new InputError(`${options.out}: cannot be created (it exists, or its folder does not)`);
+    }
+  });
+}
+
+function modelsFor({ model, first }: RunOptions, folder: string): LabModel[] {
+  if (!model) {
+    if (first) throw new InputError("--first: expected together with --model");
+    return tinyModels(folder);
+  }
+  if (!first) return [openLabModel(model)];
+  return [truncateModel(model, whole(first, "--first", 1024), join(folder, "model"))];
+}
+
+function tinyModels(folder: string): LabModel[] {
+  return tinyFamilies.map((family) => writeTinyModel(join(folder, family), { family, seed: 5 }));
+}
+
+/** Runs `action` with a temporary folder that is gone afterwards. */
+function withFolder(action: (folder: string) => void): void {
+  const folder = mkdtempSync(join(tmpdir(), "faultline-lab-"));
+  try {
+    action(folder);
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+function whole(text: string, option: string, largest: number, smallest = 1): number {
+  const value = Number(text);
+  if (!Number.isInteger(value) || value < smallest || value > largest || text.trim() === "") {
+    throw new InputError(`${option}: expected a whole number from ${smallest} to ${largest}, found "${text}"`);
+  }
+  return value;
+}
+
+/** One line on standard error that the next one replaces; silent when nobody watches. */
+function progress(text: string): void {
+  if (process.stderr.isTTY) process.stderr.write(`\r\u001b[K${text}`);
+}
+
+function paint(outcome: Outcome): string {
+  const text = outcome.padEnd(11);
+  if (outcome === "named") return pc.green(text);
+  if (outcome === "missed" || outcome === "false-alarm") return pc.red(text);
+  return outcome === "hidden" ? pc.dim(text) : pc.yellow(text);
+}

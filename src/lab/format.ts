@@ -1,0 +1,24 @@
+import type { Score } from "./benchmark.js";
+import type { Fault, FaultValues } from "./fault.js";
+
+/** Settings as `name value, …`. */
+export function settings(values: FaultValues): string {
+  const round = (value: number | string) => (typeof value === "number" ? Number(value.toPrecision(4)) : value);
+  return Object.entries(values)
+    .map(([name, value]) => `${name} ${round(value)}`)
+    .join(", ");
+}
+
+/** A fault as data, without its functions. */
+export function faultData({ id, title, kind, transform, scope, situation, expected, hiddenWhen }: Fault) {
+  return { id, title, kind, transform, scope, situation, expected, hiddenWhen };
+}
+
+/** What a score says in one line. */
+export function scoreLine(score: Score): string {
+  const where = score.layers.length > 0 ? `layer ${score.layers.join(", ")}` : "model";
+  const named = score.causes.length > 0 ? score.causes.join("; ") : "no cause";
+  const drawn = settings(score.values);
+  const stray = score.strangers.length > 0 ? `; also accused: ${score.strangers.slice(0, 3).join(", ")}` : "";
+  return `${score.fault}: ${score.model}, ${score.store}, ${where}${drawn ? `, ${drawn}` : ""}: ${score.verdict}, ${named}${stray}`;
+}
