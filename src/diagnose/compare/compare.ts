@@ -2,6 +2,7 @@ import { type Capture, isPagedRecord, type ValueRecord } from "../../capture/cap
 import type { Graph } from "../../spec/graph.js";
 import { byteWidth, type DType } from "../../tensor/dtype.js";
 import { alignCaptures, type RecordPair, type StepPair, type Unpaired } from "./alignment.js";
+import { recordedShape } from "./logical-value.js";
 import { measureApart, measurePair, type SideMeasure } from "./measure.js";
 import { type PairedElements, pairElements } from "./pairing.js";
 
@@ -186,10 +187,7 @@ function worstOf(values: readonly ComparedValue[]): number | undefined {
 
 function sideOf(record: ValueRecord, order: string | undefined) {
   const { view, role, by } = record;
-  const shape = isPagedRecord(record)
-    ? [record.view.pages.length, record.view.page_size, record.view.heads, record.view.head_dim]
-    : record.view.shape;
-  return { dtype: view.dtype, shape, strides: view.strides, order, role, by };
+  return { dtype: view.dtype, shape: recordedShape(record), strides: view.strides, order, role, by };
 }
 
 /** What the two records say differently about the same value. */
@@ -217,8 +215,5 @@ function viewNotes({ reference, target }: RecordPair): string[] {
 }
 
 function recordedBytes(record: ValueRecord): number {
-  if (!isPagedRecord(record))
-    return record.view.shape.reduce((product, n) => product * n, byteWidth(record.view.dtype));
-  const { page_size: size, heads, head_dim: headDim, dtype } = record.view;
-  return record.pages.size * size * heads * headDim * byteWidth(dtype);
+  return recordedShape(record).reduce((product, n) => product * n, byteWidth(record.view.dtype));
 }

@@ -8,6 +8,8 @@ import {
 } from "../../capture/capture.js";
 import type { StepEvent } from "../../capture/format.js";
 import type { Graph, GraphNode } from "../../spec/graph.js";
+import { byteWidth } from "../../tensor/dtype.js";
+import { InputError } from "../../tensor/errors.js";
 import { type Elements, JoinedElements, StridedElements } from "./elements.js";
 
 /** A dense record with its axes in logical order. */
@@ -41,7 +43,10 @@ export type LogicalValue = DenseValue | PagedValue;
 /** The axes of the logical order, slowest first. */
 const logicalAxes = "bthdc";
 
-/** Reads a record by rows and columns of the spec where `graph` knows it, else by the shape it has. */
+/**
+ * Reads a record by rows and columns of the spec where `graph` knows it, else by the shape it has.
+ * @throws InputError when the view is so large beside what was recorded that reading it would not end.
+ */
 export function logicalValue(
   record: ValueRecord,
   name: string,
@@ -49,7 +54,8 @@ export function logicalValue(
   step: StepEvent | undefined,
   graph?: Graph,
 ): LogicalValue {
-  if (isPagedRecord(record)) return pagedValue(record, step);
+  expectReadable(record, capture);
+  if (isPagedRecord(record)) return pagedValue(record, step, capture);
   const node = graph?.nodes.get(name);
   const dims = dimsFor(capture.manifest.dims, record.name) ?? dimsFor(capture.manifest.dims, name);
   return (node && step && mapped(record, node, step, dims)) ?? unmapped(record, dims);
@@ -126,31 +132,33 @@ function inLogicalOrder(shape: readonly number[], strides: readonly number[], le
 
 const sequenceUnit = 2 ** 26;
 const pageUnit = 2 ** 20;
+const maxEntries = 2 ** 22;
+const maxRepeats = 1024;
 
-function pagedValue(record: PagedRecord, step: StepEvent | undefined): PagedValue {
+function pagedValue(record: PagedRecord, step: StepEvent | undefined, capture: Capture): PagedValue {
   const { view } = record;
   const keys: number[] = [];
   const pages: number[] = [];
   const slots: number[] = [];
+  const add = (firstKey: number, page: number, count: number) => {
+    if (keys.length + count > maxEntries) {
+      throw new InputError(
+        `${capture.path}: "${record.name}" of step ${record.step}: expected at most ${maxEntries} keys in its pages`,
+      );
+    }
+    for (let slot = 0; slot < count; slot++) {
+      keys.push(firstKey + slot);
+      pages.push(page);
+      slots.push(slot);
+    }
+  };
   const table = step && pageTable(step, view.page_size);
   if (table) {
-    table.forEach(({ first, length }, b) => {
-      for (let position = 0; position < length; position++) {
-        const page = step.kv_indices![first + Math.floor(position / view.page_size)]!;
-        if (!record.pages.has(page)) continue;
-        keys.push(b * sequenceUnit + position);
-        pages.push(page);
-        slots.push(position % view.page_size);
-      }
-    });
-  } else {
-    for (const page of [...record.pages.keys()].sort((a, b) => a - b)) {
-      for (let slot = 0; slot < view.page_size; slot++) {
-        keys.push(page * pageUnit + slot);
-        pages.push(page);
-        slots.push(slot);
-      }
+    for (const { sequence, index, page, count } of table) {
+      if (record.pages.has(page)) add(sequence * sequenceUnit + index * view.page_size, page, count);
     }
+  } else {
+    for (const page of [...record.pages.keys()].sort((a, b) => a - b)) add(page * pageUnit, page, view.page_size);
   }
   return {
     kind: "paged",
@@ -162,17 +170,36 @@ function pagedValue(record: PagedRecord, step: StepEvent | undefined): PagedValu
   };
 }
 
-/** Pages of each sequence as the step's page table gives them: index of the first, keys in all of them. */
-function pageTable(step: StepEvent, pageSize: number): { first: number; length: number }[] | undefined {
+/** Pages of each sequence as the step's page table gives them: the index-th of the sequence holds `count` keys. */
+function pageTable(step: StepEvent, pageSize: number) {
   const { kv_indptr: indptr, kv_indices: indices, kv_last_page_len: last, page_size: stated } = step;
   if (!indptr || !indices || !last || (stated !== undefined && stated !== pageSize)) return undefined;
   if (indptr.length !== step.seq_ids.length + 1 || last.length !== step.seq_ids.length) return undefined;
   if (indptr.some((n, b) => n > indices.length || (b > 0 && n < indptr[b - 1]!))) return undefined;
-  return step.seq_ids.map((_, b) => {
-    const count = indptr[b + 1]! - indptr[b]!;
-    const length = count === 0 ? 0 : (count - 1) * pageSize + Math.min(Math.max(last[b]!, 0), pageSize);
-    return { first: indptr[b]!, length };
+  return step.seq_ids.flatMap((_, sequence) => {
+    const own = indices.slice(indptr[sequence]!, indptr[sequence + 1]!);
+    const inLast = Math.min(Math.max(last[sequence]!, 0), pageSize);
+    return own.map((page, index) => ({ sequence, index, page, count: index === own.length - 1 ? inLast : pageSize }));
   });
+}
+
+/** The shape a record's view has; [pages, page_size, heads, head_dim] of KV pages. */
+export function recordedShape(record: ValueRecord): readonly number[] {
+  if (!isPagedRecord(record)) return record.view.shape;
+  return [record.pages.size, record.view.page_size, record.view.heads, record.view.head_dim];
+}
+
+/** A view may repeat what was recorded (an expanded axis has stride 0), but not so often that reading it never ends. */
+function expectReadable(record: ValueRecord, capture: Capture): void {
+  const { view } = record;
+  const shape = recordedShape(record);
+  const sources = isPagedRecord(record) ? [...record.pages.values()] : [record.source];
+  const recorded = sources.reduce((sum, { entry }) => sum + entry.byteLength, 0) / byteWidth(view.dtype);
+  if (shape.reduce((product, n) => product * n, 1) > maxRepeats * recorded) {
+    throw new InputError(
+      `${capture.path}: "${record.name}" of step ${record.step}: shape [${shape}] reads each of ${recorded} recorded elements more than ${maxRepeats} times`,
+    );
+  }
 }
 
 /** Neighbouring slots of one page are read together. */
