@@ -16,7 +16,6 @@ export interface ProvableCause {
 const freeRunBudget = 4e10;
 const freeRuns = [
   { block: 64, reversed: false },
-  { block: 1, reversed: true },
   { block: 32, reversed: true },
 ];
 

@@ -39,7 +39,7 @@ export function hiddenLayers(
   hypothesis: Hypothesis,
   seen: ReadonlySet<number>,
 ): { layers: number[]; why: string }[] {
-  if (hypothesis.fitted > 0 || investigation.graph.nodes.get(hypothesis.site)?.layer === undefined) return [];
+  if (hypothesis.fitted > 0 || investigation.graph.find(hypothesis.site)?.layer === undefined) return [];
   const byReason = new Map<string, number[]>();
   for (let layer = 0; layer < investigation.config.layerCount; layer++) {
     if (seen.has(layer)) continue;
@@ -51,7 +51,7 @@ export function hiddenLayers(
 
 function hiddenAt(investigation: Investigation, hypothesis: Hypothesis, layer: number): string | undefined {
   const { graph } = investigation;
-  const site = graph.nodes.get(hypothesis.site.replace(/\.layers\.\d+/, `.layers.${layer}`));
+  const site = graph.find(hypothesis.site.replace(/\.layers\.\d+/, `.layers.${layer}`));
   if (!site) return undefined;
   const units = investigation.units().filter((node) => investigation.interior(node.name).includes(site));
   if (units.length === 0 || units.every((node) => investigation.isDeep(node.name))) return "not recorded finely enough";
@@ -62,19 +62,19 @@ function hiddenAt(investigation: Investigation, hypothesis: Hypothesis, layer: n
   if (!same) return undefined;
   const evaluator = investigation.evaluator.rewritten(same.replacements);
   let allZero = true;
-  let strongest = 0;
+  let inRange = false;
   for (const { name } of units) {
     const sample = thin(investigation, name);
     const base = investigation.check(name, investigation.evaluator, sample);
     if (base.comparison.observed.some((x) => x !== 0)) allZero = false;
     const moved = effect(investigation, name, evaluator, sample, base);
     if (visible(moved)) return undefined;
-    strongest = Math.max(strongest, moved.rms);
+    if (base.statistics.checked > 0) inRange = true;
   }
   if (allZero) return "everything recorded there is zero";
-  return strongest === 0
-    ? "the values there leave the range of the types: nothing recorded can show it"
-    : "its effect is drowned there: below the rounding of values so much larger";
+  return inRange
+    ? "its effect is drowned there, below the rounding of values so much larger"
+    : "the values there leave the range of their types: nothing recorded can show it";
 }
 
 function thin(investigation: Investigation, name: string): Sample {
@@ -103,7 +103,8 @@ export function sensitivity(
     middle.set(key, [...(middle.get(key) ?? []), check]);
   }
   for (const candidates of middle.values()) {
-    const check = candidates[Math.floor(candidates.length / 2)]!;
+    const alive = candidates.filter((candidate) => candidate.comparison.observed.some((x) => x !== 0));
+    const check = (alive.length > 0 ? alive : candidates)[Math.floor((alive.length || candidates.length) / 2)]!;
     const { name } = check.node;
     const sample = thin(investigation, name);
     const base = investigation.check(name, investigation.evaluator, sample);

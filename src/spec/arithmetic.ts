@@ -53,13 +53,15 @@ export class RoundedArithmetic implements Arithmetic {
 
   dot(a: Float64Array, aStart: number, b: Float64Array, bStart: number, n: number): number {
     const { block, reversed } = this.choices;
+    // The last term first: both starts move to the end and steps run backwards.
+    const step = reversed ? -1 : 1;
+    let i = reversed ? aStart + n - 1 : aStart;
+    let j = reversed ? bStart + n - 1 : bStart;
     let total = 0;
     for (let first = 0; first < n; first += block) {
       let partial = 0;
-      const end = Math.min(first + block, n);
-      for (let i = first; i < end; i++) {
-        const k = reversed ? n - 1 - i : i;
-        partial = Math.fround(partial + a[aStart + k]! * b[bStart + k]!);
+      for (let left = Math.min(block, n - first); left > 0; left--, i += step, j += step) {
+        partial = Math.fround(partial + a[i]! * b[j]!);
       }
       total = Math.fround(total + partial);
     }

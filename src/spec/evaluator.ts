@@ -125,8 +125,8 @@ export class Evaluator {
   #isChanged(name: string): boolean {
     const known = this.#changed.get(name);
     if (known !== undefined) return known;
-    const node = this.graph.nodes.get(name);
-    let changed = this.#base!.graph.nodes.get(name) !== node;
+    const node = this.graph.find(name);
+    let changed = this.#base!.graph.find(name) !== node;
     if (!changed && node) changed = node.inputs.some((input) => this.#isChanged(input));
     this.#changed.set(name, changed);
     return changed;

@@ -15,38 +15,50 @@ export interface GraphNode {
 
 /** What the model means: ops over named values, in execution order. Immutable; `with` rewrites. */
 export class Graph {
-  readonly nodes: ReadonlyMap<string, GraphNode>;
-  readonly #consumers = new Map<string, string[]>();
+  readonly #replaced: ReadonlyMap<string, GraphNode>;
+  readonly #base: Graph | undefined;
+  #nodes: ReadonlyMap<string, GraphNode> | undefined;
+  #consumers: Map<string, string[]> | undefined;
 
-  constructor(nodes: Iterable<GraphNode>) {
-    const map = new Map<string, GraphNode>();
-    for (const node of nodes) map.set(node.name, node);
-    this.nodes = map;
-    for (const node of map.values()) {
-      for (const input of node.inputs) {
-        const list = this.#consumers.get(input);
-        if (list) list.push(node.name);
-        else this.#consumers.set(input, [node.name]);
-      }
-    }
+  constructor(nodes: Iterable<GraphNode>, base?: Graph) {
+    this.#replaced = new Map(Array.from(nodes, (node) => [node.name, node]));
+    this.#base = base;
+  }
+
+  /** All nodes by name; a rewritten graph's own ones last where they are new. */
+  get nodes(): ReadonlyMap<string, GraphNode> {
+    this.#nodes ??= this.#base ? new Map([...this.#base.nodes, ...this.#replaced]) : this.#replaced;
+    return this.#nodes;
+  }
+
+  find(name: string): GraphNode | undefined {
+    return this.#replaced.get(name) ?? this.#base?.find(name);
   }
 
   /** @throws Error when the graph has no such value. */
   node(name: string): GraphNode {
-    const node = this.nodes.get(name);
+    const node = this.find(name);
     if (!node) throw new Error(`the spec has no value "${name}"`);
     return node;
   }
 
   /** Values that read `name` directly. */
   consumers(name: string): readonly string[] {
+    if (!this.#consumers) {
+      this.#consumers = new Map();
+      for (const node of this.nodes.values()) {
+        for (const input of node.inputs) {
+          const list = this.#consumers.get(input);
+          if (list) list.push(node.name);
+          else this.#consumers.set(input, [node.name]);
+        }
+      }
+    }
     return this.#consumers.get(name) ?? [];
   }
 
   /** The same graph with some nodes replaced; replacements may also introduce new values. */
   with(replacements: Iterable<GraphNode>): Graph {
-    const replaced = new Map(this.nodes);
-    for (const node of replacements) replaced.set(node.name, node);
-    return new Graph(replaced.values());
+    return new Graph(replacements, this);
   }
 }

@@ -14,7 +14,8 @@ export interface ParameterReader {
   names(): Iterable<string>;
 }
 
-const cacheLimitBytes = 192 * 2 ** 20;
+const cacheLimitBytes = 128 * 2 ** 20;
+const wholeParameterElements = 2 ** 20;
 
 /** The weights of a Hugging Face model folder: `model.safetensors`, or the shards its index names. */
 export class Checkpoint implements ParameterReader {
@@ -52,8 +53,17 @@ export class Checkpoint implements ParameterReader {
     return file.readBytes(entry, first * rowBytes, count * rowBytes);
   }
 
-  /** Recently read row ranges stay decoded, up to a fixed number of bytes. */
+  /** What was read recently stays decoded, up to a fixed number of bytes; small parameters are decoded whole. */
   rows(name: string, first: number, count: number): Float64Array {
+    const { shape } = this.#located(name).entry;
+    const columns = columnCount(shape);
+    const all = rowCount(shape);
+    if (first === 0 && count === all) return this.#decoded(name, 0, all);
+    if (all * columns > wholeParameterElements) return this.#decoded(name, first, count);
+    return this.#decoded(name, 0, all).subarray(first * columns, (first + count) * columns);
+  }
+
+  #decoded(name: string, first: number, count: number): Float64Array {
     const key = `${name} ${first} ${count}`;
     const cached = this.#cache.get(key);
     if (cached) return cached;

@@ -73,18 +73,22 @@ export function isDType(name: string): name is DType {
 /** Distance between neighbouring numbers of `format` at `value` (the subnormal spacing near zero). */
 export function unitInLastPlace(value: number, format: FloatFormat): number {
   const magnitude = Math.abs(value);
-  let exponent = format.minExponent;
-  if (magnitude >= 2 ** format.minExponent) exponent = binaryExponent(magnitude);
-  return 2 ** (exponent - format.fractionBits);
+  const exponent = Math.max(binaryExponent(magnitude), format.minExponent);
+  return powersOfTwo[exponent - format.fractionBits + 1100]!;
 }
 
-const exponentScratch = new DataView(new ArrayBuffer(8));
+const exponentScratch = new Float64Array(1);
+const exponentWords = new Uint32Array(exponentScratch.buffer);
+const highWord = new Uint8Array(Uint32Array.of(1).buffer)[0] === 1 ? 1 : 0;
 
 /** floor(log2(|value|)) of a normal float64. */
 function binaryExponent(magnitude: number): number {
-  exponentScratch.setFloat64(0, magnitude);
-  return ((exponentScratch.getUint16(0) >> 4) & 0x7ff) - 1023;
+  exponentScratch[0] = magnitude;
+  return ((exponentWords[highWord]! >>> 20) & 0x7ff) - 1023;
 }
+
+/** 2^e for every exponent of a float64, subnormals included: a table is much faster than the power operator. */
+const powersOfTwo = Float64Array.from({ length: 2150 }, (_, i) => 2 ** (i - 1100));
 
 /** `value` rounded to `dtype` (nearest, ties to even, overflow to infinity or, for e4m3fn, to NaN); integers are truncated by their typed array. */
 export function roundTo(value: number, dtype: DType): number {

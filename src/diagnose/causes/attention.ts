@@ -281,10 +281,10 @@ function operands({ site, investigation, finding }: Proposal): Hypothesis[] {
     kind: CauseKind = "seam",
     parameters = {},
   ) => {
-    if (inputs.some((name) => !graph.nodes.has(name))) return;
+    if (inputs.some((name) => !(graph.find(name) !== undefined))) return;
     out.push(hypothesis(cause, site, [replaced(site, { inputs })], { kind, transform, statement, parameters }));
   };
-  const beforeRope = (rope: string) => graph.nodes.get(rope)?.inputs[0] ?? "";
+  const beforeRope = (rope: string) => graph.find(rope)?.inputs[0] ?? "";
   const key = graph.node(k).inputs[0] ?? k;
   swap("query-unrotated", [beforeRope(q), k, v], "attention reads queries without RoPE");
   swap("key-unrotated", [q, beforeRope(key), v], "attention reads keys without RoPE");
@@ -293,7 +293,7 @@ function operands({ site, investigation, finding }: Proposal): Hypothesis[] {
   swap("operand-swapped", [q, k, k], "attention reads keys as values", "T12", "seam", { used: "keys as values" });
   swap("operand-swapped", [q, v, v], "attention reads values as keys", "T12", "seam", { used: "values as keys" });
   const queryNorm = beforeRope(q);
-  if (graph.nodes.get(queryNorm)?.op.kind === "rmsnorm") {
+  if (graph.find(queryNorm)?.op.kind === "rmsnorm") {
     swap(
       "query-unnormalised",
       [graph.node(queryNorm).inputs[0]!, k, v],

@@ -58,7 +58,7 @@ function packedOperand(
   { graph, observations }: Proposal["investigation"],
 ): Hypothesis[] {
   const attention = name.slice(0, name.lastIndexOf("."));
-  const parts = ["q_proj", "k_proj", "v_proj"].map((part) => graph.nodes.get(`${attention}.${part}`));
+  const parts = ["q_proj", "k_proj", "v_proj"].map((part) => graph.find(`${attention}.${part}`));
   if (parts.some((part) => part === undefined)) return [];
   let operand = graph.node(name);
   while (operand.op.kind === "append" || operand.op.kind === "identity") operand = graph.node(operand.inputs[0]!);

@@ -1,5 +1,5 @@
 import { accumulationVariance, float32Max, operandVariance } from "../noise.js";
-import { emptyBlock, mayBe, type Op, usableVariance } from "../op.js";
+import { type Block, emptyBlock, mayBe, type Op, usableVariance } from "../op.js";
 
 export interface LinearAttributes {
   /** Parameter [columns, inputs]. */
@@ -23,7 +23,7 @@ export function linear(attributes: LinearAttributes): Op {
       const biases = bias ? parameters.rows(bias, 0, 1) : undefined;
       const weights = weightReader(columns, parameters, weight, n, weightRow);
       const operand = noise ? operandVariance(precision) : 0;
-      const inputVariance = noise ? Float64Array.from(x.variance, (_, i) => usableVariance(x, i)) : x.variance;
+      const spread = noise ? inputSpread(x) : undefined;
       for (let c = 0; c < columns.length; c++) {
         const { values: w, start } = weights(c);
         const b = biases ? biases[weightRow(columns[c]!)]! : 0;
@@ -36,20 +36,21 @@ export function linear(attributes: LinearAttributes): Op {
           }
           let sum = 0;
           let squares = 0;
-          let absolute = 0;
           let variance = 0;
+          const { squared, variances } = spread!;
           for (let k = 0, xi = r * n, wi = start; k < n; k++, xi++, wi++) {
             const wk = w[wi]!;
-            const term = x.value[xi]! * wk;
-            sum += term;
-            squares += term * term;
-            absolute += term < 0 ? -term : term;
-            const v = inputVariance[xi]!;
-            if (v !== 0 && wk !== 0) variance += wk * wk * v;
+            const ww = wk * wk;
+            sum += x.value[xi]! * wk;
+            squares += ww * squared[xi]!;
+            variance += ww * variances[xi]!;
           }
           out.value[at] = sum + b;
+          // An infinite variance times a zero weight: that input does not reach this output.
+          if (Number.isNaN(variance)) variance = reachingVariance(w, start, variances, r * n, n);
           out.variance[at] = variance + squares * operand + accumulationVariance(sum, squares, n);
-          if (absolute > float32Max) {
+          // Σ|term| is at most sqrt(n Σ term²).
+          if (squares * n > float32Max * float32Max || Number.isNaN(squares)) {
             out.range ??= new Uint8Array(out.value.length);
             out.range[at] = mayBe.infinite | mayBe.notANumber;
           }
@@ -58,6 +59,22 @@ export function linear(attributes: LinearAttributes): Op {
       return out;
     },
   };
+}
+
+function inputSpread(x: Block): { squared: Float64Array; variances: Float64Array } {
+  return {
+    squared: x.value.map((v) => v * v),
+    variances: x.range ? x.variance.map((_, i) => usableVariance(x, i)) : x.variance,
+  };
+}
+
+function reachingVariance(w: Float64Array, wStart: number, variances: Float64Array, xStart: number, n: number): number {
+  let sum = 0;
+  for (let k = 0; k < n; k++) {
+    const weight = w[wStart + k]!;
+    if (weight !== 0) sum += weight * weight * variances[xStart + k]!;
+  }
+  return sum;
 }
 
 type WeightRow = { values: Float64Array; start: number };

@@ -1,0 +1,34 @@
+#!/usr/bin/env node
+import { readFileSync } from "node:fs";
+import { Command, CommanderError } from "commander";
+import { InputError } from "../tensor/errors.js";
+import { benchCommand } from "./bench.js";
+import { compareCommand } from "./compare.js";
+import { demoCommand } from "./demo.js";
+import { diagnoseCommand } from "./diagnose.js";
+import { generateCommand } from "./generate.js";
+
+const { version } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")) as { version: string };
+
+const program = new Command("faultline")
+  .description("Says which op, or which seam between two ops, of a language model's run computed something the model does not mean, why, and proves it.")
+  .version(version)
+  .addCommand(diagnoseCommand())
+  .addCommand(compareCommand())
+  .addCommand(generateCommand())
+  .addCommand(benchCommand())
+  .addCommand(demoCommand())
+  .showHelpAfterError("(faultline --help explains)")
+  .exitOverride();
+
+for (const command of program.commands) command.exitOverride().showHelpAfterError(`(faultline ${command.name()} --help explains)`);
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? 0 : 2;
+  else if (error instanceof InputError) {
+    process.stderr.write(`faultline: ${error.message}\n`);
+    process.exitCode = 2;
+  } else throw error;
+}
