@@ -1,0 +1,51 @@
+import { join } from "node:path";
+import { describe, expect, it } from "vitest";
+import { benchmark, type Score, tally } from "../../src/lab/benchmark.js";
+import { catalogue } from "../../src/lab/catalogue.js";
+import { tinyFamilies, writeTinyModel } from "../../src/lab/tiny-model.js";
+import { temporaryFolder } from "./folder.js";
+
+const folder = temporaryFolder();
+const models = tinyFamilies.map((family) => writeTinyModel(join(folder, family), { family, seed: 21 }));
+
+/** Faults whose place must be found while their name may be left open: "I cannot tell" is then the verdict. */
+const placeSuffices = new Set([
+  "C7.10-token-ids-rounded",
+  "I07-residual-normalised",
+  "I12-strides-ignored",
+  "I31-rope-table-rounded",
+  "I42-dtype-bits",
+  "I42-activation-bits",
+  "I67-heads-permuted",
+  "I70-weights-untied",
+  "C9.02-upper-channels-unwritten",
+  "C6-final-norm-twice",
+  "T20-record-overwritten",
+]);
+
+const right = ["named", "ambiguous", "hidden"];
+
+describe("the diagnosis of injected faults", () => {
+  it.each(catalogue.map((fault, i) => ({ fault, i })))("$fault.id", { timeout: 120_000 }, ({ fault, i }) => {
+    const rotated = models.map((_, k) => models[(i + k) % models.length]!);
+    const scores: Score[] = [];
+    for (const model of rotated) {
+      const store = (["bfloat16", "float32", "float16"] as const)[scores.length % 3]!;
+      scores.push(
+        ...benchmark({ models: [model], faults: [fault], stores: [store], seeds: 1, folder, legal: i % 2 === 0 }),
+      );
+      if (scores.length >= 2) break;
+    }
+    expect(scores.length).toBeGreaterThan(0);
+    for (const score of scores) {
+      const outcomes = placeSuffices.has(fault.id) ? [...right, "unexplained", "placed"] : right;
+      expect(outcomes, JSON.stringify(score)).toContain(score.outcome);
+      expect(score.strangers).toEqual([]);
+    }
+  });
+
+  it("counts outcomes", () => {
+    const score = { outcome: "named" } as Score;
+    expect(tally([score, score, { outcome: "hidden" } as Score])).toMatchObject({ named: 2, hidden: 1, missed: 0 });
+  });
+});
