@@ -240,7 +240,7 @@ export class CaptureObservations implements Observations {
     const inputs = (this.#dense.get(name) ?? []).filter((p) => p.stepIndex === stepIndex && p.record.role === "input");
     if (inputs.length === 0) return undefined;
     const isFor = (by: string | undefined, reader: string) =>
-      by !== undefined && (by === reader || reader.endsWith(`.${by}`) || by === this.graph.node(reader).op.kind);
+      by !== undefined && (by === reader || reader.endsWith(`.${by}`) || by === this.graph.find(reader)?.op.kind);
     const own = inputs.find(({ record }) => isFor(record.by, consumer));
     if (own) return own;
     const others = this.graph.consumers(name).filter((reader) => reader !== consumer);
