@@ -169,7 +169,7 @@ describe("checkpoints", () => {
     expect(checkpoint.shape("w")).toEqual([3, 2]);
     expect(checkpoint.shape("b")).toBeUndefined();
     expect([...checkpoint.rows("w", 1, 2)]).toEqual([3, 4, 5, 6]);
-    expect(checkpoint.rows("w", 1, 2)).toBe(checkpoint.rows("w", 1, 2));
+    expect(checkpoint.rows("w", 1, 2)).toEqual(checkpoint.rows("w", 1, 2));
     expect(() => checkpoint.rows("w", 2, 2)).toThrow(InputError);
     expect(() => checkpoint.rows("b", 0, 1)).toThrow(/no parameter "b"/);
     checkpoint.close();
