@@ -2,7 +2,9 @@ import { rmSync } from "node:fs";
 import { basename, join } from "node:path";
 import { CaptureObservations } from "../capture/observations.js";
 import { openCapture } from "../capture/reader.js";
+import type { Limits } from "../diagnose/limits.js";
 import type { Statistics } from "../diagnose/statistics.js";
+import type { GraphNode } from "../spec/graph.js";
 import type { Precision } from "../spec/noise.js";
 import type { DType } from "../tensor/dtype.js";
 import { type BatchLengths, randomSteps } from "./batch.js";
@@ -25,7 +27,7 @@ export interface Extremes {
   nonFinite: number;
 }
 
-/** Extremes by "op kind, store dtype, whether the unit is one op or a chain with unrecorded values inside". */
+/** Extremes by op kind, dtype, and whether the unit is one op or a chain with unrecorded values inside. */
 export type Calibration = Record<string, Extremes>;
 
 const measures = ["rmsZ", "maxZ", "rowGainZ", "columnGainZ", "columnOffsetZ", "gainZ", "nonFinite"] as const;
@@ -40,8 +42,7 @@ export function accumulate(
   for (const [name, unit] of statistics) {
     if (unit.checked === 0) continue;
     const node = model.graph.node(name);
-    const extent = node.inputs.every((input) => statistics.has(input)) ? "op" : "chain";
-    const key = `${node.op.kind} ${precision.compute === "tf32" ? "tf32" : precision.store} ${extent}`;
+    const key = `${node.op.kind} ${precision.compute === "tf32" ? "tf32" : precision.store} ${extentOf(model, node, statistics)}`;
     calibration[key] ??= {
       units: 0,
       rmsZ: 0,
@@ -56,6 +57,20 @@ export function accumulate(
     extremes.units++;
     for (const measure of measures) extremes[measure] = Math.max(extremes[measure], unit[measure]);
   }
+}
+
+/** Whether the unit is one op, a chain with unrecorded values inside, or a chain with a matrix product among them. */
+function extentOf({ graph }: LabModel, node: GraphNode, recorded: ReadonlyMap<string, unknown>): string {
+  const pending = node.inputs.filter((input) => !recorded.has(input));
+  if (pending.length === 0) return "op";
+  const inside = new Set<string>();
+  while (pending.length > 0) {
+    const name = pending.pop()!;
+    if (inside.has(name)) continue;
+    inside.add(name);
+    pending.push(...graph.node(name).inputs.filter((input) => !recorded.has(input)));
+  }
+  return [...inside].some((name) => graph.node(name).op.kind === "linear") ? "chain with product" : "chain";
 }
 
 export const storeTypes: readonly DType[] = ["bfloat16", "float16", "float32"];
@@ -122,7 +137,10 @@ export interface CalibrateOptions {
 
 /** The committed artefact behind every verdict: limits, and where they come from. */
 export interface CalibrationResult {
-  readonly limits: { rmsZ: number; maxZ: number; rowGainZ: number; columnGainZ: number; columnOffsetZ: number };
+  /** Over all kinds of op. */
+  readonly limits: Limits;
+  /** Units with a matrix product in them, and others: the columns of a product share the rounding of its input. */
+  readonly limitsByClass: { readonly product: Limits; readonly other: Limits };
   readonly margin: number;
   readonly draws: number;
   readonly recordings: readonly string[];
@@ -143,24 +161,40 @@ export function calibrate(options: CalibrateOptions): CalibrationResult {
     accumulate(worst, model, statistics, precision);
     progress(`correct implementation ${++done} of ${draws}`);
   }
-  const widest = (measure: (typeof measures)[number]) =>
-    Math.ceil(Math.max(0, ...Object.values(worst).map((extremes) => extremes[measure])) * margin * 10) / 10;
   const sorted = Object.fromEntries(Object.entries(worst).sort(([a], [b]) => (a < b ? -1 : 1)));
   for (const extremes of Object.values(sorted)) {
     for (const measure of measures) extremes[measure] = Math.round(extremes[measure] * 1000) / 1000;
   }
+  const products = Object.keys(worst).filter((key) => key.startsWith("linear ") || key.endsWith(" product"));
+  const others = Object.keys(worst).filter((key) => !products.includes(key));
   return {
-    limits: {
-      rmsZ: widest("rmsZ"),
-      maxZ: widest("maxZ"),
-      rowGainZ: widest("rowGainZ"),
-      columnGainZ: widest("columnGainZ"),
-      columnOffsetZ: widest("columnOffsetZ"),
+    limits: limitsOf(Object.values(worst), margin),
+    limitsByClass: {
+      product: limitsOf(
+        products.map((key) => worst[key]!),
+        margin,
+      ),
+      other: limitsOf(
+        others.map((key) => worst[key]!),
+        margin,
+      ),
     },
     margin,
     draws,
     recordings: recordings.map((path) => basename(path)),
     worst: sorted,
+  };
+}
+
+function limitsOf(worst: readonly Extremes[], margin: number): Limits {
+  const widest = (measure: keyof Limits) =>
+    Math.ceil(Math.max(0, ...worst.map((extremes) => extremes[measure])) * margin * 10) / 10;
+  return {
+    rmsZ: widest("rmsZ"),
+    maxZ: widest("maxZ"),
+    rowGainZ: widest("rowGainZ"),
+    columnGainZ: widest("columnGainZ"),
+    columnOffsetZ: widest("columnOffsetZ"),
   };
 }
 
