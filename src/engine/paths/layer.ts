@@ -399,7 +399,7 @@ export class LayerBuilder {
         },
         operands: {
           header,
-          layout: context.denseLayout(this.layer),
+          addressing: context.denseLayout(this.layer),
           input: values ? buffers.queryKeyValue : buffers.key,
           batch,
           cache: (values ? context.store.values : context.store.keys)[this.layer]!,
@@ -489,9 +489,9 @@ export class LayerBuilder {
     return { angles: this.context.angles, ...(gains ? { gains } : {}) };
   }
 
-  #attentionOperands(layout: GPUBuffer): Record<string, Operand> {
+  #attentionOperands(addressing: GPUBuffer): Record<string, Operand> {
     const { header, batch, store } = this.context;
-    return { header, layout, batch, keys: store.keys[this.layer]!, values: store.values[this.layer]! };
+    return { header, addressing, batch, keys: store.keys[this.layer]!, values: store.values[this.layer]! };
   }
 
   async #norm(name: string, input: GPUBuffer, gain: GPUBuffer, from: Tap, to: Tap): Promise<void> {

@@ -140,12 +140,34 @@ async function tensorCoreDispatches(
     {
       label,
       kernel: program,
-      group: program.bind({ ...rest, input: rows, scales }),
+      group: program.bind({ ...rest, input: rows, scales, weight_scales: await weightScales(gpu, matrix) }),
       grid: (shape) => [Math.ceil(n / across), Math.ceil(shape.rows / down), 1],
       reads: request.reads,
       writes: request.writes,
     },
   ];
+}
+
+const scalesOf = new WeakMap<GPUBuffer, GPUBuffer>();
+
+/** Powers of two of a matrix's rows, computed once per matrix. */
+async function weightScales(gpu: Gpu, matrix: Matrix): Promise<GPUBuffer> {
+  const known = scalesOf.get(matrix.buffer);
+  if (known) return known;
+  const program = await kernel(gpu, "weight-scales", {
+    K: matrix.columns,
+    WEIGHT_FORMAT: formatOf(matrix.dtype, "weights"),
+  });
+  const scales = gpu.buffer("weight scales", matrix.rows * 8);
+  scalesOf.set(matrix.buffer, scales);
+  const encoder = gpu.device.createCommandEncoder();
+  const pass = encoder.beginComputePass();
+  pass.setPipeline(program.pipeline);
+  pass.setBindGroup(0, program.bind({ weights: matrix.buffer, scales }));
+  pass.dispatchWorkgroups(matrix.rows);
+  pass.end();
+  gpu.device.queue.submit([encoder.finish()]);
+  return scales;
 }
 
 /** Threads and weight rows of a workgroup of the matrix-vector kernel; docs/performance.md has the measurements. */

@@ -29,8 +29,8 @@ const table = {
   gemv: { modules: ["weights", "silu", "sums"], blocks: [batchHeader] },
   gemm: { modules: ["weights", "silu"], blocks: [batchHeader] },
   "gemm-matrix": { modules: ["weights", "silu"], blocks: [batchHeader] },
-  "half-rows": { modules: ["weights", "sums"], blocks: [batchHeader] },
-  "weight-scales": { modules: ["weights"], blocks: [] },
+  "half-rows": { modules: ["powers"], blocks: [batchHeader] },
+  "weight-scales": { modules: ["weights", "powers"], blocks: [] },
   elementwise: { modules: ["silu"], blocks: [batchHeader] },
   rope: { modules: [], blocks: [batchHeader] },
   append: { modules: ["weights"], blocks: [batchHeader, attentionParameters] },
@@ -41,6 +41,7 @@ const table = {
   argmax: { modules: ["sampling"], blocks: [batchHeader] },
   "top-p": { modules: ["sampling"], blocks: [batchHeader] },
   "select-token": { modules: [], blocks: [batchHeader] },
+  "read-bandwidth": { modules: [], blocks: [] },
   "fill-random": { modules: ["weights", "sampling"], blocks: [] },
 } as const;
 

@@ -8,12 +8,12 @@ override INPUT_OFFSET: u32 = 0u;
 override CACHE_FORMAT: u32 = 0u;
 
 @group(0) @binding(0) var<uniform> header: BatchHeader;
-@group(0) @binding(1) var<uniform> layout: AttentionParameters;
+@group(0) @binding(1) var<uniform> addressing: AttentionParameters;
 @group(0) @binding(2) var<storage, read> input: array<f32>;
 @group(0) @binding(3) var<storage, read> batch: array<i32>;
 @group(0) @binding(4) var<storage, read_write> cache: array<vec4<u32>>;
 
-// 1 to write values (the layout's value strides), 0 to write keys.
+// 1 to write values (the addressing's value strides), 0 to write keys.
 override VALUES: bool = false;
 
 @compute @workgroup_size(64)
@@ -27,14 +27,14 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
   let slot = u32(batch[header.slotsAt + row]);
   let page = slot / header.pageSize;
   let place = slot % header.pageSize;
-  var to = layout.keyOffset + page * layout.keyPageStride + place * layout.keySlotStride + head * layout.keyHeadStride;
+  var to = addressing.keyOffset + page * addressing.keyPageStride + place * addressing.keySlotStride + head * addressing.keyHeadStride;
   if (VALUES) {
-    to = layout.valueOffset + page * layout.valuePageStride + place * layout.valueSlotStride + head * layout.valueHeadStride;
+    to = addressing.valueOffset + page * addressing.valuePageStride + place * addressing.valueSlotStride + head * addressing.valueHeadStride;
   }
   to += channel;
-  let from = row * INPUT_STRIDE + INPUT_OFFSET + head * HEAD_DIM + channel;
-  let low = vec4(input[from], input[from + 1u], input[from + 2u], input[from + 3u]);
-  let high = vec4(input[from + 4u], input[from + 5u], input[from + 6u], input[from + 7u]);
+  let source = row * INPUT_STRIDE + INPUT_OFFSET + head * HEAD_DIM + channel;
+  let low = vec4(input[source], input[source + 1u], input[source + 2u], input[source + 3u]);
+  let high = vec4(input[source + 4u], input[source + 5u], input[source + 6u], input[source + 7u]);
   if (CACHE_FORMAT == FLOAT32) {
     cache[to / 4u] = bitcast<vec4<u32>>(low);
     cache[to / 4u + 1u] = bitcast<vec4<u32>>(high);

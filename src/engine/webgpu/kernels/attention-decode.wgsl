@@ -26,7 +26,7 @@ const LANES: u32 = THREADS / CHUNKS;
 const PER_LANE: u32 = (TILE + LANES - 1u) / LANES;
 
 @group(0) @binding(0) var<uniform> header: BatchHeader;
-@group(0) @binding(1) var<uniform> layout: AttentionParameters;
+@group(0) @binding(1) var<uniform> addressing: AttentionParameters;
 @group(0) @binding(2) var<storage, read> query: array<u32>;
 @group(0) @binding(3) var<storage, read> batch: array<i32>;
 @group(0) @binding(4) var<storage, read_write> keys: array<vec4<u32>>;
@@ -138,8 +138,8 @@ fn main(
   let state = (row * heads + kv_head * GROUP) * header.splitCount + split;
   var start = split * header.splitTokens;
   let end = min(start + header.splitTokens, length);
-  if (layout.windowLeft >= 0) {
-    start = max(start, length - min(length, u32(layout.windowLeft) + 1u));
+  if (addressing.windowLeft >= 0) {
+    start = max(start, length - min(length, u32(addressing.windowLeft) + 1u));
   }
   if (start >= end) {
     for (var i = thread; i < GROUP * CHUNKS * 2u; i += THREADS) {
@@ -153,7 +153,7 @@ fn main(
   }
 
   if (PROLOGUE) {
-    let raw = row * layout.queryRowStride;
+    let raw = row * addressing.queryRowStride;
     let position = u32(batch[header.positionsAt + row]);
     for (var i = thread; i < (GROUP + 1u) * HEAD_DIM; i += THREADS) {
       let is_key = i >= GROUP * HEAD_DIM;
@@ -192,10 +192,10 @@ fn main(
         output[to] = low_of(key);
         output[to + 1u] = high_of(key);
       }
-      let from = raw + VALUE_COLUMN + kv_head * HEAD_DIM + thread * 8u;
+      let source = raw + VALUE_COLUMN + kv_head * HEAD_DIM + thread * 8u;
       var v: array<f32, 8>;
       for (var i = 0u; i < 8u; i++) {
-        v[i] = bitcast<f32>(query[from + i]);
+        v[i] = bitcast<f32>(query[source + i]);
       }
       store_value(at.value + thread * 8u, Eight(vec4(v[0], v[2], v[4], v[6]), vec4(v[1], v[3], v[5], v[7])));
     }
@@ -203,7 +203,7 @@ fn main(
   } else {
     for (var i = thread; i < GROUP * CHUNKS; i += THREADS) {
       let head = kv_head * GROUP + i / CHUNKS;
-      let at = layout.queryOffset + row * layout.queryRowStride + head * layout.queryHeadStride + i % CHUNKS * 8u;
+      let at = addressing.queryOffset + row * addressing.queryRowStride + head * addressing.queryHeadStride + i % CHUNKS * 8u;
       var v: array<f32, 8>;
       for (var c = 0u; c < 8u; c++) {
         v[c] = query_element(at + c);

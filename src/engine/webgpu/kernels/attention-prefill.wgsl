@@ -22,7 +22,7 @@ const STAGE: u32 = 1024u;
 const VALUES_STAGED: u32 = min(TILE, STAGE / QUADS);
 
 @group(0) @binding(0) var<uniform> header: BatchHeader;
-@group(0) @binding(1) var<uniform> layout: AttentionParameters;
+@group(0) @binding(1) var<uniform> addressing: AttentionParameters;
 @group(0) @binding(2) var<storage, read> query: array<u32>;
 @group(0) @binding(3) var<storage, read> batch: array<i32>;
 @group(0) @binding(4) var<storage, read> keys: array<vec4<u32>>;
@@ -67,11 +67,11 @@ fn main(
 
   var start = 0u;
   var end = length;
-  if (layout.causal != 0u) {
+  if (addressing.causal != 0u) {
     end = min(length, u32(max(0, shift + i32(min(first + ROWS, queries)))));
   }
-  if (layout.windowLeft >= 0) {
-    start = u32(max(0, shift + i32(first) - layout.windowLeft));
+  if (addressing.windowLeft >= 0) {
+    start = u32(max(0, shift + i32(first) - addressing.windowLeft));
   }
 
   var greatest = vec4(NOTHING);
@@ -86,7 +86,7 @@ fn main(
         let quad = slice + i % SLICE;
         var q = vec4(0f);
         if (quad < QUADS) {
-          q = query_quad(layout.queryOffset + (row0 + r) * layout.queryRowStride + head * layout.queryHeadStride + quad * 4u);
+          q = query_quad(addressing.queryOffset + (row0 + r) * addressing.queryRowStride + head * addressing.queryHeadStride + quad * 4u);
         }
         stage[i / SLICE * PITCH + i % SLICE] = q;
       }
@@ -119,8 +119,8 @@ fn main(
       for (var r = 0u; r < 4u; r++) {
         let position = shift + i32(first + ty * 4u + r);
         var visible = u32(key) < end;
-        visible = visible && (layout.causal == 0u || key <= position);
-        visible = visible && (layout.windowLeft < 0 || key + layout.windowLeft >= position);
+        visible = visible && (addressing.causal == 0u || key <= position);
+        visible = visible && (addressing.windowLeft < 0 || key + addressing.windowLeft >= position);
         score[j][r] = select(NOTHING, scaled_score(score[j][r]), visible);
       }
       top = max(top, score[j]);

@@ -17,8 +17,8 @@ fn cache_row(first_page: u32, position: u32, head: u32) -> CacheRow {
     slot = position % header.pageSize;
   }
   return CacheRow(
-    layout.keyOffset + page * layout.keyPageStride + slot * layout.keySlotStride + head * layout.keyHeadStride,
-    layout.valueOffset + page * layout.valuePageStride + slot * layout.valueSlotStride + head * layout.valueHeadStride,
+    addressing.keyOffset + page * addressing.keyPageStride + slot * addressing.keySlotStride + head * addressing.keyHeadStride,
+    addressing.valueOffset + page * addressing.valuePageStride + slot * addressing.valueSlotStride + head * addressing.valueHeadStride,
   );
 }
 
@@ -38,10 +38,10 @@ fn value_eight(at: u32) -> Eight {
 
 // sm_scale and soft cap; the result is in base 2: score · log2(e). tanh by exp, because WGSL's is only good to 1e-5.
 fn scaled_score(product: f32) -> f32 {
-  var score = product * layout.scale;
-  if (layout.softCap > 0f) {
-    let turn = exp(clamp(2f * score / layout.softCap, -80f, 80f));
-    score = layout.softCap * (1f - 2f / (turn + 1f));
+  var score = product * addressing.scale;
+  if (addressing.softCap > 0f) {
+    let turn = exp(clamp(2f * score / addressing.softCap, -80f, 80f));
+    score = addressing.softCap * (1f - 2f / (turn + 1f));
   }
   return score * 1.4426950408889634f;
 }

@@ -27,15 +27,15 @@ fn main(place: Place, @builtin(workgroup_id) workgroup: vec3<u32>) {
   if (LAST_ROWS) {
     row = u32(batch[header.qoIndptrAt + row + 1u]) - 1u;
   }
-  let from = row * INPUT_STRIDE + INPUT_OFFSET + workgroup.x * WIDTH;
+  let source = row * INPUT_STRIDE + INPUT_OFFSET + workgroup.x * WIDTH;
   let to = workgroup.y * OUTPUT_STRIDE + OUTPUT_OFFSET + workgroup.x * WIDTH;
   var sums: array<f32, SUMS>;
   for (var i = place.thread; i < WIDTH; i += THREADS) {
-    sums[0] += input[from + i] * input[from + i];
+    sums[0] += input[source + i] * input[source + i];
   }
   add_over_workgroup(&sums, place);
   let scale = inverseSqrt(totals[0] / f32(WIDTH) + EPSILON);
   for (var i = place.thread; i < WIDTH; i += THREADS) {
-    output[to + i] = input[from + i] * scale * gain[GAIN_OFFSET + i];
+    output[to + i] = input[source + i] * scale * gain[GAIN_OFFSET + i];
   }
 }

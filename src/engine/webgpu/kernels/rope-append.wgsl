@@ -14,7 +14,7 @@ const SUMS: u32 = 1u;
 const COLUMNS: u32 = (HEADS + 2u * KV_HEADS) * HEAD_DIM;
 
 @group(0) @binding(0) var<uniform> header: BatchHeader;
-@group(0) @binding(1) var<uniform> layout: AttentionParameters;
+@group(0) @binding(1) var<uniform> addressing: AttentionParameters;
 @group(0) @binding(2) var<storage, read> packed: array<f32>;
 @group(0) @binding(3) var<storage, read> batch: array<i32>;
 @group(0) @binding(4) var<storage, read_write> keys: array<vec4<u32>>;
@@ -35,10 +35,10 @@ fn main(place: Place, @builtin(workgroup_id) workgroup: vec3<u32>) {
   let row = workgroup.y;
   let is_value = head >= HEADS + KV_HEADS;
   let is_key = head >= HEADS && !is_value;
-  let from = row * COLUMNS + head * HEAD_DIM;
+  let source = row * COLUMNS + head * HEAD_DIM;
   var sums: array<f32, SUMS>;
   for (var i = thread; i < HEAD_DIM; i += THREADS) {
-    let x = packed[from + i];
+    let x = packed[source + i];
     staged[i] = x;
     sums[0] += x * x;
   }
@@ -98,7 +98,7 @@ fn main(place: Place, @builtin(workgroup_id) workgroup: vec3<u32>) {
   let low = vec4(staged[c], staged[c + 1u], staged[c + 2u], staged[c + 3u]);
   let high = vec4(staged[c + 4u], staged[c + 5u], staged[c + 6u], staged[c + 7u]);
   if (is_key) {
-    let to = layout.keyOffset + page * layout.keyPageStride + entry * layout.keySlotStride + kv_head * layout.keyHeadStride + c;
+    let to = addressing.keyOffset + page * addressing.keyPageStride + entry * addressing.keySlotStride + kv_head * addressing.keyHeadStride + c;
     if (CACHE_FORMAT == FLOAT32) {
       keys[to / 4u] = bitcast<vec4<u32>>(low);
       keys[to / 4u + 1u] = bitcast<vec4<u32>>(high);
@@ -106,7 +106,7 @@ fn main(place: Place, @builtin(workgroup_id) workgroup: vec3<u32>) {
       keys[to / 8u] = pack_eight(CACHE_FORMAT, eight_of_float32(low, high));
     }
   } else {
-    let to = layout.valueOffset + page * layout.valuePageStride + entry * layout.valueSlotStride + kv_head * layout.valueHeadStride + c;
+    let to = addressing.valueOffset + page * addressing.valuePageStride + entry * addressing.valueSlotStride + kv_head * addressing.valueHeadStride + c;
     if (CACHE_FORMAT == FLOAT32) {
       values[to / 4u] = bitcast<vec4<u32>>(low);
       values[to / 4u + 1u] = bitcast<vec4<u32>>(high);

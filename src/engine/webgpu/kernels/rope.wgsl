@@ -21,16 +21,16 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     return;
   }
   let channel = id.x % HEAD_DIM;
-  let from = row * INPUT_STRIDE + INPUT_OFFSET + id.x;
-  let x = input[from];
+  let source = row * INPUT_STRIDE + INPUT_OFFSET + id.x;
+  let x = input[source];
   var y = x;
   if (channel < ROTARY) {
     let position = u32(batch[header.positionsAt + row]);
     let turn = angles[position * (ROTARY / 2u) + channel % (ROTARY / 2u)];
     if (channel < ROTARY / 2u) {
-      y = x * turn.x - input[from + ROTARY / 2u] * turn.y;
+      y = x * turn.x - input[source + ROTARY / 2u] * turn.y;
     } else {
-      y = x * turn.x + input[from - ROTARY / 2u] * turn.y;
+      y = x * turn.x + input[source - ROTARY / 2u] * turn.y;
     }
   }
   output[row * HEADS * HEAD_DIM + id.x] = y;

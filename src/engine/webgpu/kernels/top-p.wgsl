@@ -12,9 +12,9 @@ const THREADS: u32 = 256u;
 
 var<workgroup> bins: array<atomic<u32>, 256>;
 var<workgroup> values: array<f32, THREADS>;
-// Prefix of the threshold found so far, and the mass above it.
-var<workgroup> prefix: u32;
-var<workgroup> above: u32;
+// Prefix of the threshold found so far, and the mass mass_above it.
+var<workgroup> prefix_bits: u32;
+var<workgroup> mass_above: u32;
 var<workgroup> asked: Sampling;
 
 fn finite(value: f32) -> bool {
@@ -23,7 +23,7 @@ fn finite(value: f32) -> bool {
 
 @compute @workgroup_size(THREADS)
 fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) workgroup: vec3<u32>) {
-  let from = workgroup.x * VOCABULARY;
+  let source = workgroup.x * VOCABULARY;
   if (thread == 0u) {
     asked = sampling[workgroup.x];
   }
@@ -37,8 +37,8 @@ fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) wor
   }
   var top = -3e38f;
   for (var i = thread; i < VOCABULARY; i += THREADS) {
-    if (finite(logits[from + i])) {
-      top = max(top, logits[from + i]);
+    if (finite(logits[source + i])) {
+      top = max(top, logits[source + i]);
     }
   }
   values[thread] = top;
@@ -53,8 +53,8 @@ fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) wor
   workgroupBarrier();
   var sum = 0f;
   for (var i = thread; i < VOCABULARY; i += THREADS) {
-    if (finite(logits[from + i])) {
-      sum += exp((logits[from + i] - top) / temperature);
+    if (finite(logits[source + i])) {
+      sum += exp((logits[source + i] - top) / temperature);
     }
   }
   values[thread] = sum;
@@ -67,36 +67,36 @@ fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) wor
   workgroupBarrier();
   let unit = 2147483648f / values[0];
   if (thread == 0u) {
-    prefix = 0u;
-    above = 0u;
+    prefix_bits = 0u;
+    mass_above = 0u;
   }
   let target_mass = u32(clamp(wanted, 0f, 1f) * 2147480000f);
-  for (var pass = 0u; pass < 4u; pass++) {
-    let shift = 24u - 8u * pass;
+  for (var round = 0u; round < 4u; round++) {
+    let shift = 24u - 8u * round;
     atomicStore(&bins[thread], 0u);
     workgroupBarrier();
-    let known = prefix;
+    let known = prefix_bits;
     for (var i = thread; i < VOCABULARY; i += THREADS) {
-      let logit = logits[from + i];
+      let logit = logits[source + i];
       let key = ordered(logit);
-      if (finite(logit) && (pass == 0u || (key >> (shift + 8u)) == known)) {
+      if (finite(logit) && (round == 0u || (key >> (shift + 8u)) == known)) {
         atomicAdd(&bins[(key >> shift) & 255u], u32(exp((logit - top) / temperature) * unit + 0.5));
       }
     }
     workgroupBarrier();
     if (thread == 0u) {
-      var mass = above;
+      var mass = mass_above;
       var bin = 255u;
       while (bin > 0u && mass + atomicLoad(&bins[bin]) < target_mass) {
         mass += atomicLoad(&bins[bin]);
         bin -= 1u;
       }
-      above = mass;
-      prefix = (known << 8u) | bin;
+      mass_above = mass;
+      prefix_bits = (known << 8u) | bin;
     }
     workgroupBarrier();
   }
   if (thread == 0u) {
-    sampling[workgroup.x].threshold = prefix;
+    sampling[workgroup.x].threshold = prefix_bits;
   }
 }

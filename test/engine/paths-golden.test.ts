@@ -1,0 +1,102 @@
+import { readFileSync } from "node:fs";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import type { Path } from "../../src/engine/path.js";
+import type { PathOptions } from "../../src/engine/paths/decoder.js";
+import { fusedPath } from "../../src/engine/paths/fused.js";
+import { standardPath } from "../../src/engine/paths/standard.js";
+import type { Gpu } from "../../src/engine/webgpu/device.js";
+import { loadWeights, type Weights } from "../../src/engine/weights.js";
+import { type ModelConfig, readModelConfig } from "../../src/spec/models/config.js";
+import { Checkpoint } from "../../src/tensor/checkpoint.js";
+import { TestPages, type TestSequence } from "./batches.js";
+import { openTestDevice, randomNumbers } from "./gpu.js";
+
+interface Generation {
+  prompt_ids: number[];
+  greedy_ids: number[];
+  top2_margin: number[];
+}
+
+const model = new URL("../../models/ishmael-7m", import.meta.url).pathname;
+const golden = JSON.parse(readFileSync(new URL("../golden/hf_greedy_fp32.json", import.meta.url), "utf8")) as {
+  generations: Generation[];
+};
+
+let gpu: Gpu;
+let config: ModelConfig;
+let weights: Weights;
+const make = { standard: standardPath, fused: fusedPath };
+
+beforeAll(async () => {
+  gpu = await openTestDevice();
+  config = readModelConfig(model).config;
+  const checkpoint = new Checkpoint(model);
+  weights = await loadWeights(gpu, config, checkpoint);
+  checkpoint.close();
+});
+afterAll(() => gpu.destroy());
+
+function open(name: "standard" | "fused", options: Partial<PathOptions> = {}): Path {
+  return make[name](gpu, config, weights, {
+    pageCount: 64,
+    pageSize: 16,
+    cacheDtype: "float32",
+    maxRows: 128,
+    maxSequences: 8,
+    ...options,
+  });
+}
+
+/** Tokens must be the recording's up to a step whose two best logits were closer than `margin`. */
+function expectTokens(tokens: readonly number[], generation: Generation, margin: number): void {
+  const differs = tokens.findIndex((token, i) => token !== generation.greedy_ids[i]);
+  if (differs < 0) return;
+  expect(generation.top2_margin[differs], `token ${differs} of ${tokens}`).toBeLessThan(margin);
+}
+
+/** Prefills (in chunks of `chunk` tokens) and decodes all generations as one ragged batch. */
+async function generate(path: Path, generations: readonly Generation[], steps: number, chunk = 1000) {
+  const pages = new TestPages(path.pageCount, path.pageSize, randomNumbers(7));
+  path.poisonPages([...Array(path.pageCount).keys()], 0x7fc07fc0);
+  const sequences = generations.map((_, i) => pages.sequence(i));
+  const first: number[] = [];
+  let waiting = generations.map((g, i) => ({ sequence: sequences[i]!, left: [...g.prompt_ids], index: i }));
+  while (waiting.length > 0) {
+    const batch = pages.batch(waiting.map(({ sequence, left }) => ({ sequence, tokens: left.splice(0, chunk) })));
+    const { tokenIds, finite } = await path.forward(batch);
+    expect(finite.every(Boolean)).toBe(true);
+    waiting.forEach(({ index }, b) => {
+      first[index] = tokenIds[b]!;
+    });
+    waiting = waiting.filter(({ left }) => left.length > 0);
+  }
+  const batch = pages.batch(sequences.map((sequence, i) => ({ sequence, tokens: [first[i]!] })));
+  const reserve = sequences.map((sequence: TestSequence) => pages.reserve(sequence, steps));
+  const rows = await path.decode(batch, { steps: steps - 1, reserve, stepsPerRead: 5 });
+  return generations.map((_, i) => [first[i]!, ...rows.map((row) => row[i]!)]);
+}
+
+describe.each(["standard", "fused"] as const)("%s path", (name) => {
+  test("continues every golden prompt alone", async () => {
+    const path = open(name);
+    for (const generation of golden.generations) {
+      const [tokens] = await generate(path, [generation], 12);
+      expectTokens(tokens!, generation, 0.02);
+    }
+    path.dispose();
+  });
+
+  test.each([
+    { layout: "HND", pageSize: 5, cacheDtype: "float32", chunk: 3 },
+    { layout: "NHD", pageSize: 1, cacheDtype: "bfloat16", chunk: 1000 },
+    { layout: "NHD", pageSize: 16, cacheDtype: "float16", chunk: 2 },
+  ] as const)("batches them: $layout, pages of $pageSize, $cacheDtype, chunks of $chunk", async (options) => {
+    const path = open(name, { ...options, pageCount: 300 });
+    const tokens = await generate(path, golden.generations, 14, options.chunk);
+    const margin = options.cacheDtype === "bfloat16" ? 0.5 : 0.05;
+    golden.generations.forEach((generation, i) => {
+      expectTokens(tokens[i]!, generation, margin);
+    });
+    path.dispose();
+  });
+});

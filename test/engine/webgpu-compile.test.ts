@@ -1,0 +1,24 @@
+import { describe, expect, test } from "vitest";
+import { parameterBlock } from "../../src/engine/webgpu/parameters.js";
+import { specialise } from "../../src/engine/webgpu/pipelines.js";
+
+describe("kernel text", () => {
+  test("constants are replaced, unknown ones and missing ones are errors", () => {
+    const file = "enable f16;\noverride A: u32;\noverride B: bool = false;\nfn f() {}";
+    const text = specialise({ name: "k", constants: { A: 3 } }, [file]);
+    expect(text).toContain("const A: u32 = 3u;");
+    expect(text).toContain("const B: bool = false;");
+    expect(text.startsWith("enable f16;")).toBe(true);
+    expect(() => specialise({ name: "k" }, [file])).toThrow("constant A has no value");
+    expect(() => specialise({ name: "k", constants: { A: 1, C: 2 } }, [file])).toThrow("no constant C");
+  });
+
+  test("a parameter block packs what its struct declares", () => {
+    const block = parameterBlock("P", { a: "u32", b: "i32", c: "f32" });
+    expect(block.wgsl).toContain("a: u32,\n  b: i32,\n  c: f32,");
+    const view = new DataView(block.pack({ a: 7, b: -1, c: 0.5 }).buffer);
+    expect([view.getUint32(0, true), view.getInt32(4, true), view.getFloat32(8, true)]).toEqual([7, -1, 0.5]);
+    expect(block.byteLength).toBe(16);
+    expect(() => block.pack({ a: -1, b: 0, c: 0 })).toThrow("P.a: -1 is not a u32");
+  });
+});
