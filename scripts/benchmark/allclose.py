@@ -46,6 +46,7 @@ def widened(code, values):
 def main():
     reference, target = (tensors(path) for path in sys.argv[1:3])
     start = time.perf_counter()
+    cpu_start = time.process_time()
     count = 0
     different = 0
     for name, (code, values) in reference.items():
@@ -60,8 +61,10 @@ def main():
         count += values.size
         different += not close
     seconds = time.perf_counter() - start
+    cpu = time.process_time() - cpu_start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(json.dumps({"numpy": numpy.__version__, "seconds": seconds, "elements": count, "different": different, "peakBytes": peak}))
+    figures = {"numpy": numpy.__version__, "seconds": seconds, "cpuSeconds": cpu, "peakBytes": peak}
+    print(json.dumps({**figures, "elements": count, "different": different}))
 
 
 main()

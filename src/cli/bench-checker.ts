@@ -33,10 +33,12 @@ interface CompareFigures {
   readonly bytesPerCapture: number;
   readonly dtype: LargeDType;
   readonly seconds: number;
+  readonly cpuSeconds: number;
   readonly peakBytes: number;
   readonly baseline: Baseline;
-  /** Our seconds over NumPy's; undefined without NumPy. */
+  /** Our time over NumPy's, by the clock and by the processor; undefined without NumPy. */
   readonly ratio: number | undefined;
+  readonly cpuRatio: number | undefined;
 }
 
 interface DiagnoseFigures {
@@ -45,6 +47,7 @@ interface DiagnoseFigures {
   readonly exitCode: number;
   readonly seconds: readonly number[];
   readonly medianSeconds: number;
+  readonly medianCpuSeconds: number;
   readonly peakBytes: number;
 }
 
@@ -119,9 +122,11 @@ async function measureCompare(bytes: number, options: Options): Promise<CheckerF
       bytesPerCapture: captures.bytes,
       dtype: options.dtype,
       seconds: run.seconds,
+      cpuSeconds: run.cpuSeconds,
       peakBytes: run.peakBytes,
       baseline,
       ratio: "seconds" in baseline ? run.seconds / baseline.seconds : undefined,
+      cpuRatio: "seconds" in baseline ? run.cpuSeconds / baseline.cpuSeconds : undefined,
     };
   } finally {
     process.off("SIGINT", interrupted);
@@ -153,6 +158,7 @@ async function measureDiagnose(count: number, options: Options): Promise<Checker
     exitCode: runs[0]!.exitCode,
     seconds,
     medianSeconds: median(seconds),
+    medianCpuSeconds: median(runs.map((run) => run.cpuSeconds)),
     peakBytes: Math.max(...runs.map((run) => run.peakBytes)),
   };
 }
@@ -192,13 +198,15 @@ function checkerText({ machine, compare, diagnose }: CheckerFigures): string {
     lines.push(
       `compare, two ${compare.dtype} captures of ${gigabytes(compare.bytesPerCapture)} each (in ${compare.folder}, ${gigabytes(compare.freeBytes)} were free; deleted)`,
     );
-    lines.push(`  ${compare.seconds.toFixed(1)} s, peak ${megabytes(compare.peakBytes)}`);
+    lines.push(`  ${timesText(compare)}, peak ${megabytes(compare.peakBytes)}`);
     if ("unavailable" in baseline) lines.push(`  NumPy's allclose: not measured: ${baseline.unavailable}`);
     else {
       lines.push(
-        `  NumPy ${baseline.numpy} allclose, same files: ${baseline.seconds.toFixed(1)} s, peak ${megabytes(baseline.peakBytes)}`,
+        `  NumPy ${baseline.numpy} allclose, same files: ${timesText(baseline)}, peak ${megabytes(baseline.peakBytes)}`,
       );
-      lines.push(`  ${compare.ratio!.toFixed(2)} times the time of allclose`);
+      lines.push(
+        `  ${compare.ratio!.toFixed(2)} times the time of allclose (processor time: ${compare.cpuRatio!.toFixed(2)} times)`,
+      );
     }
   }
   lines.push("");
@@ -206,9 +214,15 @@ function checkerText({ machine, compare, diagnose }: CheckerFigures): string {
   else {
     const what = diagnose.tensors ? `${diagnose.tensors} tensors` : "a capture directory";
     lines.push(`diagnose, ${what}, ${diagnose.seconds.length} runs, exit status ${diagnose.exitCode}`);
-    lines.push(`  median ${diagnose.medianSeconds.toFixed(2)} s, peak ${megabytes(diagnose.peakBytes)}`);
+    lines.push(
+      `  median ${timesText({ seconds: diagnose.medianSeconds, cpuSeconds: diagnose.medianCpuSeconds })}, peak ${megabytes(diagnose.peakBytes)}`,
+    );
   }
   return `${lines.join("\n")}\n`;
+}
+
+function timesText({ seconds, cpuSeconds }: { readonly seconds: number; readonly cpuSeconds: number }): string {
+  return `${seconds.toFixed(2)} s (${cpuSeconds.toFixed(2)} s of processor time)`;
 }
 
 function gigabytes(bytes: number): string {

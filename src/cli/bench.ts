@@ -1,7 +1,9 @@
 import { Command } from "commander";
 import { benchCheckerCommand } from "./bench-checker.js";
 
-/** `faultline bench`: one subcommand per file. */
+/** `faultline bench`: one subcommand per file. A wrong option is thrown, for main to exit with 2. */
 export function benchCommand(): Command {
-  return new Command("bench").description("measure speed and memory on this machine").addCommand(benchCheckerCommand());
+  return new Command("bench")
+    .description("measure speed and memory on this machine")
+    .addCommand(benchCheckerCommand().exitOverride());
 }

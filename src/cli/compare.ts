@@ -4,6 +4,7 @@ import { openCapture } from "../capture/reader.js";
 import { compareCaptures } from "../diagnose/compare/compare.js";
 import { comparisonText } from "../report/comparison.js";
 import { comparisonJson } from "../report/comparison-json.js";
+import { progressLine } from "../report/progress.js";
 import type { Graph } from "../spec/graph.js";
 import { parseModelConfig, readModelConfig } from "../spec/models/config.js";
 import { decoderGraph } from "../spec/models/decoder.js";
@@ -38,7 +39,7 @@ export function compareCommand(): Command {
     .argument("<reference>", "capture of the good run (baseline, golden, expected)")
     .argument("<target>", "capture of the suspect run (candidate, actual)")
     .option(
-      "--model <dir>",
+      "-m, --model <dir>",
       "model folder; maps axis orders by the model's config.json (default: the captures' own config)",
     )
     .option("--differing", "list only values that are not the same")
@@ -48,12 +49,16 @@ export function compareCommand(): Command {
 }
 
 function compare(referencePath: string, targetPath: string, options: Options): void {
+  const progress = progressLine();
   const reference = openCapture(referencePath);
   try {
     const target = openCapture(targetPath);
     try {
       const graph = modelGraph(options.model, reference, target);
-      const comparison = compareCaptures(reference, target, { graph, onProgress: progress() });
+      const comparison = compareCaptures(reference, target, {
+        graph,
+        onProgress: (done, total) => progress.report("comparing", done / total),
+      });
       if (comparison.values.length === 0) {
         throw new InputError(
           `${targetPath}: expected values that ${referencePath} has too, found none in common: "${comparison.missing[0]?.name}" / "${comparison.extra[0]?.name}"`,
@@ -63,9 +68,11 @@ function compare(referencePath: string, targetPath: string, options: Options): v
       const text = options.json
         ? `${JSON.stringify(comparisonJson(comparison), null, 2)}\n`
         : comparisonText(comparison, { colors, differingOnly: options.differing });
+      progress.clear();
       process.stdout.write(text);
       process.exitCode = comparison.same ? 0 : 1;
     } finally {
+      progress.clear();
       target.close();
     }
   } finally {
@@ -86,15 +93,4 @@ function modelGraph(directory: string | undefined, ...captures: Capture[]): Grap
     }
   }
   return undefined;
-}
-
-function progress(): ((done: number, total: number) => void) | undefined {
-  if (!process.stderr.isTTY) return undefined;
-  let shown = -1;
-  return (done, total) => {
-    const percent = Math.min(100, Math.floor((100 * done) / total));
-    if (percent === shown) return;
-    shown = percent;
-    process.stderr.write(done >= total ? "\r\x1b[K" : `\rcomparing ${percent} %`);
-  };
 }

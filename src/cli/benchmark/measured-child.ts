@@ -6,15 +6,20 @@ import { fileURLToPath } from "node:url";
 export interface MeasuredRun {
   readonly exitCode: number;
   readonly seconds: number;
+  /** Processor time of all its threads: what the wall time would be on a machine with nothing else to do, at most. */
+  readonly cpuSeconds: number;
   /** Largest resident set the process had. */
   readonly peakBytes: number;
   readonly output: string;
 }
 
-/** Loaded into the child before anything else: on exit it writes its peak resident set, in bytes, to descriptor 3. */
-const reportPeak = `
+/** Loaded into the child before anything else: on exit it writes what it used to descriptor 3. */
+const reportUsage = `
 import { writeSync } from "node:fs";
-process.on("exit", () => writeSync(3, String(process.resourceUsage().maxRSS * 1024)));
+process.on("exit", () => {
+  const { maxRSS, userCPUTime, systemCPUTime } = process.resourceUsage();
+  writeSync(3, JSON.stringify({ peakBytes: maxRSS * 1024, cpuSeconds: (userCPUTime + systemCPUTime) / 1e6 }));
+});
 `;
 
 /** Runs `faultline ...words` in a fresh process, start of Node included in its time. */
@@ -23,26 +28,27 @@ export function runMeasured(words: readonly string[]): Promise<MeasuredRun> {
   const start = performance.now();
   const child = spawn(
     process.execPath,
-    ["--import", `data:text/javascript,${encodeURIComponent(reportPeak)}`, main, ...words],
+    ["--import", `data:text/javascript,${encodeURIComponent(reportUsage)}`, main, ...words],
     {
       stdio: ["ignore", "pipe", "inherit", "pipe"],
     },
   );
   const output: Buffer[] = [];
-  let peak = "";
+  let usage = "";
   child.stdout!.on("data", (bytes: Buffer) => output.push(bytes));
   child.stdio[3]!.on("data", (bytes: Buffer) => {
-    peak += bytes.toString();
+    usage += bytes.toString();
   });
   return new Promise((resolve, reject) => {
     child.on("error", reject);
-    child.on("close", (code) =>
+    child.on("close", (code) => {
+      if (usage === "") return reject(new Error(`faultline ${words[0]} was ended before it finished`));
       resolve({
         exitCode: code ?? -1,
         seconds: (performance.now() - start) / 1000,
-        peakBytes: Number(peak),
+        ...(JSON.parse(usage) as { peakBytes: number; cpuSeconds: number }),
         output: Buffer.concat(output).toString("utf8"),
-      }),
-    );
+      });
+    });
   });
 }

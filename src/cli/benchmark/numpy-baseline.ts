@@ -4,7 +4,7 @@ import { fileURLToPath } from "node:url";
 
 /** NumPy's allclose over the same two files, or why it could not be measured. */
 export type Baseline =
-  | { readonly numpy: string; readonly seconds: number; readonly peakBytes: number }
+  | { readonly numpy: string; readonly seconds: number; readonly cpuSeconds: number; readonly peakBytes: number }
   | { readonly unavailable: string };
 
 const missingStatus = 3;
