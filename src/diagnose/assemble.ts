@@ -125,6 +125,25 @@ function separatingCapture(investigation: Investigation, check: UnitCheck): stri
   return `record ${check.node.name} on more tokens (several sequences of different lengths), and its operands as it addresses them (role "input")`;
 }
 
+/** A cause that explains units over unrecorded layers as well, once it is written into those too. */
+export function extended(
+  investigation: Investigation,
+  entry: AssembledCause,
+  { hypotheses, checks }: { hypotheses: readonly Hypothesis[]; checks: readonly UnitCheck[] },
+): AssembledCause {
+  const all = [...entry.hypotheses, ...hypotheses];
+  const layers = new Set(all.map((h) => investigation.graph.node(h.site).layer).filter((layer) => layer !== undefined));
+  const names = checks.map((check) => check.node.name);
+  const inside = [...layers].filter((layer) => !entry.cause.layers.includes(layer)).length;
+  const cause: Cause = {
+    ...entry.cause,
+    layers: [...layers].sort((a, b) => a - b),
+    units: [...new Set([...entry.cause.units, ...names])],
+    statement: `${entry.cause.statement}; the units over ${inside} unrecorded layer${inside > 1 ? "s" : ""} come out right only with it there as well`,
+  };
+  return { ...entry, cause, hypotheses: all, explains: new Set(cause.units) };
+}
+
 /** A cause that metadata, seams or parameters show directly. */
 export function directCause(found: readonly DirectCause[]): AssembledCause {
   const first = found[0]!;

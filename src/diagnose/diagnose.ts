@@ -2,17 +2,18 @@ import { expectPlausible } from "../capture/plausibility.js";
 import { openCapture } from "../capture/reader.js";
 import { readModelConfig } from "../spec/models/config.js";
 import { Checkpoint } from "../tensor/checkpoint.js";
-import { type AssembledCause, causesOf, directCause, finite } from "./assemble.js";
+import { type AssembledCause, causesOf, directCause, extended, finite } from "./assemble.js";
 import { audit } from "./audits.js";
 import { Explainer } from "./explain.js";
 import { extentOf } from "./extent.js";
 import { role, short } from "./hypothesis.js";
 import { Investigation, type UnitCheck } from "./investigation.js";
 import { checkMetadata, type DirectCause } from "./metadata.js";
-import { readersOf, recordIsWrong } from "./observer.js";
+import { aliases, readersOf, wrongRecords } from "./observer.js";
 import { checkParameters, expectParameters } from "./parameters.js";
 import { type Detokenize, prove } from "./prove.js";
 import { checkSeams } from "./seams.js";
+import { spreadCauses } from "./spread.js";
 import { ruledOut } from "./suspects.js";
 import { magnitudes, symptomChain } from "./symptom.js";
 import type { Cause, Finding, UnitSummary, Verdict } from "./verdict.js";
@@ -79,13 +80,12 @@ function investigate(
   const failing = checks.filter((check) => check.excess > 1);
   const { observed, rest } = splitObserver(investigation, failing);
   const explainer = new Explainer(investigation);
-  const explained = rest.map((check, i) => {
-    progress("explaining findings", i / rest.length);
-    return explainer.explain(check);
-  });
+  const explained = explainer.explainAll(rest, (done) => progress("explaining findings", done));
   progress("naming causes", 0);
   const direct = groupDirect([...metadata.causes, ...seams.causes, ...parameters.causes, ...observed]);
-  const assembled = mergeCauses(direct, causesOf(investigation, explained));
+  const named = causesOf(investigation, explained);
+  const unexplained = explained.filter(({ explanations }) => explanations.length === 0).map(({ check }) => check);
+  const assembled = mergeCauses(direct, spread(investigation, named, unexplained));
   const sorted = inOrder(investigation, assembled).map((entry) => markLatent(investigation, entry));
   progress("proving", 0);
   const proof = prove(investigation, checks, sorted, detokenize);
@@ -124,27 +124,43 @@ function splitObserver(
   investigation: Investigation,
   failing: readonly UnitCheck[],
 ): { observed: DirectCause[]; rest: UnitCheck[] } {
-  const names = new Set(failing.map((check) => check.node.name));
-  const observed: DirectCause[] = [];
-  const settled = new Set<string>();
-  for (const check of failing) {
-    const { name, layer } = check.node;
-    if (settled.has(name) || investigation.isDeep(name) || !recordIsWrong(investigation, check, names)) continue;
-    for (const reader of [name, ...readersOf(investigation, [name])]) if (names.has(reader)) settled.add(reader);
-    observed.push({
+  const wrong = wrongRecords(investigation, failing);
+  const settled = new Set([
+    ...wrong,
+    ...readersOf(
+      investigation,
+      wrong.flatMap((name) => aliases(investigation, name)),
+    ),
+  ]);
+  const observed = wrong.map((name): DirectCause => {
+    const check = failing.find(({ node }) => node.name === name)!;
+    return {
       cause: "record-overwritten",
       kind: "observer",
       transform: "T20",
       unit: name,
       step: investigation.capture.steps[0]!.step,
-      layer,
+      layer: check.node.layer,
       parameters: {},
       statement: `the record of ${name} is wrong, the run is not: everything that read it follows from the right value (a buffer reused before it was dumped)`,
       group: "record-overwritten",
       samples: check.statistics.checked,
-    });
-  }
+    };
+  });
   return { observed, rest: failing.filter((check) => !settled.has(check.node.name)) };
+}
+
+/** Causes of recorded layers, extended to the unrecorded ones whose units they explain. */
+function spread(
+  investigation: Investigation,
+  named: readonly AssembledCause[],
+  unexplained: readonly UnitCheck[],
+): AssembledCause[] {
+  const found = spreadCauses(investigation, unexplained, named);
+  return named.map((entry) => {
+    const more = found.get(entry);
+    return more ? extended(investigation, entry, more) : entry;
+  });
 }
 
 function groupDirect(found: readonly DirectCause[]): AssembledCause[] {
@@ -201,7 +217,12 @@ function findingsOf(
       ({ explains, cause }) => explains.has(check.node.name) || cause.units.includes(check.node.name),
     );
     const observerIndex = causes.findIndex(
-      ({ cause }) => cause.kind === "observer" && readersOf(investigation, [...cause.units]).includes(check.node.name),
+      ({ cause }) =>
+        cause.kind === "observer" &&
+        readersOf(
+          investigation,
+          cause.units.flatMap((unit) => aliases(investigation, unit)),
+        ).includes(check.node.name),
     );
     const worst = check.comparison.z.reduce(
       (best, z, i) => (Math.abs(z) > Math.abs(check.comparison.z[best]!) ? i : best),

@@ -7,7 +7,7 @@ import type { Investigation, UnitCheck } from "./investigation.js";
 import { excess, limits } from "./limits.js";
 import type { Sample } from "./sample.js";
 import { type Comparison, type Statistics, statisticsOf } from "./statistics.js";
-import { restricted } from "./transform.js";
+import { either } from "./transform.js";
 
 /** A hypothesis that explains a failing unit to within rounding. */
 export interface Explanation {
@@ -45,6 +45,33 @@ export class Explainer {
         explanations.map((e) => roleKey(e.hypothesis)),
       );
     return { check, explanations };
+  }
+
+  /**
+   * Findings explained one by one, then once more by what explained the others: a rewrite may reach several units, and
+   * a cause found in recorded layers may sit in unrecorded ones as well.
+   */
+  explainAll(checks: readonly UnitCheck[], progress: (done: number) => void): ExplainedFinding[] {
+    const explained = checks.map((check, i) => {
+      progress(i / checks.length);
+      return this.explain(check);
+    });
+    const shared = new Map<Hypothesis, Set<string>>();
+    for (const { explanations } of explained) {
+      for (const { hypothesis } of explanations)
+        shared.set(hypothesis, new Set(hypothesis.replacements.map((node) => node.name)));
+    }
+    return explained.map((finding) => {
+      const interior = this.investigation.interior(finding.check.node.name);
+      const added: Explanation[] = [];
+      for (const [hypothesis, touched] of shared) {
+        if (finding.explanations.some((own) => own.hypothesis.group === hypothesis.group)) continue;
+        if (hypothesis.fitted > 1 || !interior.some((node) => touched.has(node.name))) continue;
+        const explanation = this.judge(finding.check, hypothesis);
+        if (explanation) added.push(explanation);
+      }
+      return added.length > 0 ? { ...finding, explanations: [...finding.explanations, ...added] } : finding;
+    });
   }
 
   #explainFresh(check: UnitCheck): Explanation[] {
@@ -89,34 +116,37 @@ export class Explainer {
     const statistics = hypothesis.heldOut
       ? statisticsOf(subset(whole.comparison, hypothesis.heldOut))
       : whole.statistics;
-    const beyond = Math.max(excess(statistics), hypothesis.fitted ? 0 : whole.excess);
+    const beyond = Math.max(excess(statistics, check.node.op.kind), hypothesis.fitted ? 0 : whole.excess);
     // An explanation must say something: half of what was checkable stays checkable.
     const informative = statistics.checked * 2 >= check.statistics.checked * (hypothesis.heldOut ? 0.4 : 1);
     return beyond <= 1 && informative ? { hypothesis, statistics, excess: beyond } : undefined;
   }
 
-  /** Named rewrites that hold in the wrong rows only, the spec holding in the others. */
+  /** Named rewrites that hold in the wrong rows or columns only, the spec holding in the others. */
   #tryParts(check: UnitCheck): Explanation[] {
     const region = regionOf(check.comparison, check.node);
-    if (!region?.rows) return [];
+    if (!region || region.whole) return [];
+    const extent = { ...(region.rows && { rows: region.rows }), ...(region.columns && { columns: region.columns }) };
+    const where = [region.rows && `rows ${region.rows}`, region.columns && `columns ${region.columns}`]
+      .filter(Boolean)
+      .join(", ");
     const out: Explanation[] = [];
     for (const hypothesis of propose({ investigation: this.investigation, site: check.node, finding: check })) {
       if (hypothesis.fitted > 1) continue;
       const own = hypothesis.replacements.find((node) => node.name === check.node.name);
       if (!own) continue;
-      const auxiliary = hypothesis.replacements.filter((node) => node !== own);
-      const limited = {
-        ...own,
-        op: sameInputs(own, check.node)
-          ? restricted(check.node.op, own.op, { rows: region.rows }, region.contains)
-          : undefined,
+      const asMeant: GraphNode = { ...check.node, name: `${check.node.name}.as_meant` };
+      const rewritten: GraphNode = { ...own, name: `${check.node.name}.rewritten` };
+      const chosen: GraphNode = {
+        ...check.node,
+        op: either(check.node.op, region.contains),
+        inputs: [asMeant.name, rewritten.name],
       };
-      if (!limited.op) continue;
       const part: Hypothesis = {
         ...hypothesis,
-        replacements: [...auxiliary, { ...limited, op: limited.op }],
-        parameters: { ...hypothesis.parameters, rows: region.rows },
-        statement: `in rows ${region.rows}: ${hypothesis.statement}`,
+        replacements: [...hypothesis.replacements.filter((node) => node !== own), asMeant, rewritten, chosen],
+        parameters: { ...hypothesis.parameters, ...extent },
+        statement: `in ${where}: ${hypothesis.statement}`,
         fitted: hypothesis.fitted + 1,
       };
       const explanation = this.judge(check, part);
@@ -174,10 +204,6 @@ export class Explainer {
     }
     return out;
   }
-}
-
-function sameInputs(a: GraphNode, b: GraphNode): boolean {
-  return a.inputs.length === b.inputs.length && a.inputs.every((input, i) => input === b.inputs[i]);
 }
 
 /** What a hypothesis is, whatever the layer: tried first where the same role fails again. */

@@ -1,4 +1,5 @@
 import type { GraphNode } from "../spec/graph.js";
+import type { Op } from "../spec/op.js";
 
 export type CauseKind = "kernel" | "seam" | "metadata" | "parameter" | "state" | "environment" | "observer";
 
@@ -24,6 +25,8 @@ export interface Hypothesis {
   readonly statement: string;
   /** Hypotheses with the same group are one cause, seen in several places. */
   readonly group: string;
+  /** The same rewrite of another layer's op, where its fitted number carries over. */
+  readonly transfer?: ((op: Op) => Op) | undefined;
   /** A second cause that explains only together with this one; its replacements are contained in `replacements`. */
   readonly also?: Hypothesis;
 }

@@ -127,7 +127,12 @@ export class Investigation {
     const dtype = this.observations.dtype(name)!;
     const comparison = compareBlock(block, this.observed(name, rows, columns), dtype, rows, columns);
     const statistics = statisticsOf(comparison);
-    return { node: this.graph.node(name), comparison, statistics, excess: excess(statistics) };
+    return {
+      node: this.graph.node(name),
+      comparison,
+      statistics,
+      excess: excess(statistics, this.graph.node(name).op.kind),
+    };
   }
 }
 

@@ -16,14 +16,18 @@ export interface Limits {
  */
 export const limits: Limits = calibration.limits;
 
-/** How far beyond its limits a unit stands: above 1 it fails. Infinite when one side is not finite. */
-export function excess(s: Statistics): number {
+/** Limits of one kind of op: what its correct implementations may share within a row or a column differs. */
+const byKind: Partial<Record<string, Limits>> = calibration.limitsByKind;
+
+/** How far beyond its limits a unit of an op kind stands: above 1 it fails. Infinite when one side is not finite. */
+export function excess(s: Statistics, kind: string): number {
   if (s.nonFinite > 0) return Infinity;
+  const own = byKind[kind] ?? limits;
   return Math.max(
     s.rmsZ / limits.rmsZ,
     s.maxZ / limits.maxZ,
-    s.rowGainZ / limits.rowGainZ,
-    s.columnGainZ / limits.columnGainZ,
-    s.columnOffsetZ / limits.columnOffsetZ,
+    s.rowGainZ / own.rowGainZ,
+    s.columnGainZ / own.columnGainZ,
+    s.columnOffsetZ / own.columnOffsetZ,
   );
 }

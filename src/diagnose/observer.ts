@@ -2,25 +2,32 @@ import { Evaluator, type Observations } from "../spec/evaluator.js";
 import type { Investigation, UnitCheck } from "./investigation.js";
 
 /**
- * Whether a failing unit's record is wrong and the run is not (a buffer overwritten after use, before it was dumped):
- * units that read the recorded value then fail as well, and all of them come out right from what the spec means instead.
+ * Failing units whose record is wrong while the run is not (a buffer overwritten after use, before it was dumped): every
+ * unit that reads such a value fails as well, and all of them come out right from what the spec means instead.
  */
-export function recordIsWrong(investigation: Investigation, check: UnitCheck, failing: ReadonlySet<string>): boolean {
-  const masked = aliases(investigation, check.node.name).filter(
-    (name) => failing.has(name) || name === check.node.name,
-  );
-  const readers = readersOf(investigation, masked);
-  if (readers.length === 0 || !readers.every((name) => failing.has(name))) return false;
+export function wrongRecords(investigation: Investigation, failing: readonly UnitCheck[]): string[] {
+  const names = new Set(failing.map((check) => check.node.name));
+  const masks = new Map<string, readonly string[]>();
+  for (const { node } of failing) {
+    if (investigation.isDeep(node.name)) continue;
+    const mask = [aliases(investigation, node.name), [node.name]].find((hidden) => {
+      const readers = readersOf(investigation, hidden);
+      return readers.length > 0 && readers.every((reader) => names.has(reader));
+    });
+    if (mask) masks.set(node.name, mask);
+  }
+  for (const chosen of [[...masks.keys()], ...[...masks.keys()].map((name) => [name])]) {
+    const hidden = chosen.flatMap((name) => masks.get(name)!);
+    if (hidden.length > 0 && explainsReaders(investigation, hidden)) return chosen;
+  }
+  return [];
+}
+
+function explainsReaders(investigation: Investigation, hidden: readonly string[]): boolean {
   const { graph, parameters, rows, precision } = investigation.evaluator;
-  const evaluator = new Evaluator({
-    graph,
-    parameters,
-    rows,
-    precision,
-    noise: true,
-    observations: without(investigation.observations, new Set(masked)),
-  });
-  return readers.every((name) => investigation.check(name, evaluator).excess <= 1);
+  const observations = without(investigation.observations, new Set(hidden));
+  const evaluator = new Evaluator({ graph, parameters, rows, precision, noise: true, observations });
+  return readersOf(investigation, hidden).every((name) => investigation.check(name, evaluator).excess <= 1);
 }
 
 /** Units that the wrong record makes fail. */

@@ -200,7 +200,7 @@ function compareStreams({ observations, config }: Investigation, run: FreeRun): 
   let of = 0;
   for (const name of [
     "model.embed_tokens",
-    ...indices(config.layerCount).reduce<string[]>((names, layer) => [...names, `model.layers.${layer}`], []),
+    ...Array.from(indices(config.layerCount), (layer) => `model.layers.${layer}`),
   ]) {
     const recorded = observations.output(name, run.lastRow)?.value;
     if (!recorded) continue;

@@ -89,6 +89,20 @@ export function restricted(
   };
 }
 
+/** Input 1 inside a region, input 0 outside. */
+export function either(op: Op, contains: (row: number, column: number) => boolean): Op {
+  const from = (index: number): Op => ({
+    ...op,
+    evaluate: (context, rows, columns) => copyOf(context.input(index, rows, columns)),
+  });
+  return restricted(from(0), from(1), {}, contains);
+}
+
+function copyOf(block: Block): Block {
+  const variance = block.variance.length > 0 ? block.variance.slice() : new Float64Array(block.value.length);
+  return { ...block, value: block.value.slice(), variance };
+}
+
 /** Another recorded or evaluated value, taken as it is: `columnOf` chooses its column. */
 export function taken(
   attributes: Record<string, unknown>,

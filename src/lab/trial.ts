@@ -70,7 +70,7 @@ export function runTrial({ model, fault, store, seed, folder, ...options }: Tria
 export function unitsBeyondNoise({ run, model }: Trial): Map<string, number> {
   const beyond = new Map<string, number>();
   for (const [name, unit] of unitStatistics(run.path, model, run.precision)) {
-    const factor = excess(unit);
+    const factor = excess(unit, model.graph.node(name).op.kind);
     if (factor > 1) beyond.set(name, factor);
   }
   return beyond;

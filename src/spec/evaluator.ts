@@ -93,6 +93,7 @@ export class Evaluator {
       const row = rows[i]!;
       const observed = recorded ? this.observations.row(name, row, consumer, readAt) : undefined;
       if (observed) out[i] = this.#fromObservation(observed);
+      else if ((this.rows.stepOf[row] ?? -1) < 0) out[i] = unknownRow(node.columns);
       else {
         const known = memory.get(row);
         if (known) out[i] = known;
@@ -210,6 +211,11 @@ export class Evaluator {
       width: (index) => this.graph.node(node.inputs[index]!).columns,
     };
   }
+}
+
+/** A row from before the recording, or of no step at all: nobody can say what it holds. */
+function unknownRow(columns: number): Row {
+  return { value: new Float64Array(columns), variance: new Float64Array(columns).fill(Infinity) };
 }
 
 function rowOf(block: Block, i: number, size: number): Row {

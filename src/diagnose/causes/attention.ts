@@ -2,7 +2,6 @@ import { type AttentionAttributes, attention } from "../../spec/ops/attention.js
 import type { CauseKind, Hypothesis } from "../hypothesis.js";
 import { short } from "../hypothesis.js";
 import { replaced } from "../transform.js";
-import { misreadOperands } from "./misread.js";
 import { type CauseFamily, hypothesis, lastName, type Proposal } from "./proposal.js";
 
 /** Attention: scale, cap, mask, window, head mapping, operands. */
@@ -112,6 +111,14 @@ function masks(a: AttentionAttributes, one: Rewrite, { investigation, finding }:
   const out = [
     one("causal-missing", "seam", "T4", { lookAhead: Infinity }, "no causal mask: tokens see those after them"),
     one("causal-strict", "kernel", "T4", { lookAhead: -1 }, "the causal mask is strict: a token does not see itself"),
+    one(
+      "causal-strict",
+      "kernel",
+      "T4",
+      { lookAhead: -1, emptyRow: "mean" },
+      "the causal mask is strict: a token does not see itself, and the first sees all keys alike",
+      { first: "mean" },
+    ),
     one(
       "causal-top-left",
       "seam",
@@ -269,7 +276,7 @@ function headMaps(a: AttentionAttributes, one: Rewrite): Hypothesis[] {
 }
 
 /** Other values where q, K or V belong: unrotated ones, another layer's, K for V. */
-function operands({ site, investigation, finding }: Proposal): Hypothesis[] {
+function operands({ site, investigation }: Proposal): Hypothesis[] {
   const { graph } = investigation;
   const [q, k, v] = site.inputs as [string, string, string];
   const out: Hypothesis[] = [];
@@ -305,7 +312,6 @@ function operands({ site, investigation, finding }: Proposal): Hypothesis[] {
       "attention reads keys before their norm and RoPE",
     );
   }
-  out.push(...misreadOperands({ site, investigation, finding }));
   const layer = site.layer ?? 0;
   for (let other = 0; other < investigation.config.layerCount; other++) {
     if (other === layer) continue;

@@ -6,6 +6,7 @@ import { endpointCauses } from "./endpoints.js";
 import { fittedCauses } from "./fitted.js";
 import { layoutCauses } from "./layout.js";
 import { additiveConstant, linearCauses } from "./linear.js";
+import { misreadCauses } from "./misread.js";
 import { mlpCauses } from "./mlp.js";
 import { normCauses } from "./norm.js";
 import type { CauseFamily, Proposal } from "./proposal.js";
@@ -24,6 +25,7 @@ const families: readonly CauseFamily[] = [
   endpointCauses,
   appendCauses,
   layoutCauses,
+  misreadCauses,
   relabellingCauses,
   coverageCauses,
   additiveConstant,

@@ -92,6 +92,7 @@ function leftovers(proposal: Proposal, region: Region): Hypothesis[] {
     const node = graph.node(order[i]!);
     if (
       node.columns !== site.columns ||
+      site.inputs.includes(node.name) ||
       !observations.has(node.name) ||
       seen.has(node.name) ||
       node.op.kind === "identity"
@@ -110,8 +111,11 @@ function neighbours({ observations }: Investigation, region: Region): [string, (
   const table = observations.rows;
   const first = region.firstRow;
   return [
-    ["the value of the last row before them", () => Math.max(0, first - 1)],
-    ["the values of the step's first rows", (row) => table.steps[table.stepOf[row]!]!.firstRow + (row - first)],
+    ["the value of the last row before them", (row) => (row >= first ? Math.max(0, first - 1) : row)],
+    [
+      "the values of the step's first rows",
+      (row) => (row >= first ? table.steps[table.stepOf[row]!]!.firstRow + (row - first) : row),
+    ],
   ];
 }
 

@@ -71,6 +71,7 @@ function scale(proposal: Proposal): Hypothesis[] {
       transform: "T6",
       fitted: 1,
       heldOut: (r, c) => (byRow ? r : c) % 2 === 1,
+      transfer: (op) => affine(op, { factor: gain }, () => gain),
       parameters: recognised ? { factor: value, recognised } : { factor: value },
       statement: `the value is multiplied by ${short(value)}${recognised ? ` (${recognised})` : ""}`,
       group: `${cause} ${value.toPrecision(2)}`,

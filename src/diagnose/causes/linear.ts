@@ -18,6 +18,7 @@ export const linearCauses: CauseFamily = (proposal) => {
     ...packing(proposal, a),
     ...weightBits(proposal, a),
     ...operands(proposal),
+    ...reductions(proposal),
   ];
 };
 
@@ -294,6 +295,48 @@ function operands({ site, investigation }: Proposal): Hypothesis[] {
   return [...out, ...permutedHeads(site, investigation)];
 }
 
+/** A reduction that leaves out its tail, its head, or one tile: K not a multiple of the tile, a loop one step short. */
+function reductions({ site, investigation }: Proposal): Hypothesis[] {
+  const input = investigation.graph.node(site.inputs[0]!);
+  const n = input.columns;
+  const skipped: [number, number][] = [];
+  for (const share of [n / 2, n / 4, n / 8, n / 3])
+    if (Number.isInteger(share)) skipped.push([n - share, n], [0, share]);
+  for (const tile of [16, 32, 64, 128, 256]) {
+    if (tile >= n) break;
+    for (let count = 1; count <= 8 && count * tile < n; count++) skipped.push([n - count * tile, n]);
+    if (n % tile > 0) skipped.push([n - (n % tile), n]);
+    if (tile >= 32)
+      for (let first = 0; first + tile < n && first / tile < 64; first += tile) skipped.push([first, first + tile]);
+  }
+  const distinct = new Map(skipped.map((range) => [range.join(), range]));
+  return [...distinct.values()].map(([first, end]) => {
+    const op: Op = {
+      kind: "identity",
+      attributes: { skipped: [first, end - 1] },
+      evaluate(context, rows, columns) {
+        const block = context.input(0, rows, columns);
+        const keep = (_: number, i: number) =>
+          columns[i % columns.length]! < first || columns[i % columns.length]! >= end;
+        return {
+          value: block.value.map((x, i) => (keep(x, i) ? x : 0)),
+          variance:
+            block.variance.length > 0
+              ? block.variance.map((v, i) => (keep(v, i) ? v : 0))
+              : new Float64Array(block.value.length),
+        };
+      },
+    };
+    const view: GraphNode = { ...input, name: `${site.name}.reduced`, op, inputs: [input.name] };
+    return hypothesis("reduction-incomplete", site, [view, replaced(site, { inputs: [view.name] })], {
+      kind: "kernel",
+      transform: "T14",
+      parameters: { first, last: end - 1, length: n },
+      statement: `the sum leaves out inputs ${first} to ${end - 1} of ${n}`,
+    });
+  });
+}
+
 /** The attention output reaches the projection with heads in another order, or with its axes exchanged. */
 function permutedHeads(site: GraphNode, { graph }: Proposal["investigation"]): Hypothesis[] {
   const input = graph.node(site.inputs[0]!);
@@ -381,7 +424,7 @@ export function additiveConstant({ site, finding, investigation }: Proposal): Hy
       statement: named
         ? `a constant per channel is added that ${site.name}.bias does not explain (largest ${short(largest)})`
         : `a constant per channel is added, a bias for which the checkpoint has no tensor: uninitialised or left-over memory (largest ${short(largest)})`,
-      group: `additive-constant ${site.layer ?? ""}`,
+      group: "additive-constant",
     }),
   ];
 }

@@ -1,14 +1,20 @@
 import type { GraphNode } from "../../spec/graph.js";
+import { decode, encode } from "../../tensor/dtype.js";
 import type { Hypothesis } from "../hypothesis.js";
 import { misread, replaced } from "../transform.js";
 import { misreadings } from "./layout.js";
-import { hypothesis, lastName, type Proposal } from "./proposal.js";
+import { type CauseFamily, hypothesis, lastName, type Proposal } from "./proposal.js";
 
 /**
  * The producer wrote the right numbers and the consumer addresses them wrongly: a transposed, packed or strided operand
  * taken for a contiguous one. The producer's own record stays right.
  */
-export function misreadOperands({ site, investigation }: Proposal): Hypothesis[] {
+export const misreadCauses: CauseFamily = ({ site, investigation, finding }) => {
+  if (
+    site.name !== finding.node.name ||
+    ["embedding", "identity", "select", "append", "add", "argmax"].includes(site.op.kind)
+  )
+    return [];
   const { graph } = investigation;
   const out: Hypothesis[] = [];
   site.inputs.forEach((name, index) => {
@@ -16,9 +22,43 @@ export function misreadOperands({ site, investigation }: Proposal): Hypothesis[]
     for (const { title, source } of misreadings(operand, investigation)) {
       out.push(through(site, index, operand, title, misread({ order: title }, source)));
     }
-    out.push(...reorderedHeads(site, index, operand), ...packedOperand(site, index, name, investigation));
+    out.push(
+      ...reorderedHeads(site, index, operand),
+      ...packedOperand(site, index, name, investigation),
+      ...otherBits(site, index, operand, investigation),
+    );
   });
   return out;
+};
+
+/** A 16-bit operand whose bits the consumer takes for the other 16-bit type. */
+function otherBits(
+  site: GraphNode,
+  index: number,
+  operand: GraphNode,
+  { precision }: Proposal["investigation"],
+): Hypothesis[] {
+  const written = precision.store;
+  if (written !== "bfloat16" && written !== "float16") return [];
+  const read = written === "bfloat16" ? "float16" : "bfloat16";
+  const op: GraphNode["op"] = {
+    kind: "identity",
+    attributes: { written, read },
+    evaluate(context, rows, columns) {
+      const value = decode(encode(context.input(0, rows, columns).value, written), read);
+      return { value, variance: new Float64Array(value.length) };
+    },
+  };
+  const view: GraphNode = { ...operand, name: `${operand.name}.as_read`, op, inputs: [operand.name] };
+  const changed = site.inputs.map((input, i) => (i === index ? view.name : input));
+  return [
+    hypothesis("dtype-bits", site, [view, replaced(site, { inputs: changed })], {
+      kind: "seam",
+      transform: "T8",
+      parameters: { operand: lastName(operand.name), written, read },
+      statement: `${lastName(operand.name)} is written as ${written} and its bits are read as ${read}`,
+    }),
+  ];
 }
 
 function through(

@@ -4,9 +4,9 @@ import { type RmsNormAttributes, rmsNorm } from "../../spec/ops/rmsnorm.js";
 import type { Hypothesis } from "../hypothesis.js";
 import { short } from "../hypothesis.js";
 import { replaced } from "../transform.js";
-import { type CauseFamily, hypothesis, type Proposal } from "./proposal.js";
+import { type CauseFamily, hypothesis, lastName, type Proposal } from "./proposal.js";
 
-const epsilons = [0, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9, 1e-10, 1e-12];
+const epsilons = [0, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9, 1e-10, 1e-12];
 
 /** RMSNorm: epsilon, weight, order, extent of the mean. */
 export const normCauses: CauseFamily = (proposal) => {
@@ -57,14 +57,16 @@ export const normCauses: CauseFamily = (proposal) => {
       statement: "the norm is not applied: its input is passed on as it is",
     }),
   );
-  out.push(
-    hypothesis("norm-sum-overflow", site, rewrite({ sumLimit: 65504, sumError: 2 ** -10 }), {
-      kind: "kernel",
-      transform: "T10",
-      parameters: { limit: 65504 },
-      statement: "the sum of squares is kept in float16: rows beyond 65504 overflow and become 0",
-    }),
-  );
+  if (hasZeroRow(proposal)) {
+    out.push(
+      hypothesis("norm-sum-overflow", site, rewrite({ sumLimit: 65504, sumError: 2 ** -10 }), {
+        kind: "kernel",
+        transform: "T10",
+        parameters: { limit: 65504 },
+        statement: "the sum of squares is kept in float16: rows beyond 65504 overflow and become 0",
+      }),
+    );
+  }
   if (site.heads && site.heads > 1) {
     out.push(
       hypothesis("norm-across-heads", site, rewrite({ meanWidth: site.columns }), {
@@ -74,8 +76,64 @@ export const normCauses: CauseFamily = (proposal) => {
       }),
     );
   }
-  return [...out, ...divisors(proposal, a), ...otherWeights(proposal, a), ...afterRope(proposal)];
+  return [
+    ...out,
+    ...fittedEpsilon(proposal, a),
+    ...divisors(proposal, a),
+    ...otherWeights(proposal, a),
+    ...afterRope(proposal),
+  ];
 };
+
+/** An overflowing sum leaves rows of zeros. */
+function hasZeroRow({ finding }: Proposal): boolean {
+  const { observed, rows, columns } = finding.comparison;
+  return [...rows.keys()].some((r) =>
+    observed.subarray(r * columns.length, (r + 1) * columns.length).every((x) => x === 0),
+  );
+}
+
+/** An epsilon on no list, from the gain of each row: gain² = (mean x² + ε) / (mean x² + ε'). Even columns decide, odd ones judge. */
+function fittedEpsilon({ site, finding, investigation }: Proposal, a: RmsNormAttributes): Hypothesis[] {
+  if (site.name !== finding.node.name) return [];
+  const { rows, columns, expected, observed, noise } = finding.comparison;
+  const x = investigation.evaluator.read(site.inputs[0]!, rows, site.name);
+  const width = investigation.graph.node(site.inputs[0]!).columns;
+  const estimates: number[] = [];
+  for (let r = 0; r < rows.length; r++) {
+    for (let first = 0; first < site.columns; first += a.width) {
+      let cross = 0;
+      let power = 0;
+      columns.forEach((column, c) => {
+        const i = r * columns.length + c;
+        if (c % 2 === 1 || column < first || column >= first + a.width || !Number.isFinite(noise[i]!) || noise[i] === 0)
+          return;
+        cross += (expected[i]! * observed[i]!) / noise[i]! ** 2;
+        power += expected[i]! ** 2 / noise[i]! ** 2;
+      });
+      let squares = 0;
+      for (let k = 0; k < a.width; k++) squares += x.value[r * width + first + k]! ** 2;
+      const gain = cross / power;
+      if (gain > 0 && Number.isFinite(gain))
+        estimates.push((squares / a.width + a.epsilon) / gain ** 2 - squares / a.width);
+    }
+  }
+  const median = estimates.sort((p, q) => p - q)[estimates.length >> 1];
+  if (median === undefined || !(median > 0)) return [];
+  const epsilon = Number(median.toPrecision(2));
+  if (epsilons.includes(epsilon) || epsilon === a.epsilon) return [];
+  return [
+    hypothesis("norm-epsilon", site, [replaced(site, { op: rmsNorm({ ...a, epsilon }) })], {
+      kind: "parameter",
+      transform: "T6",
+      fitted: 1,
+      heldOut: (_, c) => c % 2 === 1,
+      parameters: { epsilon, expected: a.epsilon },
+      statement: `RMSNorm uses epsilon ${epsilon} where the config says ${a.epsilon}`,
+      group: `norm-epsilon ${JSON.stringify({ epsilon })}`,
+    }),
+  ];
+}
 
 /** Σx² divided by a padded or otherwise wrong width. */
 function divisors({ site }: Proposal, a: RmsNormAttributes): Hypothesis[] {
@@ -107,15 +165,18 @@ function otherWeights({ site, investigation }: Proposal, a: RmsNormAttributes): 
     if (name === a.weight || !name.includes("norm")) continue;
     const shape = investigation.parameters.shape(name)!;
     if (shape.length !== 1 || shape[0] !== a.width) continue;
+    const ownRole = lastName(a.weight.replace(/\.weight$/, "")) === lastName(name.replace(/\.weight$/, ""));
     const sameLayer = site.layer !== undefined && name.startsWith(`model.layers.${site.layer}.`);
+    if (!sameLayer && !ownRole) continue;
     const cause = sameLayer ? "norm-weights-swapped" : "weight-from-other-layer";
+    const distance = Number(/\.layers\.(\d+)\./.exec(name)?.[1] ?? 0) - (site.layer ?? 0);
     out.push(
       hypothesis(cause, site, [replaced(site, { op: rmsNorm({ ...a, weight: name }) })], {
         kind: "parameter",
         transform: "T19",
         parameters: { used: name },
         statement: `the norm uses ${name} in place of ${a.weight}`,
-        group: sameLayer ? `${cause}` : `${cause} ${name}`,
+        group: sameLayer ? cause : `${cause} ${distance}`,
       }),
     );
   }

@@ -1,4 +1,5 @@
 import type { GraphNode } from "../../spec/graph.js";
+import type { Op } from "../../spec/op.js";
 import type { CauseKind, Hypothesis, ParameterValue } from "../hypothesis.js";
 import type { Investigation, UnitCheck } from "../investigation.js";
 
@@ -22,6 +23,7 @@ interface Description {
   readonly fitted?: number;
   readonly heldOut?: (row: number, column: number) => boolean;
   readonly group?: string;
+  readonly transfer?: (op: Op) => Op;
 }
 
 /** A hypothesis about `site`; its group is its cause and its parameters, whatever the layer. */
@@ -41,6 +43,7 @@ export function hypothesis(
     replacements,
     fitted,
     heldOut: description.heldOut,
+    transfer: description.transfer,
     statement,
     group: description.group ?? `${cause} ${fitted > 0 ? "" : JSON.stringify(parameters)}`,
   };

@@ -1,4 +1,6 @@
+import type { GraphNode } from "../../spec/graph.js";
 import { add } from "../../spec/ops/add.js";
+import { type RmsNormAttributes, rmsNorm } from "../../spec/ops/rmsnorm.js";
 import type { Hypothesis } from "../hypothesis.js";
 import { replaced } from "../transform.js";
 import { type CauseFamily, hypothesis, type Proposal } from "./proposal.js";
@@ -61,9 +63,19 @@ function otherStreams({ site, investigation }: Proposal, branch: string): Hypoth
   const [stream, update] = site.inputs as [string, string];
   const out: Hypothesis[] = [];
   const candidates = new Map<string, string>();
+  const extra = new Map<string, GraphNode>();
   for (const consumer of graph.consumers(stream)) {
-    if (graph.node(consumer).op.kind === "rmsnorm")
-      candidates.set(consumer, "its normalised form: the norm worked in place");
+    const norm = graph.node(consumer);
+    if (norm.op.kind !== "rmsnorm") continue;
+    candidates.set(consumer, "its normalised form: the norm worked in place");
+    const attributes = norm.op.attributes as unknown as RmsNormAttributes;
+    const unweighted: GraphNode = {
+      ...norm,
+      name: `${consumer}.unweighted`,
+      op: rmsNorm({ ...attributes, weight: undefined }),
+    };
+    candidates.set(unweighted.name, "its normalised form without the weight: the norm worked in place");
+    extra.set(unweighted.name, unweighted);
   }
   const source = graph.node(stream);
   if (source.op.kind === "add") {
@@ -79,12 +91,17 @@ function otherStreams({ site, investigation }: Proposal, branch: string): Hypoth
   for (const [used, title] of candidates) {
     if (used === update) continue;
     out.push(
-      hypothesis("residual-misdirected", site, [replaced(site, { inputs: [used, update] })], {
-        kind: "seam",
-        transform: "T12",
-        parameters: { branch, used: used.replace(/^.*\.layers\.\d+\.?/, "") || "stream" },
-        statement: `the residual that the ${branch} output is added to is ${used}, ${title}`,
-      }),
+      hypothesis(
+        "residual-misdirected",
+        site,
+        [...(extra.has(used) ? [extra.get(used)!] : []), replaced(site, { inputs: [used, update] })],
+        {
+          kind: "seam",
+          transform: "T12",
+          parameters: { branch, used: used.replace(/^.*\.layers\.\d+\.?/, "") || "stream" },
+          statement: `the residual that the ${branch} output is added to is ${used}, ${title}`,
+        },
+      ),
     );
   }
   return out;

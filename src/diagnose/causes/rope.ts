@@ -6,6 +6,7 @@ import type { Hypothesis } from "../hypothesis.js";
 import { short } from "../hypothesis.js";
 import { replaced } from "../transform.js";
 import { type CauseFamily, hypothesis, type Proposal } from "./proposal.js";
+import { fittedRotations } from "./rotation.js";
 
 const thetas = [1e4, 2.5e4, 1e5, 5e5, 1e6, 5e6, 1e7];
 const linearScales = [0.25, 0.5, 2, 4, 8, 16, 32, 64];
@@ -52,16 +53,11 @@ export const ropeCauses: CauseFamily = (proposal) => {
       statement:
         "RoPE uses the sine where the cosine belongs and the reverse: the halves of the cos/sin table are swapped",
     }),
-    hypothesis(
-      "rope-table-interleaved",
-      site,
-      rewrite({ inverseFrequencies: interleavedTable(a.inverseFrequencies) }),
-      {
-        kind: "parameter",
-        transform: "T5",
-        statement: "the frequencies of the RoPE table are repeated pairwise while channels pair by halves",
-      },
-    ),
+    hypothesis("rope-table-interleaved", site, rewrite({ channelFrequencies: interleavedTable(a) }), {
+      kind: "parameter",
+      transform: "T5",
+      statement: "the frequencies of the RoPE table are repeated pairwise while channels pair by halves",
+    }),
   ];
   for (const factor of [0.25, 0.5, 0.75]) {
     const rotaryDim = Math.round((a.headDim * factor) / 2) * 2;
@@ -84,12 +80,12 @@ export const ropeCauses: CauseFamily = (proposal) => {
       );
     }
   }
-  return [...out, ...frequencies(proposal, a), ...positions(proposal, a)];
+  return [...out, ...frequencies(proposal, a), ...positions(proposal, a), ...fittedRotations(proposal, a)];
 };
 
 /** f0 f0 f1 f1 …: a table laid out for interleaved pairs, read by halves. */
-function interleavedTable(frequencies: Float64Array): Float64Array {
-  return frequencies.map((_, j) => frequencies[j >> 1]!);
+function interleavedTable({ inverseFrequencies, rotaryDim }: RopeAttributes): Float64Array {
+  return Float64Array.from({ length: rotaryDim }, (_, channel) => inverseFrequencies[channel >> 1]!);
 }
 
 function frequencies({ site, investigation }: Proposal, a: RopeAttributes): Hypothesis[] {
@@ -209,7 +205,7 @@ function positions({ site, investigation, finding }: Proposal, a: RopeAttributes
     ),
   );
   const last = Math.max(...Array.from(finding.comparison.rows, (row) => table.position[row]!));
-  for (let limit = 1; limit <= Math.min(last, 64); limit++) out.push(...clamped(limit));
+  for (let limit = 2; limit <= Math.min(last, 64); limit++) out.push(...clamped(limit));
   for (let limit = 128; limit <= last; limit *= 2) out.push(...clamped(limit));
   return out;
 

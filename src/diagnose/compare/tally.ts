@@ -18,6 +18,7 @@ export class Tally {
   #lane1 = 0;
   #lane2 = 0;
   readonly #counts: Float64Array | undefined;
+  /** Elements by exponent, those of even places before those of odd ones: neighbours then seldom wait for one counter. */
   readonly #exponents: Float64Array | undefined;
 
   /**
@@ -32,7 +33,7 @@ export class Tally {
     const codes = 2 ** (8 * byteWidth(dtype));
     // Counting bit patterns costs a pass over all of them at the end.
     if (byteWidth(dtype) <= 2 && length >= codes) this.#counts = new Float64Array(codes);
-    else if (isNarrow(dtype)) this.#exponents = new Float64Array(256);
+    else if (isNarrow(dtype)) this.#exponents = new Float64Array(512);
   }
 
   /** Adds a chunk: its bytes and the same chunk decoded. */
@@ -47,7 +48,8 @@ export class Tally {
     if (common) this.#merge(common);
     if (this.#counts) this.#weighCounts(this.#counts);
     if (this.#exponents) {
-      for (let e = 0; e < 255; e++) this.variance += this.#exponents[e]! * this.#storeVariance(2 ** (e - 127));
+      for (let e = 0; e < 255; e++)
+        this.variance += (this.#exponents[e]! + this.#exponents[e + 256]!) * this.#storeVariance(2 ** (e - 127));
     }
   }
 
@@ -75,10 +77,10 @@ export class Tally {
       const n = counts[code]!;
       if (n === 0) continue;
       const value = values[code]!;
-      const word = canonicalWord(words[code]!);
+      const hash = mix(canonicalWord(words[code]!));
       // The product modulo 2^32 needs the count modulo 2^32 alone.
-      this.#lane1 = (this.#lane1 + Math.imul(n % 2 ** 32, mix1(word))) | 0;
-      this.#lane2 = (this.#lane2 + Math.imul(n % 2 ** 32, mix2(word))) | 0;
+      this.#lane1 = (this.#lane1 + Math.imul(n % 2 ** 32, hash)) | 0;
+      this.#lane2 = (this.#lane2 + Math.imul(n % 2 ** 32, second(hash))) | 0;
       if (Number.isNaN(value)) this.nan += n;
       else if (!Number.isFinite(value)) this.infinite += n;
       else {
@@ -101,7 +103,7 @@ export class Tally {
     for (let i = 0; i < words.length; i++) {
       let word = words[i]!;
       const exponent = (word >>> 23) & 255;
-      exponents[exponent]!++;
+      exponents[exponent + ((i & 1) << 8)]!++;
       if (exponent === 255) {
         if (Number.isNaN(values[i]!)) this.nan++;
         else this.infinite++;
@@ -111,8 +113,9 @@ export class Tally {
         squares += value * value;
         if (word === 0x80000000) word = 0;
       }
-      lane1 = (lane1 + mix1(word)) | 0;
-      lane2 = (lane2 + mix2(word)) | 0;
+      const hash = mix(word);
+      lane1 = (lane1 + hash) | 0;
+      lane2 = (lane2 + second(hash)) | 0;
     }
     this.#lane1 = (this.#lane1 + lane1) | 0;
     this.#lane2 = (this.#lane2 + lane2) | 0;
@@ -134,10 +137,11 @@ export class Tally {
       word = canonicalWord(narrowWord[0]!);
     } else {
       word = wideWords[0]!;
-      high = mix2(wideWords[1]! ^ 0x5bd1e995);
+      high = second(mix(wideWords[1]! ^ 0x5bd1e995));
     }
-    this.#lane1 = (this.#lane1 + mix1(word ^ high)) | 0;
-    this.#lane2 = (this.#lane2 + mix2(word + high)) | 0;
+    const hash = mix(word ^ high);
+    this.#lane1 = (this.#lane1 + hash) | 0;
+    this.#lane2 = (this.#lane2 + (second(hash) ^ high)) | 0;
   }
 }
 
@@ -160,17 +164,15 @@ function canonicalWord(word: number): number {
   return (word & 0x7fffffff) > 0x7f800000 ? 0x7fc00000 : word;
 }
 
-/** The finalizer of MurmurHash3 (a bijection of 32 bits), after two different odd multipliers. */
-function mix1(word: number): number {
+/** The finalizer of MurmurHash3, a bijection of 32 bits, after an odd multiplier and an offset. */
+function mix(word: number): number {
   let h = (Math.imul(word, 0x9e3779b1) + 0x2545f491) | 0;
   h = Math.imul(h ^ (h >>> 16), 0x85ebca6b);
   h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35);
   return h ^ (h >>> 16);
 }
 
-function mix2(word: number): number {
-  let h = (Math.imul(word, 0x85157af5) + 0x68e31da4) | 0;
-  h = Math.imul(h ^ (h >>> 15), 0x2c1b3c6d);
-  h = Math.imul(h ^ (h >>> 12), 0x297a2d39);
-  return h ^ (h >>> 15);
+/** The second lane, from the first: its product with a number that its own upper bits choose is not linear in it. */
+function second(h: number): number {
+  return Math.imul(h, (h >>> 9) | 1) ^ (h >>> 16);
 }

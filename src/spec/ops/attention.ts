@@ -20,6 +20,8 @@ export interface AttentionAttributes {
   readonly valueHeadOf?: (head: number) => number;
   /** A logit per head that joins the softmax's denominator and has no value (attention sink). */
   readonly sink?: number;
+  /** What a row without visible keys gives: 0 (FlashInfer), or the mean of all values (a finite mask value everywhere). */
+  readonly emptyRow?: "zero" | "mean";
   /** Row whose sequence's keys a row attends over; its own unless a rewrite says otherwise. */
   readonly keysFrom?: (row: number) => number;
   /** Whether a query may see the key at `position`, on top of the rules above. */
@@ -98,7 +100,9 @@ function attendRow(
   const queryWidth = heads * headDim;
   const keyWidth = keyValueHeads * headDim;
   const count = keys.value.length / keyWidth;
-  const positions = visiblePositions(context, a, row, count);
+  let positions = visiblePositions(context, a, row, count);
+  const masked = positions.length === 0 && a.emptyRow === "mean";
+  if (masked) positions = Array.from(indices(count));
   let head = -1;
   let weights: SoftmaxRow | undefined;
   for (let c = 0; c < columns.length; c++) {
@@ -106,7 +110,9 @@ function attendRow(
     if (Math.floor(column / headDim) !== head) {
       head = Math.floor(column / headDim);
       const keyHead = a.keyHeadOf?.(head) ?? Math.floor((head * keyValueHeads) / heads);
-      weights = softmaxRow(context, a, q, r * queryWidth + head * headDim, keys, keyHead, positions);
+      weights = masked
+        ? uniformRow(count, context.noise)
+        : softmaxRow(context, a, q, r * queryWidth + head * headDim, keys, keyHead, positions);
     }
     const valueHead = (a.valueHeadOf ?? a.keyHeadOf)?.(head) ?? Math.floor((head * keyValueHeads) / heads);
     const channel = valueHead * headDim + (column % headDim);
@@ -120,6 +126,14 @@ interface SoftmaxRow {
   /** Variance of each score before the softmax. */
   readonly scoreVariance: Float64Array;
   readonly overflow: boolean;
+}
+
+function uniformRow(count: number, noise: boolean): SoftmaxRow {
+  return {
+    p: new Float64Array(count).fill(1 / count),
+    scoreVariance: new Float64Array(noise ? count : 0),
+    overflow: false,
+  };
 }
 
 function softmaxRow(

@@ -11,6 +11,8 @@ export interface RopeAttributes {
   readonly attentionFactor: number;
   /** "half": channel j pairs with j + rotaryDim/2 (NeoX, Hugging Face); "interleaved": 2j with 2j + 1 (GPT-J). */
   readonly pairing: "half" | "interleaved";
+  /** Frequency of each channel, [rotaryDim], where a rewrite gives the two channels of a pair different ones. */
+  readonly channelFrequencies?: Float64Array;
   /** Position of a row; derived from token counts unless a rewrite says otherwise. */
   readonly positionOf?: (row: number, position: number) => number;
   /** Coefficients of a rewrite: y = c·cos·x - s·sin·x' with (c, s) = (1, 1) as the meaning. */
@@ -50,7 +52,7 @@ export function rope(attributes: RopeAttributes): Op {
           }
           const { pair, partner, sign } = pairOf(channel, half, pairing);
           const p = r * inputColumns + column - channel + partner;
-          const angle = position * inverseFrequencies[pair]!;
+          const angle = position * (attributes.channelFrequencies?.[channel] ?? inverseFrequencies[pair]!);
           const cosRaw = Math.cos(angle) * attentionFactor;
           const sinRaw = Math.sin(angle) * attentionFactor;
           const cos = arithmetic.between(cosine(cosRaw, sinRaw));

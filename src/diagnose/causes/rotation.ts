@@ -1,0 +1,170 @@
+import type { GraphNode } from "../../spec/graph.js";
+import { type RopeAttributes, rope } from "../../spec/ops/rope.js";
+import type { Hypothesis } from "../hypothesis.js";
+import { short } from "../hypothesis.js";
+import { replaced } from "../transform.js";
+import { hypothesis, type Proposal } from "./proposal.js";
+
+/** Turn of every pair of every row: Σ over heads of conj(before) · after, as [rows, pairs]. */
+interface Turns {
+  readonly real: Float64Array;
+  readonly imaginary: Float64Array;
+  readonly pairs: number;
+}
+
+/**
+ * Positions and frequencies read off the recorded rotation itself: the angle between each pair before and after. Even
+ * pairs decide positions and odd ones judge; even rows decide frequencies and odd ones judge.
+ */
+export function fittedRotations(proposal: Proposal, a: RopeAttributes): Hypothesis[] {
+  const { site, finding } = proposal;
+  if (site.name !== finding.node.name || a.pairing !== "half" || finding.comparison.columns.length !== site.columns)
+    return [];
+  const turns = turnsOf(proposal, a);
+  return [...fittedPositions(proposal, a, turns), ...fittedFrequencies(proposal, a, turns)];
+}
+
+function turnsOf({ site, finding, investigation }: Proposal, a: RopeAttributes): Turns {
+  const { rows, observed } = finding.comparison;
+  const before = investigation.evaluator.read(site.inputs[0]!, rows, site.name).value;
+  const pairs = a.rotaryDim / 2;
+  const real = new Float64Array(rows.length * pairs);
+  const imaginary = new Float64Array(rows.length * pairs);
+  for (let r = 0; r < rows.length; r++) {
+    for (let head = 0; head < site.columns; head += a.headDim) {
+      for (let j = 0; j < pairs; j++) {
+        const i = r * site.columns + head + j;
+        const [x, y, u, v] = [before[i]!, before[i + pairs]!, observed[i]!, observed[i + pairs]!];
+        real[r * pairs + j]! += x * u + y * v;
+        imaginary[r * pairs + j]! += x * v - y * u;
+      }
+    }
+  }
+  return { real, imaginary, pairs };
+}
+
+const largestOffset = 4096;
+
+/** The whole position whose angles fit each row best, among those near the true one and those near 0. */
+function fittedPositions(
+  { site, finding, investigation }: Proposal,
+  a: RopeAttributes,
+  { real, imaginary, pairs }: Turns,
+): Hypothesis[] {
+  const table = investigation.observations.rows;
+  const { rows } = finding.comparison;
+  const found = new Map<number, number>();
+  const last = Math.min(investigation.config.maxPositions, largestOffset);
+  for (let r = 0; r < rows.length; r++) {
+    let best = -Infinity;
+    for (let position = -64; position < last; position++) {
+      let score = 0;
+      for (let j = 0; j < pairs; j += 2) {
+        const angle = position * a.inverseFrequencies[j]!;
+        const weight = Math.hypot(real[r * pairs + j]!, imaginary[r * pairs + j]!) || 1;
+        score += (real[r * pairs + j]! * Math.cos(angle) + imaginary[r * pairs + j]! * Math.sin(angle)) / weight;
+      }
+      if (score > best + 1e-9) {
+        best = score;
+        found.set(rows[r]!, position);
+      }
+    }
+  }
+  const offsets = new Set([...found].map(([row, position]) => position - table.position[row]!));
+  const [offset] = offsets;
+  if (offsets.size === 1 && Math.abs(offset!) <= 4) return [];
+  const uniform = offsets.size === 1 && offset !== undefined;
+  const positionOf = (row: number, position: number) => (uniform ? position + offset : (found.get(row) ?? position));
+  const wrong = [...found].filter(([row, position]) => position !== table.position[row]!);
+  if (wrong.length === 0) return [];
+  return [
+    hypothesis(
+      uniform ? "position-offset" : "positions-wrong",
+      site,
+      [replaced(site, { op: rope({ ...a, positionOf }) })],
+      {
+        kind: "metadata",
+        transform: "T5",
+        fitted: uniform ? 1 : wrong.length,
+        heldOut: (_, c) => ((finding.comparison.columns[c]! % a.headDim) % pairs) % 2 === 1,
+        parameters: uniform
+          ? { offset }
+          : { positions: Object.fromEntries(wrong.slice(0, 32).map(([row, position]) => [String(row), position])) },
+        statement: uniform
+          ? `RoPE positions are off by ${offset > 0 ? "+" : ""}${offset}`
+          : `${wrong.length} rows are rotated to other positions than theirs (row ${wrong[0]![0]}: ${wrong[0]![1]}, not ${table.position[wrong[0]![0]]})`,
+        group: uniform ? `position-offset ${JSON.stringify({ offset })}` : "positions-wrong",
+      },
+    ),
+  ];
+}
+
+/** Angle per position of each pair, from neighbouring rows first and refined over the whole length. */
+function fittedFrequencies(
+  { site, finding, investigation }: Proposal,
+  a: RopeAttributes,
+  { real, imaginary, pairs }: Turns,
+): Hypothesis[] {
+  const table = investigation.observations.rows;
+  const { rows } = finding.comparison;
+  const fitted = new Float64Array(pairs);
+  for (let j = 0; j < pairs; j++) {
+    let re = 0;
+    let im = 0;
+    for (let r = 0; r + 1 < rows.length; r++) {
+      if (table.position[rows[r + 1]!]! - table.position[rows[r]!]! !== 1) continue;
+      const [p, q] = [r * pairs + j, (r + 1) * pairs + j];
+      const size = Math.hypot(real[p]!, imaginary[p]!) * Math.hypot(real[q]!, imaginary[q]!) || 1;
+      re += (real[p]! * real[q]! + imaginary[p]! * imaginary[q]!) / size;
+      im += (real[p]! * imaginary[q]! - imaginary[p]! * real[q]!) / size;
+    }
+    let frequency = Math.atan2(im, re);
+    for (let pass = 0; pass < 3; pass++) {
+      let cross = 0;
+      let power = 0;
+      for (let r = 0; r < rows.length; r += 2) {
+        const position = table.position[rows[r]!]!;
+        const turned = Math.atan2(imaginary[r * pairs + j]!, real[r * pairs + j]!) - position * frequency;
+        const error = turned - 2 * Math.PI * Math.round(turned / (2 * Math.PI));
+        cross += position * error;
+        power += position * position;
+      }
+      if (power > 0) frequency += cross / power;
+    }
+    fitted[j] = frequency;
+  }
+  if (fitted.some((f) => !Number.isFinite(f))) return [];
+  return [frequencyHypothesis(site, a, fitted, investigation.config.ropeTheta)];
+}
+
+function frequencyHypothesis(site: GraphNode, a: RopeAttributes, fitted: Float64Array, theta: number): Hypothesis {
+  const wide = [...fitted.keys()].filter((j) => a.inverseFrequencies[j]! > 1e-3);
+  const ratios = wide.map((j) => a.inverseFrequencies[j]! / fitted[j]!).sort((p, q) => p - q);
+  const factor = ratios[ratios.length >> 1]!;
+  const linear = ratios.every((ratio) => Math.abs(ratio / factor - 1) < 0.02);
+  const slopes = wide
+    .filter((j) => j > 0)
+    .map((j) => (-Math.log(fitted[j]!) / j) * fitted.length)
+    .sort((p, q) => p - q);
+  const base = Math.exp(slopes[slopes.length >> 1] ?? 0);
+  const geometric =
+    !linear && slopes.length > 0 && slopes.every((slope) => Math.abs(slope / Math.log(base) - 1) < 0.02);
+  const cause = linear ? "rope-linear-scale" : geometric ? "rope-theta" : "rope-frequencies";
+  const statement = linear
+    ? `RoPE angles are divided by ${short(Number(factor.toPrecision(3)))}`
+    : geometric
+      ? `RoPE uses a theta near ${short(Number(base.toPrecision(2)))} where the config says ${short(theta)}`
+      : "RoPE uses other frequencies than the config's";
+  return hypothesis(cause, site, [replaced(site, { op: rope({ ...a, inverseFrequencies: fitted }) })], {
+    kind: "parameter",
+    transform: "T5",
+    fitted: fitted.length,
+    heldOut: (r) => r % 2 === 1,
+    parameters: linear
+      ? { factor: Number(factor.toPrecision(3)) }
+      : geometric
+        ? { theta: Number(base.toPrecision(2)), expected: theta }
+        : { first: Number(fitted[0]!.toPrecision(4)) },
+    statement,
+  });
+}
