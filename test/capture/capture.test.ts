@@ -444,33 +444,51 @@ describe("events", () => {
 });
 
 describe("tokens from before the recording", () => {
+  const late = (prefix: number) => {
+    const path = fresh();
+    const writer = new CaptureWriter(path, {});
+    const pages = Math.ceil((prefix + 1) / 4);
+    writer.step({
+      event: "step",
+      step: 0,
+      seq_ids: [1],
+      token_ids: [3],
+      qo_indptr: [0, 1],
+      positions: [prefix],
+      kv_indptr: [0, pages],
+      kv_indices: [],
+      kv_last_page_len: [prefix + 1 - (pages - 1) * 4],
+      page_size: 4,
+    });
+    const view = { storage: "s", epoch: 0, dtype: "float32" as const, shape: [1, 16], strides: [16, 1], offset: 0 };
+    writer.dense("model.embed_tokens", "output", view, encode(new Array(16).fill(1), "float32"));
+    writer.finishStep();
+    const capture = openCapture(path);
+    const observations = new CaptureObservations(capture, model.graph);
+    capture.close();
+    return observations;
+  };
+
   it("are given rows where positions and cache lengths agree on them, up to a limit", () => {
-    const late = (prefix: number) => {
-      const path = fresh();
-      const writer = new CaptureWriter(path, {});
-      const pages = Math.ceil((prefix + 1) / 4);
-      writer.step({
-        event: "step",
-        step: 0,
-        seq_ids: [1],
-        token_ids: [3],
-        qo_indptr: [0, 1],
-        positions: [prefix],
-        kv_indptr: [0, pages],
-        kv_indices: [],
-        kv_last_page_len: [prefix + 1 - (pages - 1) * 4],
-        page_size: 4,
-      });
-      const view = { storage: "s", epoch: 0, dtype: "float32" as const, shape: [1, 16], strides: [16, 1], offset: 0 };
-      writer.dense("model.embed_tokens", "output", view, encode(new Array(16).fill(1), "float32"));
-      writer.finishStep();
-      const capture = openCapture(path);
-      const { rows } = new CaptureObservations(capture, model.graph);
-      capture.close();
-      return rows;
-    };
-    expect(late(9).position.at(-1)).toBe(9);
-    expect(late(9).count).toBe(10);
-    expect(late(2 ** 30).count).toBe(1);
+    const { rows } = late(9);
+    expect(rows.position.at(-1)).toBe(9);
+    expect(rows.count).toBe(10);
+    expect(late(2 ** 30).rows.count).toBe(1);
+  });
+
+  it("leave what depends on them open, and nothing else", () => {
+    const observations = late(9);
+    const evaluator = new Evaluator({
+      graph: model.graph,
+      parameters: model.checkpoint,
+      rows: observations.rows,
+      precision: { store: "float32", compute: "float32" },
+      noise: true,
+    });
+    const row = Int32Array.of(9);
+    const projected = evaluator.evaluate("model.layers.0.self_attn.v_proj", row);
+    expect([...projected.variance].every(Number.isFinite)).toBe(true);
+    const logits = evaluator.evaluate("lm_head", row);
+    expect([...logits.variance].every((variance) => variance === Infinity)).toBe(true);
   });
 });
