@@ -124,11 +124,15 @@ const tinySteps: TinyStep[] = [
 /** Physical pages each sequence takes, in order. */
 const pagesOf: Record<number, number[]> = { 7: [5, 2], 9: [0, 3] };
 
-/** A recording in format 1 of three steps over two sequences with a paged KV cache, NHD or HND. */
-export function writePagedCapture(directory: string, model: TinyModel, layout: "NHD" | "HND" = "NHD"): void {
+/** A recording in format 1 of up to three steps over two sequences with a paged KV cache, NHD or HND. */
+export function writePagedCapture(
+  directory: string,
+  model: TinyModel,
+  layout: "NHD" | "HND" = "NHD",
+  stepCount = tinySteps.length,
+): void {
   const { config, graph } = model;
   const writer = new CaptureWriter(directory, {
-    model: tinyConfig,
     runtime: { name: "tiny", version: "1", device: "cpu", dtype: "bfloat16" },
   });
   const rows = new RowTable();
@@ -141,7 +145,7 @@ export function writePagedCapture(directory: string, model: TinyModel, layout: "
       : [pageSize * heads * headDim, headDim, pageSize * headDim, 1];
   let storage = 0;
   let token = 1;
-  tinySteps.forEach(({ seqIds, counts }, stepIndex) => {
+  tinySteps.slice(0, stepCount).forEach(({ seqIds, counts }, stepIndex) => {
     const qoIndptr = [0];
     for (const n of counts) qoIndptr.push(qoIndptr.at(-1)! + n);
     const tokenIds = Array.from({ length: qoIndptr.at(-1)! }, () => (token = (token * 5 + 3) % config.vocabularySize));
