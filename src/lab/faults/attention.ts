@@ -180,7 +180,7 @@ export const attentionFaults: readonly Fault[] = [
     title: "the model's window is not applied",
     kind: "seam",
     transform: "T4",
-    expected: ["window"],
+    expected: ["window", "window-missing"],
     hiddenWhen: "rows before the window",
     applies: (config, _store, layer) => config.windowLeft(layer) !== undefined,
     change: (a) => ({ ...a, windowLeft: undefined }),

@@ -144,7 +144,7 @@ export const ropeFaults: readonly Fault[] = [
     kind: "metadata",
     transform: "T5",
     situation: "decode-batch",
-    expected: ["position-offset"],
+    expected: ["position-offset", "positions-wrong"],
     parameters: (random) => ({ side: "both", offset: choose(random, [1, -1, 2]) }),
     firstBad: rotated,
     inject: ({ graph, ...context }, layer) => ({
@@ -232,7 +232,8 @@ export const ropeFaults: readonly Fault[] = [
     kind: "kernel",
     transform: "T14",
     situation: "decode-batch",
-    expected: ["rope-missing", "rows-unwritten", "tile-unwritten"],
+    // A row that is not rotated equals a row at position 0.
+    expected: ["rope-missing", "rows-unwritten", "tile-unwritten", "positions-wrong"],
     parameters: () => ({ side: "both" }),
     firstBad: rotated,
     inject: (context, layer) => ({
