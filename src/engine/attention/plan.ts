@@ -7,7 +7,7 @@ export interface SplitPlan {
 }
 
 /** Keys the decode kernel takes at a time. */
-export const decodeTile = 32;
+export const decodeTile = 64;
 /** Query rows the prefill kernel takes at a time. */
 export const prefillRows = 64;
 /** Workgroups that keep a large GPU busy. */

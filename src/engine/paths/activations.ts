@@ -26,9 +26,8 @@ export class Activations {
   readonly product: GPUBuffer;
   readonly logits: GPUBuffer;
   readonly parts: GPUBuffer;
-  /** Rows in float16 with a power-of-two scale each, for tensor cores. */
-  readonly halves: GPUBuffer | undefined;
-  readonly halfScales: GPUBuffer | undefined;
+  /** The input of tensor cores in float16, with a power of two per row. */
+  readonly halves: { rows: GPUBuffer; scales: GPUBuffer } | undefined;
   /** Element of `states` from which the decode kernel leaves rotated q and k for captures. */
   readonly captureAt: number;
   readonly #all: GPUBuffer[] = [];
@@ -64,8 +63,7 @@ export class Activations {
     if (matrix) {
       const widest = Math.max(hiddenSize, queries, intermediateSize);
       const rows = Math.ceil(maxRows / 128) * 128;
-      this.halves = make("halves", (rows * widest) / 2);
-      this.halfScales = make("half scales", rows);
+      this.halves = { rows: make("halves", (rows * widest) / 2), scales: make("half scales", rows) };
     }
   }
 

@@ -166,13 +166,13 @@ export class DecoderPath implements Path {
           size: perRead * rowBytes,
           usage: BufferUsage.mapRead | BufferUsage.copyDestination,
         });
+      const encoder = device.createCommandEncoder();
       for (let i = 0; i < count; i++) {
-        const encoder = device.createCommandEncoder();
         encodeDispatches(encoder, program, shape);
         const from = ((encoded + i) % historySteps) * rowBytes;
         encoder.copyBufferToBuffer(this.#history, from, staging, i * rowBytes, rowBytes);
-        device.queue.submit([encoder.finish()]);
       }
+      device.queue.submit([encoder.finish()]);
       encoded += count;
       pending.push({ staging, mapped: staging.mapAsync(mapForReading), count });
       if (pending.length >= 3) await collect();
@@ -249,7 +249,7 @@ export class DecoderPath implements Path {
       denseLayout: (layer) => this.#layout(layer, false),
       mergeStates: this.#mergeStates,
       fusions: this.fusions,
-      halves: buffers.halves && buffers.halfScales ? { rows: buffers.halves, scales: buffers.halfScales } : undefined,
+      halves: buffers.halves,
     };
     const wide = (name: string, buffer: GPUBuffer): DenseTap => ({
       kind: "dense",

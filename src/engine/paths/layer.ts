@@ -140,7 +140,6 @@ export class LayerBuilder {
           GROUP: config.headCount / config.keyValueHeadCount,
           HEAD_DIM: config.headDim,
           CACHE_FORMAT: store.format,
-          ACROSS: config.headDim > 128 ? 16 : 8,
         },
         operands: {
           ...this.#attentionOperands(context.denseLayout(this.layer)),
@@ -148,7 +147,7 @@ export class LayerBuilder {
           output: buffers.attention,
           lse: buffers.attentionLse,
         },
-        grid: (shape) => [shape.tileCount, config.headCount, 1],
+        grid: (shape) => [config.headCount, shape.tileCount, 1],
         reads: [this.#rotated("q_rope"), this.#pages("k_cache"), this.#pages("v_cache")],
         writes: [output],
       });
@@ -430,7 +429,7 @@ export class LayerBuilder {
         CACHE_FORMAT: context.store.format,
         ...(prologue
           ? {
-              ...this.#rotaryConstants(),
+              ...this.#prologueConstants(),
               PROLOGUE: true,
               KEY_COLUMN: this.#queries,
               VALUE_COLUMN: this.#queries + this.#keys,
@@ -474,14 +473,17 @@ export class LayerBuilder {
   }
 
   #rotaryConstants() {
-    const { config, store } = this.context;
     return {
-      HEAD_DIM: config.headDim,
-      ROTARY: config.headDim,
-      QK_NORM: config.queryKeyNorm,
-      EPSILON: config.rmsNormEpsilon,
-      CACHE_FORMAT: store.format,
+      ...this.#prologueConstants(),
+      HEAD_DIM: this.context.config.headDim,
+      ROTARY: this.context.config.headDim,
+      CACHE_FORMAT: this.context.store.format,
     };
+  }
+
+  #prologueConstants() {
+    const { config } = this.context;
+    return { QK_NORM: config.queryKeyNorm, EPSILON: config.rmsNormEpsilon };
   }
 
   #rotaryOperands(): Record<string, Operand> {

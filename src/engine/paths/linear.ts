@@ -48,7 +48,7 @@ export interface LinearContext {
   readonly mode: ProductMode;
   readonly header: GPUBuffer;
   readonly batch: GPUBuffer;
-  /** Where `half-rows` leaves the input for tensor cores. */
+  /** Where tensor cores find their input in float16, with a power of two per row. */
   readonly halves?: { rows: GPUBuffer; scales: GPUBuffer } | undefined;
 }
 
@@ -84,7 +84,7 @@ export async function linearDispatches(context: LinearContext, request: LinearRe
   // lm_head has a row per sequence, which are few even when rows are many.
   if (mode.columns > 0 || lastRows) {
     const columns = mode.columns || 4;
-    const { threads, rows } = vectorTiling(n, matrix.columns, columns);
+    const { threads, rows } = vectorTiling(n, matrix.columns, columns, request.merge !== undefined);
     const program = await kernel(gpu, "gemv", {
       ...shared,
       THREADS: threads,
@@ -121,16 +121,16 @@ async function tensorCoreDispatches(
   const { gpu } = context;
   const { rows, scales } = context.halves!;
   const { matrix, label, gated = false } = request;
+  const columns = gated ? 2 * n : n;
   const halves = await kernel(gpu, "half-rows", { WIDTH: matrix.columns });
-  const across = gated ? 64 : 128;
   // Narrow outputs have too few tiles of 128 rows to fill a large GPU.
-  const down = n <= 2048 ? 64 : 128;
-  const { LAST_ROWS: _, ...constants } = shared;
-  const program = await kernel(gpu, "gemm-matrix", { ...constants, TILE_ROWS: down });
+  const down = columns <= 2048 ? 2 : 4;
+  const { LAST_ROWS: _last, ...constants } = shared;
+  const program = await kernel(gpu, "gemm-matrix", { ...constants, DOWN: down });
   const { input, batch: _batch, ...rest } = operands;
   return [
     {
-      label: `${label} to float16`,
+      label: "input to float16",
       kernel: halves,
       group: halves.bind({ header: context.header, input: input!, output: rows, scales }),
       grid: (shape) => [1, shape.rows, 1],
@@ -141,7 +141,7 @@ async function tensorCoreDispatches(
       label,
       kernel: program,
       group: program.bind({ ...rest, input: rows, scales, weight_scales: await weightScales(gpu, matrix) }),
-      grid: (shape) => [Math.ceil(n / across), Math.ceil(shape.rows / down), 1],
+      grid: (shape) => [Math.ceil(columns / 128), Math.ceil(shape.rows / (32 * down)), 1],
       reads: request.reads,
       writes: request.writes,
     },
@@ -171,14 +171,17 @@ async function weightScales(gpu: Gpu, matrix: Matrix): Promise<GPUBuffer> {
 }
 
 /** Threads and weight rows of a workgroup of the matrix-vector kernel; docs/performance.md has the measurements. */
-export function vectorTiling(n: number, k: number, columns: number): { threads: number; rows: number } {
-  const tuned = vectorTilings.find((row) => n >= row.n && k >= row.k);
-  const { threads, rows } = tuned ?? { threads: 64, rows: 4 };
+export function vectorTiling(
+  n: number,
+  k: number,
+  columns: number,
+  merge: boolean,
+): { threads: number; rows: number } {
   // More input rows per workgroup need registers: fewer weight rows then.
-  return { threads, rows: columns >= 8 ? Math.min(rows, 4) : rows };
+  if (columns >= 8) return { threads: 64, rows: 4 };
+  // Every workgroup merges the whole input: few of them, and a chunk per thread.
+  if (merge) return { threads: 256, rows: 4 };
+  // A vocabulary's rows are many: a subgroup takes eight of them.
+  if (n >= 32768) return { threads: 32, rows: 8 };
+  return k >= 2048 ? { threads: 128, rows: 2 } : { threads: 128, rows: 4 };
 }
-
-const vectorTilings: readonly { n: number; k: number; threads: number; rows: number }[] = [
-  { n: 32768, k: 0, threads: 64, rows: 4 },
-  { n: 0, k: 2048, threads: 128, rows: 2 },
-];

@@ -10,7 +10,6 @@ override HEAD_DIM: u32;
 override QUERY_FORMAT: u32 = 2u;
 override PROLOGUE: bool = false;
 override QK_NORM: bool = false;
-override ROTARY: u32 = 2u;
 override EPSILON: f32 = 1e-6;
 // With PROLOGUE: where k and v begin in a packed row.
 override KEY_COLUMN: u32 = 0u;
@@ -18,12 +17,13 @@ override VALUE_COLUMN: u32 = 0u;
 // With PROLOGUE: also leave rotated q and k, [rows, heads + kv heads, HEAD_DIM], from this element of `output` on.
 override CAPTURE_AT: u32 = 0u;
 
-const THREADS: u32 = 128u;
-const TILE: u32 = 32u;
+const THREADS: u32 = 256u;
+const TILE: u32 = 64u;
 const PARTS: u32 = THREADS / TILE;
 const CHUNKS: u32 = HEAD_DIM / 8u;
 const LANES: u32 = THREADS / CHUNKS;
 const PER_LANE: u32 = (TILE + LANES - 1u) / LANES;
+const PER_PART: u32 = (CHUNKS + PARTS - 1u) / PARTS;
 
 @group(0) @binding(0) var<uniform> header: BatchHeader;
 @group(0) @binding(1) var<uniform> addressing: AttentionParameters;
@@ -45,9 +45,13 @@ var<workgroup> tops: array<f32, GROUP * 8u>;
 var<workgroup> lane_even: array<vec4<f32>, THREADS>;
 var<workgroup> lane_odd: array<vec4<f32>, THREADS>;
 var<workgroup> lane_sum: array<f32, LANES>;
-// Raw heads of the prologue: the group's queries, then the key.
-const STAGED: u32 = select(1u, (GROUP + 1u) * HEAD_DIM, PROLOGUE);
-var<workgroup> staged: array<f32, STAGED>;
+// The prologue works on pairs (j, j + HEAD_DIM/2) of the group's queries and of the key.
+const HALF: u32 = HEAD_DIM / 2u;
+const PAIRS: u32 = (GROUP + 1u) * HALF;
+const PAIRS_EACH: u32 = (PAIRS + THREADS - 1u) / THREADS;
+var<workgroup> staged: array<f32, select(1u, 2u * PAIRS, PROLOGUE)>;
+var<workgroup> pair_squares: array<f32, select(1u, PAIRS, PROLOGUE)>;
+var<workgroup> newest_value: array<f32, select(1u, HEAD_DIM, PROLOGUE)>;
 var<workgroup> squares: array<f32, (GROUP + 1u) * 8u>;
 
 fn query_element(at: u32) -> f32 {
@@ -61,44 +65,28 @@ fn query_element(at: u32) -> f32 {
   return bitcast<f32>(half << 16u);
 }
 
-fn norm_scale(head: u32) -> f32 {
-  if (!QK_NORM) {
-    return 1f;
-  }
-  var sum = 0f;
-  for (var i = 0u; i < 8u; i++) {
-    sum += squares[head * 8u + i];
-  }
-  return inverseSqrt(sum / f32(HEAD_DIM) + EPSILON);
+fn staged_eight(head: u32, chunk: u32) -> Eight {
+  let at = head * HEAD_DIM + chunk * 8u;
+  return Eight(
+    vec4(staged[at], staged[at + 2u], staged[at + 4u], staged[at + 6u]),
+    vec4(staged[at + 1u], staged[at + 3u], staged[at + 5u], staged[at + 7u]),
+  );
 }
 
-fn normed(head: u32, channel: u32, scale: f32) -> f32 {
-  let x = staged[head * HEAD_DIM + channel];
-  if (QK_NORM) {
-    return x * scale * gains[select(0u, HEAD_DIM, head == GROUP) + channel];
+// What the cache will hold of a value: readers of the newest token must not see more digits than later readers will.
+fn as_stored(eight: Eight) -> Eight {
+  if (CACHE_FORMAT == FLOAT32) {
+    return eight;
   }
-  return x;
+  return eight_of(CACHE_FORMAT, pack_eight(CACHE_FORMAT, eight));
 }
 
-fn rotated(head: u32, channel: u32, scale: f32, position: u32) -> f32 {
-  let x = normed(head, channel, scale);
-  if (channel >= ROTARY) {
-    return x;
-  }
-  let turn = angles[position * (ROTARY / 2u) + channel % (ROTARY / 2u)];
-  if (channel < ROTARY / 2u) {
-    return x * turn.x - normed(head, channel + ROTARY / 2u, scale) * turn.y;
-  }
-  return x * turn.x + normed(head, channel - ROTARY / 2u, scale) * turn.y;
-}
-
-fn rotated_eight(head: u32, chunk: u32, position: u32) -> Eight {
-  let scale = norm_scale(head);
-  var v: array<f32, 8>;
-  for (var i = 0u; i < 8u; i++) {
-    v[i] = rotated(head, chunk * 8u + i, scale, position);
-  }
-  return Eight(vec4(v[0], v[2], v[4], v[6]), vec4(v[1], v[3], v[5], v[7]));
+fn newest_value_eight(chunk: u32) -> Eight {
+  let at = chunk * 8u;
+  return Eight(
+    vec4(newest_value[at], newest_value[at + 2u], newest_value[at + 4u], newest_value[at + 6u]),
+    vec4(newest_value[at + 1u], newest_value[at + 3u], newest_value[at + 5u], newest_value[at + 7u]),
+  );
 }
 
 fn store_key(at: u32, eight: Eight) {
@@ -116,6 +104,43 @@ fn store_value(at: u32, eight: Eight) {
     values[at / 4u + 1u] = bitcast<vec4<u32>>(high_of(eight));
   } else {
     values[at / 8u] = pack_eight(CACHE_FORMAT, eight);
+  }
+}
+
+fn load_keys(
+  key: ptr<function, array<Eight, PER_PART>>,
+  tile: u32,
+  end: u32,
+  first_page: u32,
+  kv_head: u32,
+  token: u32,
+  part: u32,
+) {
+  if (tile + token < end) {
+    let at = cache_row(first_page, tile + token, kv_head).key;
+    for (var i = 0u; i < PER_PART; i++) {
+      let c = part + i * PARTS;
+      if (c < CHUNKS) {
+        (*key)[i] = key_eight(at + c * 8u);
+      }
+    }
+  }
+}
+
+fn load_values(
+  value: ptr<function, array<Eight, PER_LANE>>,
+  tile: u32,
+  end: u32,
+  first_page: u32,
+  kv_head: u32,
+  lane: u32,
+  chunk: u32,
+) {
+  for (var i = 0u; i < PER_LANE; i++) {
+    let t = lane + i * LANES;
+    if (lane < LANES && t < TILE && tile + t < end) {
+      (*value)[i] = value_eight(cache_row(first_page, tile + t, kv_head).value + chunk * 8u);
+    }
   }
 }
 
@@ -152,28 +177,72 @@ fn main(
     return;
   }
 
+  let lane = thread / CHUNKS;
+  let chunk = thread % CHUNKS;
+  let token = thread / PARTS;
+  let part = thread % PARTS;
+  // The first tile is asked for before anything else, and each next one before the present one is used: with short
+  // contexts there is one tile, and its latency passes behind the prologue.
+  var key: array<Eight, PER_PART>;
+  var value: array<Eight, PER_LANE>;
+  load_keys(&key, start, end, first_page, kv_head, token, part);
+  load_values(&value, start, end, first_page, kv_head, lane, chunk);
+
   if (PROLOGUE) {
     let raw = row * addressing.queryRowStride;
-    let position = u32(batch[header.positionsAt + row]);
-    for (var i = thread; i < (GROUP + 1u) * HEAD_DIM; i += THREADS) {
-      let is_key = i >= GROUP * HEAD_DIM;
-      let at = select(kv_head * GROUP * HEAD_DIM + i, KEY_COLUMN + kv_head * HEAD_DIM + i % HEAD_DIM, is_key);
-      staged[i] = bitcast<f32>(query[raw + at]);
+    let position = length - 1u;
+    if (thread < HEAD_DIM) {
+      newest_value[thread] = bitcast<f32>(query[raw + VALUE_COLUMN + kv_head * HEAD_DIM + thread]);
     }
-    workgroupBarrier();
+    var x: array<vec2<f32>, PAIRS_EACH>;
+    var gain: array<vec2<f32>, PAIRS_EACH>;
+    var turn: array<vec2<f32>, PAIRS_EACH>;
+    for (var e = 0u; e < PAIRS_EACH; e++) {
+      let p = thread + e * THREADS;
+      if (p < PAIRS) {
+        let head = p / HALF;
+        let j = p % HALF;
+        let column = select(kv_head * GROUP + head, KEY_COLUMN / HEAD_DIM + kv_head, head == GROUP) * HEAD_DIM;
+        x[e] = vec2(bitcast<f32>(query[raw + column + j]), bitcast<f32>(query[raw + column + j + HALF]));
+        gain[e] = vec2(1f);
+        if (QK_NORM) {
+          let from_gain = select(0u, HEAD_DIM, head == GROUP) + j;
+          gain[e] = vec2(gains[from_gain], gains[from_gain + HALF]);
+          pair_squares[p] = dot(x[e], x[e]);
+        }
+        turn[e] = angles[position * HALF + j];
+      }
+    }
     if (QK_NORM) {
+      workgroupBarrier();
       for (var i = thread; i < (GROUP + 1u) * 8u; i += THREADS) {
         var sum = 0f;
-        for (var c = i % 8u; c < HEAD_DIM; c += 8u) {
-          let x = staged[i / 8u * HEAD_DIM + c];
-          sum += x * x;
+        for (var j = i % 8u; j < HALF; j += 8u) {
+          sum += pair_squares[i / 8u * HALF + j];
         }
         squares[i] = sum;
       }
       workgroupBarrier();
     }
+    for (var e = 0u; e < PAIRS_EACH; e++) {
+      let p = thread + e * THREADS;
+      if (p < PAIRS) {
+        let head = p / HALF;
+        var y = x[e];
+        if (QK_NORM) {
+          var sum = 0f;
+          for (var i = 0u; i < 8u; i++) {
+            sum += squares[head * 8u + i];
+          }
+          y = y * inverseSqrt(sum / f32(HEAD_DIM) + EPSILON) * gain[e];
+        }
+        staged[head * HEAD_DIM + p % HALF] = y.x * turn[e].x - y.y * turn[e].y;
+        staged[head * HEAD_DIM + p % HALF + HALF] = y.y * turn[e].x + y.x * turn[e].y;
+      }
+    }
+    workgroupBarrier();
     for (var i = thread; i < GROUP * CHUNKS; i += THREADS) {
-      let eight = rotated_eight(i / CHUNKS, i % CHUNKS, position);
+      let eight = staged_eight(i / CHUNKS, i % CHUNKS);
       query_even[i] = eight.even;
       query_odd[i] = eight.odd;
       if (CAPTURE_AT != 0u && end == length) {
@@ -182,24 +251,18 @@ fn main(
         output[to + 1u] = high_of(eight);
       }
     }
-    // The newest key: its owner stores it, then everybody reads the cache, so that all see the stored digits.
+    // The newest key: its owner stores it.
     if (end == length && thread < CHUNKS) {
       let at = cache_row(first_page, length - 1u, kv_head);
-      let key = rotated_eight(GROUP, thread, position);
-      store_key(at.key + thread * 8u, key);
+      let newest = staged_eight(GROUP, thread);
+      store_key(at.key + thread * 8u, newest);
       if (CAPTURE_AT != 0u) {
         let to = CAPTURE_AT / 4u + ((row * (heads + workgroups.y) + heads + kv_head) * CHUNKS + thread) * 2u;
-        output[to] = low_of(key);
-        output[to + 1u] = high_of(key);
+        output[to] = low_of(newest);
+        output[to + 1u] = high_of(newest);
       }
-      let source = raw + VALUE_COLUMN + kv_head * HEAD_DIM + thread * 8u;
-      var v: array<f32, 8>;
-      for (var i = 0u; i < 8u; i++) {
-        v[i] = bitcast<f32>(query[source + i]);
-      }
-      store_value(at.value + thread * 8u, Eight(vec4(v[0], v[2], v[4], v[6]), vec4(v[1], v[3], v[5], v[7])));
+      store_value(at.value + thread * 8u, newest_value_eight(thread));
     }
-    storageBarrier();
   } else {
     for (var i = thread; i < GROUP * CHUNKS; i += THREADS) {
       let head = kv_head * GROUP + i / CHUNKS;
@@ -214,8 +277,6 @@ fn main(
   }
   workgroupBarrier();
 
-  let lane = thread / CHUNKS;
-  let chunk = thread % CHUNKS;
   var greatest: array<f32, GROUP>;
   var sum: array<f32, GROUP>;
   var even: array<vec4<f32>, GROUP>;
@@ -224,27 +285,31 @@ fn main(
     greatest[g] = NOTHING;
   }
   for (var tile = start; tile < end; tile += TILE) {
-    let token = thread / PARTS;
     var product: array<f32, GROUP>;
-    if (tile + token < end) {
-      let at = cache_row(first_page, tile + token, kv_head).key;
-      for (var c = thread % PARTS; c < CHUNKS; c += PARTS) {
-        let key = key_eight(at + c * 8u);
+    for (var i = 0u; i < PER_PART; i++) {
+      let c = part + i * PARTS;
+      if (tile + token < end && c < CHUNKS) {
+        var k = key[i];
+        if (PROLOGUE && tile + token == length - 1u) {
+          k = as_stored(staged_eight(GROUP, c));
+        }
         for (var g = 0u; g < GROUP; g++) {
-          product[g] += dot(key.even, query_even[g * CHUNKS + c]) + dot(key.odd, query_odd[g * CHUNKS + c]);
+          product[g] += dot(k.even, query_even[g * CHUNKS + c]) + dot(k.odd, query_odd[g * CHUNKS + c]);
         }
       }
     }
-    // Values are asked for now, so that their latency passes during the softmax.
-    var value: array<Eight, PER_LANE>;
-    for (var i = 0u; i < PER_LANE; i++) {
-      let t = lane + i * LANES;
-      if (lane < LANES && t < TILE && tile + t < end) {
-        value[i] = value_eight(cache_row(first_page, tile + t, kv_head).value + chunk * 8u);
+    if (PROLOGUE) {
+      for (var i = 0u; i < PER_LANE; i++) {
+        if (tile + lane + i * LANES == length - 1u && lane < LANES) {
+          value[i] = as_stored(newest_value_eight(chunk));
+        }
       }
     }
+    if (tile + TILE < end) {
+      load_keys(&key, tile + TILE, end, first_page, kv_head, token, part);
+    }
     for (var g = 0u; g < GROUP; g++) {
-      scores[(g * TILE + token) * PARTS + thread % PARTS] = product[g];
+      scores[(g * TILE + token) * PARTS + part] = product[g];
     }
     workgroupBarrier();
     for (var i = thread; i < GROUP * TILE; i += THREADS) {
@@ -282,6 +347,9 @@ fn main(
           odd[g] += w * value[i].odd;
         }
       }
+    }
+    if (tile + TILE < end) {
+      load_values(&value, tile + TILE, end, first_page, kv_head, lane, chunk);
     }
   }
 

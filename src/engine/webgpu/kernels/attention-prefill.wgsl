@@ -1,17 +1,16 @@
 // Attention of ragged query rows over paged or ragged keys, in tiles of 64 query rows × 32 keys held in workgroup memory
 // and registers (each thread: 4 rows). One workgroup per (tile of the work list, query head).
+// Heads come first in the grid, so that neighbours, which run together, are of all lengths.
 // Causal masks are bottom-right aligned: query i of a sequence sees key j when j - i <= kv_len - qo_len.
 
 override GROUP: u32;
 override HEAD_DIM: u32;
 override QUERY_FORMAT: u32 = 2u;
-// Threads across keys or channels; a workgroup has 16 times as many.
-override ACROSS: u32 = 8u;
-
+// Threads down (4 query rows each) and across (4 keys each, and every eighth vector of channels).
+const ACROSS: u32 = 8u;
 const THREADS: u32 = 16u * ACROSS;
 const ROWS: u32 = 64u;
 const TILE: u32 = 32u;
-const KEYS_EACH: u32 = TILE / ACROSS;
 const QUADS: u32 = HEAD_DIM / 4u;
 const QUADS_EACH: u32 = (QUADS + ACROSS - 1u) / ACROSS;
 const CHUNKS: u32 = HEAD_DIM / 8u;
@@ -23,7 +22,7 @@ const VALUES_STAGED: u32 = min(TILE, STAGE / QUADS);
 
 @group(0) @binding(0) var<uniform> header: BatchHeader;
 @group(0) @binding(1) var<uniform> addressing: AttentionParameters;
-@group(0) @binding(2) var<storage, read> query: array<u32>;
+@group(0) @binding(2) var<storage, read> query: array<vec4<u32>>;
 @group(0) @binding(3) var<storage, read> batch: array<i32>;
 @group(0) @binding(4) var<storage, read> keys: array<vec4<u32>>;
 @group(0) @binding(5) var<storage, read> values: array<vec4<u32>>;
@@ -36,14 +35,65 @@ var<workgroup> across: array<vec4<f32>, 16u * ACROSS>;
 
 fn query_quad(at: u32) -> vec4<f32> {
   if (QUERY_FORMAT == FLOAT32) {
-    return vec4(bitcast<f32>(query[at]), bitcast<f32>(query[at + 1u]), bitcast<f32>(query[at + 2u]), bitcast<f32>(query[at + 3u]));
+    return bitcast<vec4<f32>>(query[at / 4u]);
   }
-  let a = query[at / 2u];
-  let b = query[at / 2u + 1u];
+  let raw = query[at / 8u];
+  let pair = select(raw.xy, raw.zw, at % 8u == 4u);
   if (QUERY_FORMAT == FLOAT16) {
-    return vec4(unpack2x16float(a), unpack2x16float(b));
+    return vec4(unpack2x16float(pair.x), unpack2x16float(pair.y));
   }
-  return bitcast<vec4<f32>>(vec4(a << 16u, a & 0xffff0000u, b << 16u, b & 0xffff0000u));
+  return bitcast<vec4<f32>>(vec4(pair.x << 16u, pair.x & 0xffff0000u, pair.y << 16u, pair.y & 0xffff0000u));
+}
+
+// Four rows' weights times one vector of channels: column r is row r's share.
+fn shares(v: vec4<f32>, w: vec4<f32>) -> mat4x4<f32> {
+  return mat4x4<f32>(v * w.x, v * w.y, v * w.z, v * w.w);
+}
+
+fn shrunk(m: mat4x4<f32>, by: vec4<f32>) -> mat4x4<f32> {
+  return mat4x4<f32>(m[0] * by.x, m[1] * by.y, m[2] * by.z, m[3] * by.w);
+}
+
+// Scores of one key against this thread's four rows, masked.
+fn masked(products: vec4<f32>, key: i32, end: u32, position: vec4<i32>) -> vec4<f32> {
+  var visible = vec4<bool>(u32(key) < end);
+  if (is_causal()) {
+    visible = visible & (vec4(key) <= position);
+  }
+  if (addressing.windowLeft >= 0) {
+    visible = visible & (vec4(key + addressing.windowLeft) >= position);
+  }
+  let scores = vec4(scaled_score(products.x), scaled_score(products.y), scaled_score(products.z), scaled_score(products.w));
+  return select(vec4(NOTHING), scores, visible);
+}
+
+fn is_causal() -> bool {
+  return addressing.causal != 0u;
+}
+
+// A row that sees nothing yet has top = NOTHING, where the difference says nothing: its weights are 0.
+fn weights_of(scores: vec4<f32>, top: vec4<f32>) -> vec4<f32> {
+  return select(exp2(scores - top), vec4(0f), scores < vec4(-1e37f));
+}
+
+fn store_rows(m: mat4x4<f32>, quad: u32, scale: vec4<f32>, first: u32, queries: u32, row0: u32, heads: u32, head: u32) {
+  if (quad >= QUADS) {
+    return;
+  }
+  let to = ((row0 + first) * heads + head) * QUADS + quad;
+  let step = heads * QUADS;
+  if (first < queries) {
+    output[to] = m[0] * scale.x;
+  }
+  if (first + 1u < queries) {
+    output[to + step] = m[1] * scale.y;
+  }
+  if (first + 2u < queries) {
+    output[to + 2u * step] = m[2] * scale.z;
+  }
+  if (first + 3u < queries) {
+    output[to + 3u * step] = m[3] * scale.w;
+  }
 }
 
 @compute @workgroup_size(THREADS)
@@ -52,10 +102,10 @@ fn main(
   @builtin(workgroup_id) workgroup: vec3<u32>,
   @builtin(num_workgroups) workgroups: vec3<u32>,
 ) {
-  let head = workgroup.y;
+  let head = workgroup.x;
   let kv_head = head / GROUP;
-  let sequence = u32(batch[header.tilesAt + 2u * workgroup.x]);
-  let first = u32(batch[header.tilesAt + 2u * workgroup.x + 1u]);
+  let sequence = u32(batch[header.tilesAt + 2u * workgroup.y]);
+  let first = u32(batch[header.tilesAt + 2u * workgroup.y + 1u]);
   let row0 = u32(batch[header.qoIndptrAt + sequence]);
   let queries = u32(batch[header.qoIndptrAt + sequence + 1u]) - row0;
   let length = u32(batch[header.kvLengthAt + sequence]);
@@ -64,10 +114,11 @@ fn main(
   let shift = i32(length) - i32(queries);
   let ty = thread / ACROSS;
   let tx = thread % ACROSS;
+  let position = vec4(shift + i32(first + ty * 4u)) + vec4(0, 1, 2, 3);
 
   var start = 0u;
   var end = length;
-  if (addressing.causal != 0u) {
+  if (is_causal()) {
     end = min(length, u32(max(0, shift + i32(min(first + ROWS, queries)))));
   }
   if (addressing.windowLeft >= 0) {
@@ -76,9 +127,20 @@ fn main(
 
   var greatest = vec4(NOTHING);
   var sum = vec4(0f);
-  var result: array<array<vec4<f32>, QUADS_EACH>, 4>;
+  // One matrix per vector of channels; named, because arrays of them may end up in slow memory.
+  var r0 = mat4x4<f32>();
+  var r1 = mat4x4<f32>();
+  var r2 = mat4x4<f32>();
+  var r3 = mat4x4<f32>();
+  var r4 = mat4x4<f32>();
+  var r5 = mat4x4<f32>();
+  var r6 = mat4x4<f32>();
+  var r7 = mat4x4<f32>();
   for (var tile = start; tile < end; tile += TILE) {
-    var score: array<vec4<f32>, KEYS_EACH>;
+    var s0 = vec4(0f);
+    var s1 = vec4(0f);
+    var s2 = vec4(0f);
+    var s3 = vec4(0f);
     for (var slice = 0u; slice < QUADS; slice += SLICE) {
       workgroupBarrier();
       for (var i = thread; i < ROWS * SLICE; i += THREADS) {
@@ -107,24 +169,22 @@ fn main(
         let q1 = stage[(ty * 4u + 1u) * PITCH + c];
         let q2 = stage[(ty * 4u + 2u) * PITCH + c];
         let q3 = stage[(ty * 4u + 3u) * PITCH + c];
-        for (var j = 0u; j < KEYS_EACH; j++) {
-          let k = stage[(ROWS + tx + j * ACROSS) * PITCH + c];
-          score[j] += vec4(dot(q0, k), dot(q1, k), dot(q2, k), dot(q3, k));
-        }
+        let k0 = stage[(ROWS + tx) * PITCH + c];
+        let k1 = stage[(ROWS + tx + ACROSS) * PITCH + c];
+        let k2 = stage[(ROWS + tx + 2u * ACROSS) * PITCH + c];
+        let k3 = stage[(ROWS + tx + 3u * ACROSS) * PITCH + c];
+        s0 += vec4(dot(q0, k0), dot(q1, k0), dot(q2, k0), dot(q3, k0));
+        s1 += vec4(dot(q0, k1), dot(q1, k1), dot(q2, k1), dot(q3, k1));
+        s2 += vec4(dot(q0, k2), dot(q1, k2), dot(q2, k2), dot(q3, k2));
+        s3 += vec4(dot(q0, k3), dot(q1, k3), dot(q2, k3), dot(q3, k3));
       }
     }
-    var top = vec4(NOTHING);
-    for (var j = 0u; j < KEYS_EACH; j++) {
-      let key = i32(tile + tx + j * ACROSS);
-      for (var r = 0u; r < 4u; r++) {
-        let position = shift + i32(first + ty * 4u + r);
-        var visible = u32(key) < end;
-        visible = visible && (addressing.causal == 0u || key <= position);
-        visible = visible && (addressing.windowLeft < 0 || key + addressing.windowLeft >= position);
-        score[j][r] = select(NOTHING, scaled_score(score[j][r]), visible);
-      }
-      top = max(top, score[j]);
-    }
+    let key = i32(tile + tx);
+    s0 = masked(s0, key, end, position);
+    s1 = masked(s1, key + i32(ACROSS), end, position);
+    s2 = masked(s2, key + 2 * i32(ACROSS), end, position);
+    s3 = masked(s3, key + 3 * i32(ACROSS), end, position);
+    var top = max(max(s0, s1), max(s2, s3));
     across[thread] = top;
     workgroupBarrier();
     for (var i = 0u; i < ACROSS; i++) {
@@ -133,17 +193,36 @@ fn main(
     top = max(top, greatest);
     let shrink = exp2(greatest - top);
     greatest = top;
-    sum *= shrink;
-    for (var j = 0u; j < KEYS_EACH; j++) {
-      // A row that sees nothing yet has top = NOTHING, where the difference says nothing: its weights are 0.
-      let w = select(exp2(score[j] - top), vec4(0f), score[j] < vec4(-1e37f));
-      sum += w;
-      weight[(tx + j * ACROSS) * 16u + ty] = w;
+    s0 = weights_of(s0, top);
+    s1 = weights_of(s1, top);
+    s2 = weights_of(s2, top);
+    s3 = weights_of(s3, top);
+    sum = sum * shrink + ((s0 + s1) + (s2 + s3));
+    weight[tx * 16u + ty] = s0;
+    weight[(tx + ACROSS) * 16u + ty] = s1;
+    weight[(tx + 2u * ACROSS) * 16u + ty] = s2;
+    weight[(tx + 3u * ACROSS) * 16u + ty] = s3;
+    r0 = shrunk(r0, shrink);
+    if (QUADS_EACH > 1u) {
+      r1 = shrunk(r1, shrink);
     }
-    for (var r = 0u; r < 4u; r++) {
-      for (var j = 0u; j < QUADS_EACH; j++) {
-        result[r][j] *= shrink[r];
-      }
+    if (QUADS_EACH > 2u) {
+      r2 = shrunk(r2, shrink);
+    }
+    if (QUADS_EACH > 3u) {
+      r3 = shrunk(r3, shrink);
+    }
+    if (QUADS_EACH > 4u) {
+      r4 = shrunk(r4, shrink);
+    }
+    if (QUADS_EACH > 5u) {
+      r5 = shrunk(r5, shrink);
+    }
+    if (QUADS_EACH > 6u) {
+      r6 = shrunk(r6, shrink);
+    }
+    if (QUADS_EACH > 7u) {
+      r7 = shrunk(r7, shrink);
     }
     for (var token0 = 0u; token0 < TILE; token0 += VALUES_STAGED) {
       workgroupBarrier();
@@ -159,15 +238,29 @@ fn main(
       workgroupBarrier();
       for (var t = 0u; t < min(VALUES_STAGED, TILE - token0); t++) {
         let w = weight[(token0 + t) * 16u + ty];
-        for (var j = 0u; j < QUADS_EACH; j++) {
-          let quad = tx + j * ACROSS;
-          if (quad < QUADS) {
-            let v = stage[t * QUADS + quad];
-            for (var r = 0u; r < 4u; r++) {
-              result[r][j] += w[r] * v;
-            }
-          }
-        }
+        let at = t * QUADS + tx;
+        r0 += shares(stage[at], w);
+      if (QUADS_EACH > 1u) {
+        r1 += shares(stage[min(at + 1u * ACROSS, STAGE - 1u)], w);
+      }
+      if (QUADS_EACH > 2u) {
+        r2 += shares(stage[min(at + 2u * ACROSS, STAGE - 1u)], w);
+      }
+      if (QUADS_EACH > 3u) {
+        r3 += shares(stage[min(at + 3u * ACROSS, STAGE - 1u)], w);
+      }
+      if (QUADS_EACH > 4u) {
+        r4 += shares(stage[min(at + 4u * ACROSS, STAGE - 1u)], w);
+      }
+      if (QUADS_EACH > 5u) {
+        r5 += shares(stage[min(at + 5u * ACROSS, STAGE - 1u)], w);
+      }
+      if (QUADS_EACH > 6u) {
+        r6 += shares(stage[min(at + 6u * ACROSS, STAGE - 1u)], w);
+      }
+      if (QUADS_EACH > 7u) {
+        r7 += shares(stage[min(at + 7u * ACROSS, STAGE - 1u)], w);
+      }
       }
     }
   }
@@ -179,23 +272,39 @@ fn main(
   for (var i = 0u; i < ACROSS; i++) {
     total += across[ty * ACROSS + i];
   }
-  for (var r = 0u; r < 4u; r++) {
-    let row = first + ty * 4u + r;
-    if (row >= queries) {
-      continue;
-    }
-    let empty = total[r] <= 0f;
-    let scale = select(1f / total[r], 0f, empty);
-    let to = (row0 + row) * workgroups.y + head;
-    for (var j = 0u; j < QUADS_EACH; j++) {
-      let quad = tx + j * ACROSS;
-      if (quad < QUADS) {
-        output[to * QUADS + quad] = result[r][j] * scale;
+  let empty = total <= vec4(0f);
+  let scale = select(vec4(1f) / total, vec4(0f), empty);
+  let row = first + ty * 4u;
+  store_rows(r0, tx, scale, row, queries, row0, workgroups.x, head);
+  if (QUADS_EACH > 1u) {
+    store_rows(r1, tx + 1u * ACROSS, scale, row, queries, row0, workgroups.x, head);
+  }
+  if (QUADS_EACH > 2u) {
+    store_rows(r2, tx + 2u * ACROSS, scale, row, queries, row0, workgroups.x, head);
+  }
+  if (QUADS_EACH > 3u) {
+    store_rows(r3, tx + 3u * ACROSS, scale, row, queries, row0, workgroups.x, head);
+  }
+  if (QUADS_EACH > 4u) {
+    store_rows(r4, tx + 4u * ACROSS, scale, row, queries, row0, workgroups.x, head);
+  }
+  if (QUADS_EACH > 5u) {
+    store_rows(r5, tx + 5u * ACROSS, scale, row, queries, row0, workgroups.x, head);
+  }
+  if (QUADS_EACH > 6u) {
+    store_rows(r6, tx + 6u * ACROSS, scale, row, queries, row0, workgroups.x, head);
+  }
+  if (QUADS_EACH > 7u) {
+    store_rows(r7, tx + 7u * ACROSS, scale, row, queries, row0, workgroups.x, head);
+  }
+  if (tx == 0u) {
+    let logs = bitcast<vec4<u32>>(greatest + log2(max(total, vec4(1e-38f))));
+    // The bits of -infinity, which no expression may make.
+    let bits = select(logs, vec4(0xff800000u), empty);
+    for (var r = 0u; r < 4u; r++) {
+      if (row + r < queries) {
+        lse[(row0 + row + r) * workgroups.x + head] = bits[r];
       }
-    }
-    if (tx == 0u) {
-      // The bits of -infinity, which no expression may make.
-      lse[to] = select(bitcast<u32>(greatest[r] + log2(max(total[r], 1e-38f))), 0xff800000u, empty);
     }
   }
 }

@@ -4,9 +4,10 @@ enable chromium_experimental_subgroup_matrix;
 requires subgroup_id;
 // output[row, n] = Σ_k input[row, k] · weights[n, k] on tensor cores: 16 × 16 × 16 products of float16, summed in float32.
 //
-// Float16 cannot overflow here: every input row and every weight row is multiplied by a power of two that brings its
-// largest element to about 2^14, and the sums are divided by both powers afterwards, exactly. A workgroup is eight
-// subgroups of 32, two down and four across, over a tile of TILE_ROWS × 128.
+// Float16 cannot overflow here: every input row (half-rows.wgsl) and every weight row (weight-scales.wgsl) is multiplied
+// by a power of two that brings its largest element to about 2^14; the sums are divided by both powers, exactly.
+// A workgroup is eight subgroups of 32, two down and four across, over a tile of 32·DOWN × 128. Operands are staged in
+// workgroup memory 16 bytes at a time: in arrays of f16 every store would be 2 bytes, three times slower overall.
 
 override K: u32;
 override N: u32;
@@ -18,15 +19,16 @@ override RESIDUAL: bool = false;
 override GATED: bool = false;
 override OUTPUT_STRIDE: u32;
 override OUTPUT_OFFSET: u32 = 0u;
-override TILE_ROWS: u32 = 128u;
+// Fragments of one subgroup, down; it has two across.
+override DOWN: u32 = 4u;
 
+const TILE_ROWS: u32 = 32u * DOWN;
 const TILE_COLUMNS: u32 = 128u;
 const DEPTH: u32 = 32u;
-// Padding keeps the rows of a fragment in different banks.
-const PITCH: u32 = DEPTH + 8u;
+// In vectors of eight halves; one of padding keeps the rows of a fragment in different banks.
+const PITCH: u32 = DEPTH / 8u + 1u;
 const CHUNKS: u32 = K / 8u;
-const FRAGMENTS: u32 = TILE_ROWS / 32u;
-const INPUT_EACH: u32 = TILE_ROWS / 64u;
+const INPUT_EACH: u32 = DOWN / 2u;
 
 alias Left = subgroup_matrix_left<f16, 16, 16>;
 alias Right = subgroup_matrix_right<f16, 16, 16>;
@@ -34,7 +36,7 @@ alias Sum = subgroup_matrix_result<f32, 16, 16>;
 
 @group(0) @binding(0) var<uniform> header: BatchHeader;
 @group(0) @binding(1) var<storage, read> weights: array<vec4<u32>>;
-// Rows of float16 pairs, and what to multiply each row's sums with.
+// Rows of float16, and what to multiply each row's sums with.
 @group(0) @binding(2) var<storage, read> input: array<vec4<u32>>;
 @group(0) @binding(3) var<storage, read> scales: array<f32>;
 @group(0) @binding(4) var<storage, read> bias: array<f32>;
@@ -43,8 +45,8 @@ alias Sum = subgroup_matrix_result<f32, 16, 16>;
 // Per weight row: its power of two, and the inverse.
 @group(0) @binding(7) var<storage, read> weight_scales: array<vec2<f32>>;
 
-var<workgroup> left: array<f16, TILE_ROWS * PITCH>;
-var<workgroup> right: array<f16, TILE_COLUMNS * PITCH>;
+var<workgroup> left: array<vec4<u32>, TILE_ROWS * PITCH>;
+var<workgroup> right: array<vec4<u32>, TILE_COLUMNS * PITCH>;
 var<workgroup> patch_sums: array<f32, 8u * 256u>;
 
 // Column j of the tile as a row of the weights.
@@ -55,22 +57,16 @@ fn weight_row(tile: u32, j: u32) -> u32 {
   return FIRST_ROW + min(tile * TILE_COLUMNS + j, N - 1u);
 }
 
-fn store_left(at: u32, raw: vec4<u32>) {
-  for (var i = 0u; i < 4u; i++) {
-    let pair = bitcast<vec2<f16>>(raw[i]);
-    left[at + 2u * i] = pair.x;
-    left[at + 2u * i + 1u] = pair.y;
-  }
-}
-
-fn store_right(at: u32, raw: vec4<u32>, scale: f32) {
+fn halves_of(raw: vec4<u32>, scale: f32) -> vec4<u32> {
   let eight = eight_of(WEIGHT_FORMAT, raw);
-  let even = vec4<f16>(eight.even * scale);
-  let odd = vec4<f16>(eight.odd * scale);
-  for (var i = 0u; i < 4u; i++) {
-    right[at + 2u * i] = even[i];
-    right[at + 2u * i + 1u] = odd[i];
-  }
+  let even = eight.even * scale;
+  let odd = eight.odd * scale;
+  return vec4(
+    pack2x16float(vec2(even.x, odd.x)),
+    pack2x16float(vec2(even.y, odd.y)),
+    pack2x16float(vec2(even.z, odd.z)),
+    pack2x16float(vec2(even.w, odd.w)),
+  );
 }
 
 @compute @workgroup_size(256)
@@ -81,7 +77,7 @@ fn main(
   @builtin(workgroup_id) workgroup: vec3<u32>,
 ) {
   let row0 = workgroup.y * TILE_ROWS;
-  // Staging: chunks of eight, four per tile row; this thread's lines are `line` and `line` + 64.
+  // Staging: four chunks of eight per tile row; this thread's lines are `line` and `line` + 64.
   let line = thread / 4u;
   let part = thread % 4u;
   var scale: array<f32, 2>;
@@ -92,7 +88,7 @@ fn main(
     weight_at[i] = row * CHUNKS + part;
   }
   let input_at = (row0 + line) * CHUNKS + part;
-  var sums: array<Sum, FRAGMENTS * 2u>;
+  var sums: array<Sum, DOWN * 2u>;
   var a: array<vec4<u32>, INPUT_EACH>;
   var b: array<vec4<u32>, 2>;
   for (var i = 0u; i < INPUT_EACH; i++) {
@@ -101,15 +97,15 @@ fn main(
   for (var i = 0u; i < 2u; i++) {
     b[i] = weights[weight_at[i]];
   }
-  let left0 = (subgroup / 4u) * (TILE_ROWS / 2u) * PITCH;
+  let left0 = (subgroup / 4u) * 16u * DOWN * PITCH;
   let right0 = (subgroup % 4u) * 32u * PITCH;
   for (var chunk = 0u; chunk < CHUNKS; chunk += DEPTH / 8u) {
     workgroupBarrier();
     for (var i = 0u; i < INPUT_EACH; i++) {
-      store_left((line + 64u * i) * PITCH + part * 8u, a[i]);
+      left[(line + 64u * i) * PITCH + part] = a[i];
     }
     for (var i = 0u; i < 2u; i++) {
-      store_right((line + 64u * i) * PITCH + part * 8u, b[i], scale[i]);
+      right[(line + 64u * i) * PITCH + part] = halves_of(b[i], scale[i]);
     }
     workgroupBarrier();
     // The next slice is fetched while this one is multiplied.
@@ -120,21 +116,22 @@ fn main(
     for (var i = 0u; i < 2u; i++) {
       b[i] = weights[weight_at[i] + next];
     }
-    for (var k = 0u; k < DEPTH; k += 16u) {
-      let r0 = subgroupMatrixLoad<Right>(&right, right0 + k, true, PITCH);
-      let r1 = subgroupMatrixLoad<Right>(&right, right0 + 16u * PITCH + k, true, PITCH);
-      for (var f = 0u; f < FRAGMENTS; f++) {
-        let l = subgroupMatrixLoad<Left>(&left, left0 + f * 16u * PITCH + k, false, PITCH);
-        sums[2u * f] = subgroupMatrixMultiplyAccumulate(l, r0, sums[2u * f]);
-        sums[2u * f + 1u] = subgroupMatrixMultiplyAccumulate(l, r1, sums[2u * f + 1u]);
+    // Offsets and strides of fragments count vectors, like the arrays.
+    for (var k = 0u; k < DEPTH / 8u; k += 2u) {
+      let r0 = subgroupMatrixLoad<Right, col_major>(&right, right0 + k, PITCH);
+      let r1 = subgroupMatrixLoad<Right, col_major>(&right, right0 + 16u * PITCH + k, PITCH);
+      for (var d = 0u; d < DOWN; d++) {
+        let l = subgroupMatrixLoad<Left, row_major>(&left, left0 + d * 16u * PITCH + k, PITCH);
+        sums[2u * d] = subgroupMatrixMultiplyAccumulate(l, r0, sums[2u * d]);
+        sums[2u * d + 1u] = subgroupMatrixMultiplyAccumulate(l, r1, sums[2u * d + 1u]);
       }
     }
   }
-  for (var f = 0u; f < FRAGMENTS * 2u; f++) {
+  for (var f = 0u; f < DOWN * 2u; f++) {
     workgroupBarrier();
-    subgroupMatrixStore(&patch_sums, subgroup * 256u, sums[f], false, 16u);
+    subgroupMatrixStore<row_major>(&patch_sums, subgroup * 256u, sums[f], 16u);
     workgroupBarrier();
-    let row = row0 + (subgroup / 4u) * (TILE_ROWS / 2u) + (f / 2u) * 16u + lane / 2u;
+    let row = row0 + (subgroup / 4u) * 16u * DOWN + (f / 2u) * 16u + lane / 2u;
     let j0 = (subgroup % 4u) * 32u + (f % 2u) * 16u + (lane % 2u) * 8u;
     write_eight(workgroup.x, row, j0, subgroup * 256u + lane * 8u);
   }

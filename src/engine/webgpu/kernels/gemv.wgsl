@@ -27,6 +27,8 @@ override OUTPUT_OFFSET: u32 = 0u;
 const PRODUCTS: u32 = ROWS * COLUMNS;
 const SUMS: u32 = PRODUCTS + COLUMNS * u32(NORM);
 const CHUNKS: u32 = K / 8u;
+// Gate rows of a workgroup; as many up rows follow.
+const HALF: u32 = max(ROWS / 2u, 1u);
 
 @group(0) @binding(0) var<uniform> header: BatchHeader;
 @group(0) @binding(1) var<storage, read> weights: array<vec4<u32>>;
@@ -41,8 +43,8 @@ const CHUNKS: u32 = K / 8u;
 
 fn weight_row(group: u32, r: u32) -> u32 {
   if (GATED) {
-    let n = min(group * (ROWS / 2u) + r % (ROWS / 2u), N - 1u);
-    return n + (r / (ROWS / 2u)) * N;
+    let n = min(group * HALF + r % HALF, N - 1u);
+    return n + (r / HALF) * N;
   }
   return FIRST_ROW + min(group * ROWS + r, N - 1u);
 }
@@ -137,7 +139,7 @@ fn main(place: Place, @builtin(workgroup_id) workgroup: vec3<u32>) {
       value += bias[FIRST_ROW + n];
     }
     if (GATED) {
-      var up = totals[c * ROWS + ROWS / 2u + i % PER_COLUMN] * scale;
+      var up = totals[c * ROWS + HALF + i % PER_COLUMN] * scale;
       if (BIAS) {
         up += bias[N + n];
       }
