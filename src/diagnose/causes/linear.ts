@@ -87,6 +87,15 @@ function otherWeights({ site, investigation }: Proposal, a: LinearAttributes): H
         statement: `${own} multiplies by ${name}, not by its own weight`,
       }),
     );
+    const bias = name.replace(/weight$/, "bias");
+    if (a.bias && parameters.shape(bias)) {
+      out.push(
+        hypothesis(cause, site, [replaced(site, { op: linear({ ...a, weight: name, bias }) })], {
+          ...description,
+          statement: `${own} multiplies by ${name} and adds its bias, not its own`,
+        }),
+      );
+    }
     out.push(...partialWeight(site, op, cause, description, name));
   }
   if (shape[0] === shape[1]) out.push(transposed(site, a, shape[0]!));
