@@ -18,10 +18,10 @@ const config = { num_hidden_layers: 2, vocab_size: 300 };
 const models = tinyFamilies.map((family) => writeTinyModel(join(folder, family), { family, seed: 7, config }));
 
 describe("correct implementations", () => {
-  it("stay within rounding, unit by unit, over 200 draws", { timeout: 300_000 }, () => {
+  it("stay within rounding, unit by unit, over 60 draws", { timeout: 300_000 }, () => {
     const worst: Calibration = {};
     let draws = 0;
-    for (const { seed, model, precision, statistics, description } of legalRuns(models, 200, folder)) {
+    for (const { seed, model, precision, statistics, description } of legalRuns(models, 60, folder)) {
       draws++;
       accumulate(worst, model, statistics, precision);
       for (const [name, unit] of statistics) {
@@ -29,7 +29,7 @@ describe("correct implementations", () => {
         expect(excess(unit, kind), `draw ${seed}, ${name}, ${JSON.stringify(description)}`).toBeLessThanOrEqual(1);
       }
     }
-    expect(draws).toBe(200);
+    expect(draws).toBe(60);
     const kinds = ["add", "attention", "embedding", "linear", "rmsnorm", "rope"];
     for (const kind of kinds) expect(Object.keys(worst).some((key) => key.startsWith(`${kind} `))).toBe(true);
   });
