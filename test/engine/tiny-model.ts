@@ -1,6 +1,8 @@
+import type { ParameterBytes } from "../../src/engine/weights.js";
 import { parseModelConfig } from "../../src/spec/models/config.js";
 import { expectedParameters } from "../../src/spec/models/decoder.js";
 import type { ParameterReader } from "../../src/tensor/checkpoint.js";
+import { encode } from "../../src/tensor/dtype.js";
 import { normals, randomNumbers } from "./gpu.js";
 
 /** A Qwen3 of two layers with 97 words, for tests that run many steps. */
@@ -43,6 +45,18 @@ export function tinyParameters(seed = 1): ParameterReader {
       const shape = shapes.get(name)!;
       const columns = shape.length === 1 ? shape[0]! : shape[1]!;
       return values.get(name)!.subarray(first * columns, (first + count) * columns);
+    },
+  };
+}
+
+/** The same parameters as a checkpoint in float32 holds them. */
+export function tinyBytes(parameters: ParameterReader): ParameterBytes {
+  const shapeOf = (name: string) => parameters.shape(name)!;
+  return {
+    directory: "tiny",
+    entry: (name) => ({ name, dtype: "float32", shape: shapeOf(name), start: 0, byteLength: 0 }),
+    bytes(name, first = 0, count = shapeOf(name).length === 1 ? 1 : shapeOf(name)[0]!) {
+      return encode(parameters.rows(name, first, count), "float32");
     },
   };
 }
