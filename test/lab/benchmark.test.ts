@@ -11,12 +11,10 @@ const models = tinyFamilies.map((family) => writeTinyModel(join(folder, family),
 /** Faults whose place must be found while their name may be left open: "I cannot tell" is then the verdict. */
 const placeSuffices = new Set([
   "C7.10-token-ids-rounded",
-  "I07-residual-normalised",
   "I12-strides-ignored",
   "I31-rope-table-rounded",
   "I42-dtype-bits",
   "I42-activation-bits",
-  "I67-heads-permuted",
   "I70-weights-untied",
   "C9.02-upper-channels-unwritten",
   "C6-final-norm-twice",

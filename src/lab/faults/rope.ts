@@ -165,6 +165,9 @@ export const ropeFaults: readonly Fault[] = [
     transform: "T5",
     expected: ["rope-partial"],
     settings: [{ share: 0.5 }, { share: 0.25 }],
+    // With scaled frequencies a shorter table would lose the scaling too: two faults.
+    applies: ({ inverseFrequencies: own, ropeTheta, headDim }) =>
+      frequencies(ropeTheta, headDim).every((f, j) => Math.abs(f - own[j]!) < 1e-12),
     change: (attributes, values, { config }) => {
       const rotaryDim = attributes.rotaryDim * Number(values.share);
       return { ...attributes, rotaryDim, inverseFrequencies: frequencies(config.ropeTheta, rotaryDim) };
