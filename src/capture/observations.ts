@@ -41,7 +41,8 @@ export class CaptureObservations implements Observations {
   readonly #paged = new Map<string, PlacedPaged[]>();
   readonly #bytes = new Map<string, Uint8Array>();
   #byteCount = 0;
-  readonly #rowCache = new Map<string, Map<number, ObservedRow>>();
+  readonly #rowCache = new Map<object, Map<number, ObservedRow>>();
+  readonly #outputRows = new Map<string, Int32Array>();
   #rowBytes = 0;
 
   /** @throws InputError when a recorded shape or token does not fit the model, or nothing but NaN was recorded. */
@@ -104,6 +105,8 @@ export class CaptureObservations implements Observations {
 
   /** Rows whose output was recorded, in order. */
   outputRows(name: string): Int32Array {
+    const known = this.#outputRows.get(name);
+    if (known) return known;
     const rows: number[] = [];
     for (const placed of this.#dense.get(name) ?? [])
       if (placed.record.role === "output") for (const row of placed.rows) rows.push(row);
@@ -111,7 +114,9 @@ export class CaptureObservations implements Observations {
       if (record.role !== "output") continue;
       for (const row of this.rows.rowsOf(stepIndex)) if (this.output(name, row)) rows.push(row);
     }
-    return Int32Array.from(new Set(rows)).sort();
+    const sorted = Int32Array.from(new Set(rows)).sort();
+    this.#outputRows.set(name, sorted);
+    return sorted;
   }
 
   /** The dtype a value was recorded in, as its producer claims it. */
@@ -126,42 +131,48 @@ export class CaptureObservations implements Observations {
   rowOf(placed: PlacedDense, row: number): ObservedRow | undefined {
     const recordRow = placed.recordRow(row);
     if (recordRow < 0) return undefined;
-    const key = `${placed.record.order}`;
-    let cached = this.#rowCache.get(key);
-    const known = cached?.get(row);
-    if (known) return known;
-    const columns = this.graph.node(placed.record.name).columns;
-    const { view, source } = placed.record;
-    const value = this.gather(source, view.dtype, columns, (column) => placed.axes.elementOf(recordRow, column));
-    const observed = { value, dtype: view.dtype, exact: false };
-    if (this.#rowBytes > rowCacheLimit) {
-      this.#rowCache.clear();
-      this.#rowBytes = 0;
-      cached = undefined;
-    }
-    if (!cached) {
-      cached = new Map();
-      this.#rowCache.set(key, cached);
-    }
-    cached.set(row, observed);
-    this.#rowBytes += value.byteLength;
-    return observed;
+    const { view, source, name } = placed.record;
+    return this.#remembered(view, recordRow, () => {
+      const { columns } = this.graph.node(name);
+      const value = this.gather(source, view.dtype, columns, (column) => placed.axes.elementOf(recordRow, column));
+      return { value, dtype: view.dtype, exact: false };
+    });
   }
 
   /** The key or value that a flat slot (page × page_size + entry) holds; undefined when its page was not recorded. */
   slotRow({ record }: PlacedPaged, slot: number | undefined): ObservedRow | undefined {
     if (slot === undefined || slot < 0) return undefined;
     const { view, pages } = record;
-    const page = Math.floor(slot / view.page_size);
-    const source = pages.get(page);
+    const source = pages.get(Math.floor(slot / view.page_size));
     if (!source) return undefined;
-    const [, slotStride, headStride, channelStride] = view.strides as [number, number, number, number];
-    const entry = slot % view.page_size;
-    const value = this.gather(source, view.dtype, view.heads * view.head_dim, (column) => {
-      const head = Math.floor(column / view.head_dim);
-      return entry * slotStride + head * headStride + (column % view.head_dim) * channelStride;
+    return this.#remembered(view, slot, () => {
+      const [, slotStride, headStride, channelStride] = view.strides as [number, number, number, number];
+      const entry = slot % view.page_size;
+      const value = this.gather(source, view.dtype, view.heads * view.head_dim, (column) => {
+        const head = Math.floor(column / view.head_dim);
+        return entry * slotStride + head * headStride + (column % view.head_dim) * channelStride;
+      });
+      return { value, dtype: view.dtype, exact: true };
     });
-    return { value, dtype: view.dtype, exact: true };
+  }
+
+  /** Rows decoded lately stay decoded, by the view that addressed them; all are dropped when they grow too many. */
+  #remembered(view: object, index: number, read: () => ObservedRow): ObservedRow {
+    const known = this.#rowCache.get(view)?.get(index);
+    if (known) return known;
+    const observed = read();
+    if (this.#rowBytes > rowCacheLimit) {
+      this.#rowCache.clear();
+      this.#rowBytes = 0;
+    }
+    let rows = this.#rowCache.get(view);
+    if (!rows) {
+      rows = new Map();
+      this.#rowCache.set(view, rows);
+    }
+    rows.set(index, observed);
+    this.#rowBytes += observed.value.byteLength;
+    return observed;
   }
 
   /** The slot from which step `stepIndex` reads the key at `position` of its sequence `b`, by the recorded page table. */

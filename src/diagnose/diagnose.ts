@@ -4,9 +4,9 @@ import { readModelConfig } from "../spec/models/config.js";
 import { Checkpoint } from "../tensor/checkpoint.js";
 import { type AssembledCause, causesOf, directCause, extended, finite } from "./assemble.js";
 import { audit } from "./audits.js";
+import { decide, summarise } from "./decision.js";
 import { Explainer } from "./explain.js";
 import { extentOf } from "./extent.js";
-import { role, short } from "./hypothesis.js";
 import { Investigation, type UnitCheck } from "./investigation.js";
 import { checkMetadata, type DirectCause } from "./metadata.js";
 import { aliases, readersOf, wrongRecords } from "./observer.js";
@@ -16,7 +16,8 @@ import { checkSeams } from "./seams.js";
 import { spreadCauses } from "./spread.js";
 import { ruledOut } from "./suspects.js";
 import { magnitudes, symptomChain } from "./symptom.js";
-import type { Cause, Finding, UnitSummary, Verdict } from "./verdict.js";
+import { summaries, unchecked } from "./unit-summary.js";
+import type { Finding, Verdict } from "./verdict.js";
 import { sensitivity } from "./visibility.js";
 
 export interface DiagnoseOptions {
@@ -251,86 +252,4 @@ function findingsOf(
         })),
   );
   return [...seams, ...units];
-}
-
-/** Beyond the limits by less than this and unexplained: too little to accuse anybody. */
-const marginal = 1.5;
-
-function decide(
-  causes: readonly Cause[],
-  findings: readonly Finding[],
-  checks: readonly UnitCheck[],
-): Verdict["verdict"] {
-  const real = causes.filter((cause) => !cause.latent);
-  if (real.some((cause) => cause.alternatives.length === 0)) return "fault";
-  if (real.length > 0) return "ambiguous";
-  const unexplained = new Set(findings.filter(({ cause }) => cause === null).map(({ unit }) => unit));
-  const worst = Math.max(0, ...checks.filter((check) => unexplained.has(check.node.name)).map((check) => check.excess));
-  if (worst > marginal) return "fault";
-  if (worst > 1) return "inconclusive";
-  return checks.some((check) => check.statistics.checked > 0) ? "clean" : "inconclusive";
-}
-
-function summarise(
-  verdict: Verdict["verdict"],
-  causes: readonly Cause[],
-  findings: readonly Finding[],
-  checks: readonly UnitCheck[],
-): string {
-  const worst = Math.max(0, ...checks.map((check) => check.statistics.rmsZ));
-  const real = causes.filter((cause) => !cause.latent);
-  const unexplained = findings.filter(({ cause }) => cause === null).length;
-  if (verdict === "clean") {
-    const latent =
-      causes.length > real.length ? ` One trap lies ready: ${causes.find((cause) => cause.latent)!.statement}.` : "";
-    return `Rounding, not a bug: all ${checks.length} units follow from their own inputs (worst rms z ${worst.toFixed(2)}).${latent}`;
-  }
-  if (verdict === "inconclusive") {
-    if (findings.length === 0) return "Nothing recorded could be checked.";
-    return `${unexplained} unit${unexplained > 1 ? "s stand" : " stands"} slightly beyond rounding and nothing in the catalogue explains it: too little to name a fault.`;
-  }
-  if (verdict === "ambiguous")
-    return `I cannot tell between ${[real[0]!.cause, ...real[0]!.alternatives].join(" and ")}: ${real[0]!.separate ?? "record more"}.`;
-  if (real.length === 0)
-    return `${unexplained} unit${unexplained > 1 ? "s do" : " does"} not follow from their own inputs, the first is ${findings[0]!.unit}; nothing in the catalogue explains it.`;
-  return `${real.length} cause${real.length > 1 ? "s" : ""}: ${real.map((cause) => cause.cause).join(", ")}${unexplained > 0 ? `; ${unexplained} finding${unexplained > 1 ? "s" : ""} unexplained` : ""}.`;
-}
-
-function unchecked(investigation: Investigation, checks: readonly UnitCheck[]): { value: string; why: string }[] {
-  const out = [...investigation.capture.skipped, ...investigation.observations.unknown];
-  for (const { node, statistics } of checks) {
-    if (statistics.checked === 0)
-      out.push({ value: node.name, why: "beyond the range of its types, or it rests on values nobody recorded" });
-    else if (statistics.checked < statistics.total * 0.5) {
-      out.push({
-        value: node.name,
-        why: `${short((100 * (statistics.total - statistics.checked)) / statistics.total)}% of its elements leave the range of its types`,
-      });
-    }
-  }
-  const recorded = new Set(checks.map(({ node }) => node.name));
-  const never = [...investigation.graph.nodes.values()].filter(
-    (node) => !recorded.has(node.name) && node.layer !== undefined && /^model\.layers\.\d+$/.test(node.name),
-  );
-  if (never.length > 0)
-    out.push({
-      value: `${never.length} layer outputs`,
-      why: "not recorded: checked only as part of the units after them",
-    });
-  return out;
-}
-
-function summaries(checks: readonly UnitCheck[]): UnitSummary[] {
-  const byRole = new Map<string, UnitCheck[]>();
-  for (const check of checks) byRole.set(role(check.node.name), [...(byRole.get(role(check.node.name)) ?? []), check]);
-  return [...byRole].map(([unit, group]) => ({
-    unit,
-    count: group.length,
-    rmsZ: Number(
-      Math.sqrt(group.reduce((sum, { statistics }) => sum + statistics.rmsZ ** 2, 0) / group.length).toPrecision(4),
-    ),
-    worstRmsZ: Number(Math.max(...group.map(({ statistics }) => statistics.rmsZ)).toPrecision(4)),
-    maxZ: Number(Math.max(...group.map(({ statistics }) => statistics.maxZ)).toPrecision(4)),
-    failed: group.filter((check) => check.excess > 1).length,
-  }));
 }

@@ -26,12 +26,15 @@ export interface ExplainedFinding {
 const probeLimits = { rows: 8, columns: 64 };
 /** A probe this far beyond the limits rules a hypothesis out. */
 const probeTolerance = 3;
+/** Searches of one role that may find nothing: what no rewrite explained in two layers, none explains in the others. */
+const maxFailures = 2;
 /** Sites tried per unit, nearest first: beyond this a unit's interior is too large to guess in. */
 const maxSites = 12;
 
 /** Explains failing units one after the other, trying first what explained the same role in an earlier layer. */
 export class Explainer {
   readonly #byRole = new Map<string, readonly string[]>();
+  readonly #failures = new Map<string, number>();
 
   constructor(readonly investigation: Investigation) {}
 
@@ -39,9 +42,11 @@ export class Explainer {
     const known = this.#byRole.get(role(check.node.name));
     const survivors = (known && this.#try(check, (h) => known.includes(roleKey(h)))) || [];
     const explanations = survivors.length > 0 ? survivors : this.#explainFresh(check);
-    if (explanations.length > 0)
+    const own = role(check.node.name);
+    if (explanations.length === 0) this.#failures.set(own, (this.#failures.get(own) ?? 0) + 1);
+    else
       this.#byRole.set(
-        role(check.node.name),
+        own,
         explanations.map((e) => roleKey(e.hypothesis)),
       );
     return { check, explanations };
@@ -75,6 +80,7 @@ export class Explainer {
   }
 
   #explainFresh(check: UnitCheck): Explanation[] {
+    if ((this.#failures.get(role(check.node.name)) ?? 0) >= maxFailures) return [];
     const single = this.#try(check, () => true);
     if (single.length > 0) return single;
     const parts = this.#tryParts(check);

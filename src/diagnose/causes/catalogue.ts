@@ -1,11 +1,12 @@
 import type { Hypothesis } from "../hypothesis.js";
 import { appendCauses } from "./append.js";
 import { attentionCauses } from "./attention.js";
+import { additiveConstant } from "./constant.js";
 import { coverageCauses } from "./coverage.js";
 import { endpointCauses } from "./endpoints.js";
 import { fittedCauses } from "./fitted.js";
 import { layoutCauses } from "./layout.js";
-import { additiveConstant, linearCauses } from "./linear.js";
+import { linearCauses } from "./linear.js";
 import { misreadCauses } from "./misread.js";
 import { mlpCauses } from "./mlp.js";
 import { normCauses } from "./norm.js";

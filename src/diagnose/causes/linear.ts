@@ -3,8 +3,8 @@ import type { Op } from "../../spec/op.js";
 import { type LinearAttributes, linear } from "../../spec/ops/linear.js";
 import { decode, encode } from "../../tensor/dtype.js";
 import type { Hypothesis } from "../hypothesis.js";
-import { short } from "../hypothesis.js";
-import { affine, replaced, restricted, taken } from "../transform.js";
+import { replaced, restricted } from "../transform.js";
+import { operandCauses } from "./operand.js";
 import { type CauseFamily, hypothesis, lastName, type Proposal } from "./proposal.js";
 
 /** Projections: bias, the parameter used, its packing, its bits. */
@@ -17,8 +17,7 @@ export const linearCauses: CauseFamily = (proposal) => {
     ...otherWeights(proposal, a),
     ...packing(proposal, a),
     ...weightBits(proposal, a),
-    ...operands(proposal),
-    ...reductions(proposal),
+    ...operandCauses(proposal),
   ];
 };
 
@@ -266,191 +265,4 @@ function weightBits({ site, investigation }: Proposal, a: LinearAttributes): Hyp
       statement: `the ${from} bits of ${a.weight} are read as ${as}`,
     });
   });
-}
-
-/** Another recorded value of the right width as the operand: a norm skipped, an activation forgotten, a neighbour read. */
-function operands({ site, investigation }: Proposal): Hypothesis[] {
-  const { graph, observations } = investigation;
-  const own = site.inputs[0]!;
-  const width = graph.node(own).columns;
-  const out: Hypothesis[] = [];
-  const seen = new Set<string>([own]);
-  const candidates = [...graph.nodes.values()].filter(
-    (node) =>
-      node.columns === width &&
-      (node.layer === undefined || site.layer === undefined || Math.abs(node.layer - site.layer) <= 1),
-  );
-  const position = [...graph.nodes.keys()].indexOf(site.name);
-  const order = new Map([...graph.nodes.keys()].map((name, i) => [name, i]));
-  for (const node of candidates) {
-    if (seen.has(node.name) || !observations.has(node.name) || order.get(node.name)! >= position) continue;
-    if (node.op.kind === "identity") continue;
-    seen.add(node.name);
-    const skipped = graph.find(own)?.op.kind === "select" && node.name === graph.node("model.norm").inputs[0];
-    out.push(
-      hypothesis(skipped ? "final-norm-skipped" : "operand-swapped", site, [replaced(site, { inputs: [node.name] })], {
-        kind: "seam",
-        transform: "T12",
-        parameters: { used: node.name },
-        statement: skipped
-          ? "the final norm is skipped: lm_head reads the residual stream"
-          : `${lastName(site.name)} reads ${node.name} where ${own} belongs`,
-        group: skipped
-          ? "final-norm-skipped"
-          : `operand-swapped ${lastName(node.name)} ${(node.layer ?? 0) - (site.layer ?? 0)}`,
-      }),
-    );
-  }
-  return [...out, ...permutedHeads(site, investigation)];
-}
-
-/** A reduction that leaves out its tail, its head, or one tile: K not a multiple of the tile, a loop one step short. */
-function reductions({ site, investigation }: Proposal): Hypothesis[] {
-  const input = investigation.graph.node(site.inputs[0]!);
-  const n = input.columns;
-  const skipped: [number, number][] = [];
-  for (const share of [n / 2, n / 4, n / 8, n / 3])
-    if (Number.isInteger(share)) skipped.push([n - share, n], [0, share]);
-  for (const tile of [16, 32, 64, 128, 256]) {
-    if (tile >= n) break;
-    for (let count = 1; count <= 8 && count * tile < n; count++) skipped.push([n - count * tile, n]);
-    if (n % tile > 0) skipped.push([n - (n % tile), n]);
-    if (tile >= 32)
-      for (let first = 0; first + tile < n && first / tile < 64; first += tile) skipped.push([first, first + tile]);
-  }
-  const distinct = new Map(skipped.map((range) => [range.join(), range]));
-  return [...distinct.values()].map(([first, end]) => {
-    const op: Op = {
-      kind: "identity",
-      attributes: { skipped: [first, end - 1] },
-      evaluate(context, rows, columns) {
-        const block = context.input(0, rows, columns);
-        const keep = (_: number, i: number) =>
-          columns[i % columns.length]! < first || columns[i % columns.length]! >= end;
-        return {
-          value: block.value.map((x, i) => (keep(x, i) ? x : 0)),
-          variance:
-            block.variance.length > 0
-              ? block.variance.map((v, i) => (keep(v, i) ? v : 0))
-              : new Float64Array(block.value.length),
-        };
-      },
-    };
-    const view: GraphNode = { ...input, name: `${site.name}.reduced`, op, inputs: [input.name] };
-    return hypothesis("reduction-incomplete", site, [view, replaced(site, { inputs: [view.name] })], {
-      kind: "kernel",
-      transform: "T14",
-      parameters: { first, last: end - 1, length: n },
-      statement: `the sum leaves out inputs ${first} to ${end - 1} of ${n}`,
-    });
-  });
-}
-
-/** The attention output reaches the projection with heads in another order, or with its axes exchanged. */
-function permutedHeads(site: GraphNode, { graph }: Proposal["investigation"]): Hypothesis[] {
-  const input = graph.node(site.inputs[0]!);
-  if (!input.heads || input.heads < 2) return [];
-  const heads = input.heads;
-  const width = input.columns / heads;
-  const orders: [string, (column: number) => number][] = [
-    ["reversed", (c) => (heads - 1 - Math.floor(c / width)) * width + (c % width)],
-    ["channel-major", (c) => (c % heads) * width + Math.floor(c / heads)],
-    ["head-minor", (c) => (c % width) * heads + Math.floor(c / width)],
-  ];
-  for (let shift = 1; shift < Math.min(heads, 9); shift++)
-    orders.push([`rotated by ${shift}`, (c) => ((Math.floor(c / width) + shift) % heads) * width + (c % width)]);
-  for (let a = 0; a < Math.min(heads, 8); a++) {
-    for (let b = a + 1; b < Math.min(heads, 8); b++) {
-      const swap = (h: number) => (h === a ? b : h === b ? a : h);
-      orders.push([`heads ${a} and ${b} exchanged`, (c) => swap(Math.floor(c / width)) * width + (c % width)]);
-    }
-  }
-  for (let group = 2; group < heads; group++) {
-    if (heads % group !== 0) continue;
-    orders.push([
-      `grouped by ${group}`,
-      (c) =>
-        ((Math.floor(c / width) % group) * (heads / group) + Math.floor(Math.floor(c / width) / group)) * width +
-        (c % width),
-    ]);
-  }
-  return orders.map(([order, columnOf]) => {
-    const permuted: GraphNode = {
-      ...input,
-      name: `${site.name}.permuted`,
-      op: taken({ order }, columnOf),
-      inputs: [input.name],
-    };
-    return hypothesis("heads-permuted", site, [permuted, replaced(site, { inputs: [permuted.name] })], {
-      kind: "seam",
-      transform: "T1",
-      parameters: { order },
-      statement: `${lastName(site.name)} reads its ${heads} heads in another order: ${order}`,
-    });
-  });
-}
-
-/** A constant per output channel: a bias nobody's checkpoint has, or memory nobody filled. Fitted on the finding's even rows. */
-export function additiveConstant({ site, finding, investigation }: Proposal): Hypothesis[] {
-  if (site.name !== finding.node.name) return [];
-  const { rows, columns, expected, observed, noise } = finding.comparison;
-  const fitRows = [...rows.keys()].filter((r) => r % 2 === 0);
-  if (fitRows.length < 2 || rows.length - fitRows.length < 1) return [];
-  const offset = new Map<number, number>();
-  const variance = new Map<number, number>();
-  columns.forEach((column, c) => {
-    const differences = fitRows
-      .map((r) => observed[r * columns.length + c]! - expected[r * columns.length + c]!)
-      .filter(Number.isFinite)
-      .sort((x, y) => x - y);
-    const middle = differences.length >> 1;
-    const median =
-      differences.length % 2 ? differences[middle]! : (differences[middle - 1]! + differences[middle]!) / 2;
-    const kept = fitRows.map((r) => noise[r * columns.length + c]!).filter(Number.isFinite);
-    const spread = Math.max(...kept, Math.abs(median) * investigationUlp(investigation));
-    offset.set(column, Number.isFinite(median) ? median : 0);
-    variance.set(column, (1.57 * spread * spread) / fitRows.length);
-  });
-  const values = Array.from(columns, (column) => offset.get(column)!);
-  const strong = columns.length > 0 && values.some((b, c) => Math.abs(b) > 6 * Math.sqrt(variance.get(columns[c]!)!));
-  if (!strong) return [];
-  const named = investigation.parameters.shape(`${site.name}.bias`);
-  const largest = values.reduce((best, b) => (Math.abs(b) > Math.abs(best) ? b : best), 0);
-  const op = affine(
-    site.op,
-    { constant: "fitted" },
-    () => 1,
-    (_, column) => offset.get(column) ?? 0,
-    (column) => variance.get(column) ?? Infinity,
-  );
-  return [
-    hypothesis("additive-constant", site, [replaced(site, { op })], {
-      kind: "parameter",
-      transform: "T11",
-      fitted: columns.length,
-      heldOut: (r) => r % 2 === 1,
-      parameters: { largest, values: sparse(columns, values, variance) },
-      statement: named
-        ? `a constant per channel is added that ${site.name}.bias does not explain (largest ${short(largest)})`
-        : `a constant per channel is added, a bias for which the checkpoint has no tensor: uninitialised or left-over memory (largest ${short(largest)})`,
-      group: "additive-constant",
-    }),
-  ];
-}
-
-function investigationUlp({ precision }: Proposal["investigation"]): number {
-  return precision.store === "bfloat16" ? 2 ** -8 : precision.store === "float16" ? 2 ** -11 : 2 ** -24;
-}
-
-/** The channels that stand out, at most 64, by channel number. */
-function sparse(
-  columns: Int32Array,
-  values: readonly number[],
-  variance: ReadonlyMap<number, number>,
-): Record<string, number> {
-  const standing = [...columns.keys()]
-    .filter((c) => Math.abs(values[c]!) > 6 * Math.sqrt(variance.get(columns[c]!)!))
-    .sort((a, b) => Math.abs(values[b]!) - Math.abs(values[a]!))
-    .slice(0, 64);
-  return Object.fromEntries(standing.map((c) => [String(columns[c]), Number(values[c]!.toPrecision(4))]));
 }

@@ -55,19 +55,21 @@ function fittedPositions(
   const { rows } = finding.comparison;
   const found = new Map<number, number>();
   const last = Math.min(investigation.config.maxPositions, largestOffset);
-  for (let r = 0; r < rows.length; r++) {
-    let best = -Infinity;
-    for (let position = -64; position < last; position++) {
+  const best = new Float64Array(rows.length).fill(-Infinity);
+  const cosines = new Float64Array(pairs);
+  const sines = new Float64Array(pairs);
+  const { re, im } = unitTurns({ real, imaginary, pairs });
+  for (let position = -64; position < last; position++) {
+    for (let j = 0; j < pairs; j += 2) {
+      cosines[j] = Math.cos(position * a.inverseFrequencies[j]!);
+      sines[j] = Math.sin(position * a.inverseFrequencies[j]!);
+    }
+    for (let r = 0; r < rows.length; r++) {
       let score = 0;
-      for (let j = 0; j < pairs; j += 2) {
-        const angle = position * a.inverseFrequencies[j]!;
-        const weight = Math.hypot(real[r * pairs + j]!, imaginary[r * pairs + j]!) || 1;
-        score += (real[r * pairs + j]! * Math.cos(angle) + imaginary[r * pairs + j]! * Math.sin(angle)) / weight;
-      }
-      if (score > best + 1e-9) {
-        best = score;
-        found.set(rows[r]!, position);
-      }
+      for (let j = 0; j < pairs; j += 2) score += re[r * pairs + j]! * cosines[j]! + im[r * pairs + j]! * sines[j]!;
+      if (score <= best[r]! + 1e-9) continue;
+      best[r] = score;
+      found.set(rows[r]!, position);
     }
   }
   const offsets = new Set([...found].map(([row, position]) => position - table.position[row]!));
@@ -97,6 +99,12 @@ function fittedPositions(
       },
     ),
   ];
+}
+
+/** The turns without their magnitude: every pair counts alike. */
+function unitTurns({ real, imaginary }: Turns): { re: Float64Array; im: Float64Array } {
+  const size = real.map((x, i) => Math.hypot(x, imaginary[i]!) || 1);
+  return { re: real.map((x, i) => x / size[i]!), im: imaginary.map((x, i) => x / size[i]!) };
 }
 
 /** Angle per position of each pair, from neighbouring rows first and refined over the whole length. */

@@ -1,0 +1,69 @@
+import type { Hypothesis } from "../hypothesis.js";
+import { short } from "../hypothesis.js";
+import { affine, replaced } from "../transform.js";
+import { hypothesis, type Proposal } from "./proposal.js";
+
+/** A constant per output channel: a bias nobody's checkpoint has, or memory nobody filled. Fitted on the finding's even rows. */
+export function additiveConstant({ site, finding, investigation }: Proposal): Hypothesis[] {
+  if (site.name !== finding.node.name) return [];
+  const { rows, columns, expected, observed, noise } = finding.comparison;
+  const fitRows = [...rows.keys()].filter((r) => r % 2 === 0);
+  if (fitRows.length < 2 || rows.length - fitRows.length < 1) return [];
+  const offset = new Map<number, number>();
+  const variance = new Map<number, number>();
+  columns.forEach((column, c) => {
+    const differences = fitRows
+      .map((r) => observed[r * columns.length + c]! - expected[r * columns.length + c]!)
+      .filter(Number.isFinite)
+      .sort((x, y) => x - y);
+    const middle = differences.length >> 1;
+    const median =
+      differences.length % 2 ? differences[middle]! : (differences[middle - 1]! + differences[middle]!) / 2;
+    const kept = fitRows.map((r) => noise[r * columns.length + c]!).filter(Number.isFinite);
+    const spread = Math.max(...kept, Math.abs(median) * investigationUlp(investigation));
+    offset.set(column, Number.isFinite(median) ? median : 0);
+    variance.set(column, (1.57 * spread * spread) / fitRows.length);
+  });
+  const values = Array.from(columns, (column) => offset.get(column)!);
+  const strong = columns.length > 0 && values.some((b, c) => Math.abs(b) > 6 * Math.sqrt(variance.get(columns[c]!)!));
+  if (!strong) return [];
+  const named = investigation.parameters.shape(`${site.name}.bias`);
+  const largest = values.reduce((best, b) => (Math.abs(b) > Math.abs(best) ? b : best), 0);
+  const op = affine(
+    site.op,
+    { constant: "fitted" },
+    () => 1,
+    (_, column) => offset.get(column) ?? 0,
+    (column) => variance.get(column) ?? Infinity,
+  );
+  return [
+    hypothesis("additive-constant", site, [replaced(site, { op })], {
+      kind: "parameter",
+      transform: "T11",
+      fitted: columns.length,
+      heldOut: (r) => r % 2 === 1,
+      parameters: { largest, values: sparse(columns, values, variance) },
+      statement: named
+        ? `a constant per channel is added that ${site.name}.bias does not explain (largest ${short(largest)})`
+        : `a constant per channel is added, a bias for which the checkpoint has no tensor: uninitialised or left-over memory (largest ${short(largest)})`,
+      group: "additive-constant",
+    }),
+  ];
+}
+
+function investigationUlp({ precision }: Proposal["investigation"]): number {
+  return precision.store === "bfloat16" ? 2 ** -8 : precision.store === "float16" ? 2 ** -11 : 2 ** -24;
+}
+
+/** The channels that stand out, at most 64, by channel number. */
+function sparse(
+  columns: Int32Array,
+  values: readonly number[],
+  variance: ReadonlyMap<number, number>,
+): Record<string, number> {
+  const standing = [...columns.keys()]
+    .filter((c) => Math.abs(values[c]!) > 6 * Math.sqrt(variance.get(columns[c]!)!))
+    .sort((a, b) => Math.abs(values[b]!) - Math.abs(values[a]!))
+    .slice(0, 64);
+  return Object.fromEntries(standing.map((c) => [String(columns[c]), Number(values[c]!.toPrecision(4))]));
+}

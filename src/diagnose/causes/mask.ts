@@ -1,0 +1,143 @@
+import type { AttentionAttributes } from "../../spec/ops/attention.js";
+import type { CauseKind, Hypothesis } from "../hypothesis.js";
+import type { Proposal } from "./proposal.js";
+
+/** One change of attention's settings as a hypothesis. */
+export type Rewrite = (
+  cause: string,
+  kind: CauseKind,
+  transform: string,
+  change: Partial<AttentionAttributes>,
+  statement: string,
+  parameters?: Record<string, number | string>,
+  fitted?: number,
+) => Hypothesis;
+
+/** Which keys a query sees: causality, windows, lengths, tiles. */
+export function masks(a: AttentionAttributes, one: Rewrite, { investigation, finding }: Proposal): Hypothesis[] {
+  const table = investigation.observations.rows;
+  const out = [
+    one("causal-missing", "seam", "T4", { lookAhead: Infinity }, "no causal mask: tokens see those after them"),
+    one("causal-strict", "kernel", "T4", { lookAhead: -1 }, "the causal mask is strict: a token does not see itself"),
+    one(
+      "causal-strict",
+      "kernel",
+      "T4",
+      { lookAhead: -1, emptyRow: "mean" },
+      "the causal mask is strict: a token does not see itself, and the first sees all keys alike",
+      { first: "mean" },
+    ),
+    one(
+      "causal-top-left",
+      "seam",
+      "T4",
+      { topLeft: true },
+      "the causal mask is aligned top-left: a chunk's first token sees one key only",
+    ),
+  ];
+  for (const ahead of [1, 2, 3, 4, 8, 16]) {
+    out.push(
+      one(
+        "causal-ahead",
+        "kernel",
+        "T4",
+        { lookAhead: ahead },
+        `the causal mask reaches ${ahead} token${ahead > 1 ? "s" : ""} too far`,
+        { tokens: ahead },
+      ),
+    );
+  }
+  for (const behind of [2, 3, 4]) {
+    out.push(
+      one("causal-behind", "kernel", "T4", { lookAhead: -behind }, `the causal mask ends ${behind} tokens too early`, {
+        tokens: behind,
+      }),
+    );
+  }
+  const longest = Math.max(...Array.from(finding.comparison.rows, (row) => table.position[row]!));
+  const windows = new Set(Array.from({ length: Math.min(longest, 64) }, (_, i) => i));
+  for (let w = 64; w <= longest; w *= 2) for (const near of [w - 1, w, w + 1]) windows.add(near);
+  if (a.windowLeft !== undefined) for (const near of [-2, -1, 1, 2]) windows.add(a.windowLeft + near);
+  for (const windowLeft of windows) {
+    if (windowLeft < 0 || windowLeft === a.windowLeft) continue;
+    const statement =
+      a.windowLeft === undefined
+        ? `attention sees a window of ${windowLeft + 1} tokens that the model does not have`
+        : `the window holds ${windowLeft + 1} tokens, not ${a.windowLeft + 1}`;
+    out.push(
+      one("window", "parameter", "T4", { windowLeft }, statement, { windowLeft }, a.windowLeft === undefined ? 1 : 0),
+    );
+  }
+  if (a.windowLeft !== undefined)
+    out.push(one("window-missing", "parameter", "T4", { windowLeft: undefined }, "the sliding window is not applied"));
+  for (let skipped = 1; skipped <= Math.min(8, longest); skipped++) {
+    out.push(
+      one(
+        "first-keys-skipped",
+        "kernel",
+        "T4",
+        { visible: (_, position) => position >= skipped },
+        `the first ${skipped} key${skipped > 1 ? "s are" : " is"} skipped`,
+        { keys: skipped },
+        1,
+      ),
+    );
+  }
+  for (const missing of [1, 2, 3, 4, 8, 16]) {
+    if (missing > longest) break;
+    out.push(
+      one(
+        "key-length-short",
+        "metadata",
+        "T4",
+        { visible: (_, position, keyCount) => position < keyCount - missing },
+        `the key length is ${missing} too short: the newest key${missing > 1 ? "s are" : " is"} not seen`,
+        { keys: missing },
+      ),
+    );
+  }
+  const sequenceCount = Math.max(...table.steps.map((step) => step.seqIds.length));
+  for (const [which, move] of [
+    ["the next sequence", 1],
+    ["the sequence before", -1],
+  ] as const) {
+    if (sequenceCount < 2) break;
+    const keysFrom = (row: number) => {
+      const step = table.steps[table.stepOf[row]!]!;
+      const count = step.seqIds.length;
+      return step.firstRow + step.qoIndptr[(table.sequenceOf[row]! + move + count) % count]!;
+    };
+    out.push(
+      one("keys-of-other-sequence", "metadata", "T3", { keysFrom }, `queries attend over the keys of ${which}`, {
+        which,
+      }),
+    );
+  }
+  for (const tile of [4, 8, 16, 32, 64, 128]) {
+    if (tile > longest) break;
+    out.push(
+      one(
+        "keys-skipped",
+        "kernel",
+        "T4",
+        { visible: (_, position) => position % (2 * tile) < tile },
+        `every second tile of ${tile} keys is skipped`,
+        { tile },
+        1,
+      ),
+      one(
+        "key-tail-dropped",
+        "kernel",
+        "T4",
+        {
+          visible: (row, position) =>
+            position < Math.floor((table.position[row]! + 1) / tile) * tile || table.position[row]! + 1 < tile,
+        },
+        `keys after the last full tile of ${tile} are dropped`,
+        { tile },
+        1,
+      ),
+    );
+  }
+  return out;
+}

@@ -1,0 +1,29 @@
+import { describe, expect, test } from "vitest";
+import { diagnose } from "../../src/diagnose/diagnose.js";
+
+const model = "models/ishmael-7m";
+
+describe("recordings with nothing wrong in them", () => {
+  test.each(["hf_prefill_bf16_cpu.safetensors", "hf_prefill_fp32_cpu.safetensors"])("%s is clean", (file) => {
+    const verdict = diagnose({ target: `test/golden/${file}`, model });
+    expect(verdict).toMatchObject({ verdict: "clean", causes: [], findings: [] });
+    for (const { unit, rmsZ, worstRmsZ } of verdict.units) {
+      // A lookup and a name for the same value round nothing; everything else shows rounding, and no more than rounding.
+      const exact = ["model.embed_tokens", "model.layers.*.self_attn", "model.layers.*.mlp", "model"].includes(unit);
+      expect(rmsZ, unit).toBeLessThan(exact ? 1e-9 : 1.5);
+      if (!exact) expect(rmsZ, unit).toBeGreaterThan(0.3);
+      expect(worstRmsZ, unit).toBeLessThan(2.2);
+    }
+    expect(verdict.proof.repair!.tokenId).toBe(3072);
+    expect(Object.values(verdict.audits).every(({ pass }) => pass)).toBe(true);
+  });
+
+  test("the paged one: chunks, decodes, KV pages as read, 24 unrecorded layers in the middle", () => {
+    const verdict = diagnose({ target: "test/golden/paged_bf16", model });
+    expect(verdict).toMatchObject({ verdict: "clean", causes: [], findings: [] });
+    expect(verdict.recording).toMatchObject({ steps: 7, sequences: 5, rows: 148 });
+    expect(verdict.audits.cache.evidence).toContain("bit for bit");
+    expect(verdict.audits.batch.evidence).toContain("slots");
+    expect(verdict.unchecked.some(({ value }) => value.includes("layer outputs"))).toBe(true);
+  });
+});

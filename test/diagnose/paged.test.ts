@@ -1,0 +1,107 @@
+import { copyFileSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, describe, expect, test } from "vitest";
+import { diagnose } from "../../src/diagnose/diagnose.js";
+
+const golden = "test/golden/paged_bf16";
+const folder = mkdtempSync(join(tmpdir(), "faultline-paged-"));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+// biome-ignore lint/suspicious/noExplicitAny: events are edited as a user's buggy recorder would write them
+type Event = any;
+
+/** The golden recording's first steps with its events changed: what the runtime would have recorded had it done that. */
+function changed(name: string, steps: number, change: (event: Event) => void) {
+  const directory = join(folder, name);
+  mkdirSync(directory);
+  for (const file of readdirSync(golden))
+    if (file !== "events.jsonl") copyFileSync(join(golden, file), join(directory, file));
+  const events = readFileSync(join(golden, "events.jsonl"), "utf8")
+    .trim()
+    .split("\n")
+    .map((line) => JSON.parse(line) as Event);
+  // Layers 0 and 1 are enough here: what lies over the unrecorded layers is left out.
+  const kept = events.filter(
+    ({ event, step, name: value }) => step < steps && (event !== "value" || /layers\.[01]\.|embed/.test(value)),
+  );
+  for (const event of kept) change(event);
+  writeFileSync(join(directory, "events.jsonl"), `${kept.map((event) => JSON.stringify(event)).join("\n")}\n`);
+  return diagnose({ target: directory, model: "models/ishmael-7m" });
+}
+
+describe("seams and metadata of a paged run", () => {
+  test("unchanged, it is clean", () => {
+    expect(changed("unchanged", 3, () => {}).verdict).toBe("clean");
+  });
+
+  test("pages written NHD and read HND are a wrong seam, and no kernel is accused of it", () => {
+    const verdict = changed("layout", 1, ({ event, role, view }) => {
+      if (event !== "value" || role !== "input" || !view.pages) return;
+      view.layout = "HND";
+      view.strides = [2048, 64, 1024, 1];
+    });
+    const cause = verdict.causes.find((c) => c.cause === "layout-mismatch")!;
+    expect(cause).toMatchObject({ kind: "seam", transform: "T1", parameters: { written: "NHD", read: "HND" } });
+    expect(verdict.audits.cache.pass).toBe(false);
+    expect(verdict.causes[0]!.cause).toBe("layout-mismatch");
+  });
+
+  test("bytes of one type read as another", () => {
+    const verdict = changed("bits", 1, ({ event, role, view }) => {
+      if (event === "value" && role === "input" && view.pages) view.dtype = "float16";
+    });
+    expect(verdict.causes[0]).toMatchObject({
+      cause: "dtype-bits",
+      kind: "seam",
+      parameters: { written: "bfloat16", read: "float16" },
+    });
+  });
+
+  test.each([
+    [
+      "positions one too far",
+      "position-offset",
+      (event: Event) => event.positions && (event.positions = event.positions.map((p: number) => p + 1)),
+    ],
+    [
+      "an eager extra page",
+      "page-count",
+      (event: Event) => {
+        if (event.event !== "step") return;
+        event.kv_indptr = event.kv_indptr.map((n: number, i: number) => (i > 0 ? n + 1 : n));
+        event.kv_indices.splice(event.kv_indptr[1] - 1, 0, 60);
+      },
+    ],
+    [
+      "a last page that claims one token less",
+      "last-page-length",
+      (event: Event) => event.kv_last_page_len && (event.kv_last_page_len[0] -= 1),
+    ],
+    [
+      "slots one further on",
+      "slot-mapping",
+      (event: Event) => event.slot_mapping && (event.slot_mapping = event.slot_mapping.map((s: number) => s + 1)),
+    ],
+    [
+      "a page in two tables",
+      "page-table-wrong",
+      (event: Event) => event.kv_indices && (event.kv_indices[3] = event.kv_indices[0]),
+    ],
+  ])("%s: %s", (title, id, change) => {
+    const verdict = changed(title.replaceAll(" ", "-"), 1, change);
+    expect(verdict.verdict).toBe("fault");
+    const cause = verdict.causes.find((c) => c.cause === id);
+    expect(cause, verdict.causes.map((c) => c.cause).join()).toBeDefined();
+    expect(cause!.kind).toBe("metadata");
+  });
+
+  test("two entries of a page table exchanged: the right keys lie in other pages", () => {
+    const verdict = changed("exchanged", 1, (event) => {
+      if (event.event === "step")
+        [event.kv_indices[0], event.kv_indices[1]] = [event.kv_indices[1], event.kv_indices[0]];
+    });
+    expect(verdict.causes.map((c) => c.cause)).toContain("page-table-wrong");
+    expect(verdict.audits.cache.pass && verdict.audits.batch.pass).toBe(false);
+  });
+});
