@@ -16,8 +16,10 @@ export interface BenchmarkOptions {
   readonly newTokens?: number;
   /** Tokens of the prefill measurement. @default 2048 */
   readonly prefillTokens?: number;
-  /** Measurements per number; the median counts. @default 3 */
+  /** Measurements per number; the median counts. @default 5 */
   readonly repeats?: number;
+  /** Rounds before the first measurement. @default 4 */
+  readonly warmUps?: number;
   readonly onProgress?: (sentence: string) => void;
 }
 
@@ -99,7 +101,7 @@ async function measurePath(
   prefill: boolean,
   options: BenchmarkOptions,
 ): Promise<PathSpeed> {
-  const { promptTokens = 128, newTokens = 256, prefillTokens = 2048, repeats = 3 } = options;
+  const { promptTokens = 128, newTokens = 256, prefillTokens = 2048, repeats = 5, warmUps = 4 } = options;
   const longest = Math.max(promptTokens + newTokens, prefill ? prefillTokens : 0);
   const pageSize = 16;
   const settings: PathOptions = {
@@ -114,14 +116,14 @@ async function measurePath(
   const reserve = [Array.from({ length: Math.ceil(longest / pageSize) + 1 - firstPage }, (_, i) => firstPage + i)];
   const first: number[] = [];
   const decode: number[] = [];
-  for (let i = 0; i <= repeats; i++) {
+  for (let i = 0; i <= repeats + warmUps; i++) {
     const start = performance.now();
     const { tokenIds } = await path.forward(prompt);
     const middle = performance.now();
     const batch = { ...sequenceBatch(promptTokens, 1, pageSize, config.vocabularySize), tokenIds };
     await path.decode(batch, { steps: newTokens, reserve, stepsPerRead: 8 });
-    // The first round compiles.
-    if (i === 0) continue;
+    // The first round compiles, and an idle GPU takes a while to reach its clocks.
+    if (i <= warmUps) continue;
     first.push(middle - start);
     decode.push((newTokens / (performance.now() - middle)) * 1000);
   }
@@ -132,10 +134,10 @@ async function measurePath(
   let prefillKernels: KernelTime[] = [];
   if (prefill) {
     const batch = sequenceBatch(0, prefillTokens, pageSize, config.vocabularySize);
-    for (let i = 0; i <= repeats; i++) {
+    for (let i = 0; i <= repeats + warmUps; i++) {
       const start = performance.now();
       await path.forward(batch);
-      if (i > 0) prefills.push((prefillTokens / (performance.now() - start)) * 1000);
+      if (i > warmUps) prefills.push((prefillTokens / (performance.now() - start)) * 1000);
     }
     prefillKernels = await kernelTimes(gpu, await path.decodeProgram(batch));
   }
@@ -157,7 +159,7 @@ async function kernelTimes(
 ): Promise<KernelTime[]> {
   if (!gpu.features.has("timestamps")) return [];
   // An idle GPU clocks down while the host compiles: busy it first.
-  for (let i = 0; i < 4; i++) await timeDispatches(gpu, dispatches, shape);
+  for (let i = 0; i < 10; i++) await timeDispatches(gpu, dispatches, shape);
   const times = await timeDispatches(gpu, dispatches, shape);
   const byLabel = new Map<string, { label: string; count: number; microseconds: number }>();
   dispatches.forEach(({ label }, i) => {

@@ -137,6 +137,7 @@ export class LayerBuilder {
         name: "attention-prefill",
         label: "attention",
         constants: {
+          PAGE_SIZE: store.options.pageSize,
           GROUP: config.headCount / config.keyValueHeadCount,
           HEAD_DIM: config.headDim,
           CACHE_FORMAT: store.format,
@@ -412,7 +413,7 @@ export class LayerBuilder {
 
   async #decodeAttention(prologue: boolean, output: Tap): Promise<void> {
     const { context } = this;
-    const { config, buffers, split, capture } = context;
+    const { config, buffers, split, capture, store } = context;
     const caches = [this.#pages("k_cache"), this.#pages("v_cache")];
     const rotated = (name: "q_rope" | "k_rope"): DenseTap => ({
       ...this.#rotated(name),
@@ -424,6 +425,7 @@ export class LayerBuilder {
       name: "attention-decode",
       label: prologue ? "qk_norm+rope+append+attention" : "attention",
       constants: {
+        PAGE_SIZE: store.options.pageSize,
         GROUP: config.headCount / config.keyValueHeadCount,
         HEAD_DIM: config.headDim,
         CACHE_FORMAT: context.store.format,

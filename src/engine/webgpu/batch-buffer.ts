@@ -61,7 +61,7 @@ export class BatchBuffer {
     const sequences = batch.seqIds.length;
     const rows = batch.tokenIds.length;
     const decode = rows === sequences && batch.qoIndptr.every((first, i) => first === i);
-    const tiles = decode ? new Int32Array(0) : prefillTiles(batch.qoIndptr);
+    const tiles = prefillTiles(batch.qoIndptr);
     const table = withReserve(batch, reserve);
     if (table.indices.length > this.maxPageEntries) {
       throw new RangeError(`the page table has ${table.indices.length} entries, at most ${this.maxPageEntries} fit`);

@@ -1,8 +1,18 @@
 import { createRequire } from "node:module";
 import { useSoftwareVulkan } from "./software.js";
 
-/** Dawn switches that cost nothing in safety here: kernels guard their own indices and the host validates arguments. */
-const enabled = ["allow_unsafe_apis", "skip_validation", "disable_robustness", "vulkan_enable_f16_on_nvidia"];
+/**
+ * Dawn switches for speed. Kernels guard their own indices, write workgroup memory before they read it and never divide
+ * by zero, and the host validates every argument, so the guards these take away have nothing to catch.
+ */
+const enabled = [
+  "allow_unsafe_apis",
+  "skip_validation",
+  "disable_robustness",
+  "disable_workgroup_init",
+  "disable_polyfills_on_integer_div_and_mod",
+  "vulkan_enable_f16_on_nvidia",
+];
 /** Off, or GPU times come in steps of 65 µs. */
 const disabled = ["timestamp_quantization"];
 

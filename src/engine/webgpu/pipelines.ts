@@ -1,6 +1,7 @@
 import type { Gpu } from "./device.js";
 import { kernelSource } from "./kernel-source.js";
 import type { ParameterBlock } from "./parameters.js";
+import { unroll } from "./unroll.js";
 import { computeStage } from "./usage.js";
 
 /** Which kernel, and the constants that specialise it. */
@@ -100,7 +101,7 @@ export class Pipelines {
 
 /**
  * The WGSL of one variant. `override` constants become `const`, because array lengths and unrolled loops need them
- * before pipeline creation; directives go first, then structs, then the files in order.
+ * before pipeline creation; directives go first, then structs, then the files in order; marked loops are unrolled.
  * @throws Error when a constant is unknown, or has neither a value nor a default.
  */
 export function specialise(request: KernelRequest, files: readonly string[]): string {
@@ -122,7 +123,7 @@ export function specialise(request: KernelRequest, files: readonly string[]): st
     });
   for (const name of given.keys()) throw new Error(`kernel ${request.name} has no constant ${name}`);
   const structs = (request.blocks ?? []).map((block) => block.wgsl);
-  return [...directives, ...structs, body].join("\n");
+  return unroll([...directives, ...structs, body].join("\n"));
 }
 
 function literal(value: number | boolean, type: string): string {

@@ -5,6 +5,7 @@ override HEADS: u32;
 override HEAD_DIM: u32;
 override INPUT_STRIDE: u32;
 override INPUT_OFFSET: u32 = 0u;
+override INPUT_HEAD_STRIDE: u32 = 0u;
 override CACHE_FORMAT: u32 = 0u;
 
 @group(0) @binding(0) var<uniform> header: BatchHeader;
@@ -32,7 +33,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     to = addressing.valueOffset + page * addressing.valuePageStride + place * addressing.valueSlotStride + head * addressing.valueHeadStride;
   }
   to += channel;
-  let source = row * INPUT_STRIDE + INPUT_OFFSET + head * HEAD_DIM + channel;
+  let source = row * INPUT_STRIDE + INPUT_OFFSET + head * select(HEAD_DIM, INPUT_HEAD_STRIDE, INPUT_HEAD_STRIDE != 0u) + channel;
   let low = vec4(input[source], input[source + 1u], input[source + 2u], input[source + 3u]);
   let high = vec4(input[source + 4u], input[source + 5u], input[source + 6u], input[source + 7u]);
   if (CACHE_FORMAT == FLOAT32) {

@@ -107,43 +107,6 @@ fn store_value(at: u32, eight: Eight) {
   }
 }
 
-fn load_keys(
-  key: ptr<function, array<Eight, PER_PART>>,
-  tile: u32,
-  end: u32,
-  first_page: u32,
-  kv_head: u32,
-  token: u32,
-  part: u32,
-) {
-  if (tile + token < end) {
-    let at = cache_row(first_page, tile + token, kv_head).key;
-    for (var i = 0u; i < PER_PART; i++) {
-      let c = part + i * PARTS;
-      if (c < CHUNKS) {
-        (*key)[i] = key_eight(at + c * 8u);
-      }
-    }
-  }
-}
-
-fn load_values(
-  value: ptr<function, array<Eight, PER_LANE>>,
-  tile: u32,
-  end: u32,
-  first_page: u32,
-  kv_head: u32,
-  lane: u32,
-  chunk: u32,
-) {
-  for (var i = 0u; i < PER_LANE; i++) {
-    let t = lane + i * LANES;
-    if (lane < LANES && t < TILE && tile + t < end) {
-      (*value)[i] = value_eight(cache_row(first_page, tile + t, kv_head).value + chunk * 8u);
-    }
-  }
-}
-
 @compute @workgroup_size(THREADS)
 fn main(
   @builtin(local_invocation_index) thread: u32,
@@ -154,9 +117,13 @@ fn main(
   let kv_head = workgroup.y;
   let sequence = workgroup.z;
   let heads = workgroups.y * GROUP;
-  let row = u32(batch[header.qoIndptrAt + sequence]);
-  if (u32(batch[header.qoIndptrAt + sequence + 1u]) == row) {
-    return;
+  // With PROLOGUE every sequence has one row, and nothing need wait for the index.
+  var row = sequence;
+  if (!PROLOGUE) {
+    row = u32(batch[header.qoIndptrAt + sequence]);
+    if (u32(batch[header.qoIndptrAt + sequence + 1u]) == row) {
+      return;
+    }
   }
   let length = u32(batch[header.kvLengthAt + sequence]);
   let first_page = u32(batch[header.kvIndptrAt + sequence]);
@@ -185,8 +152,19 @@ fn main(
   // contexts there is one tile, and its latency passes behind the prologue.
   var key: array<Eight, PER_PART>;
   var value: array<Eight, PER_LANE>;
-  load_keys(&key, start, end, first_page, kv_head, token, part);
-  load_values(&value, start, end, first_page, kv_head, lane, chunk);
+  if (start + token < end) {
+    let at = cache_row(first_page, start + token, kv_head).key;
+    for (var i = 0u; i < PER_PART; i++) { // unroll
+      if (part + i * PARTS < CHUNKS) {
+        key[i] = key_eight(at + (part + i * PARTS) * 8u);
+      }
+    }
+  }
+  for (var i = 0u; i < PER_LANE; i++) { // unroll
+    if (lane < LANES && lane + i * LANES < TILE && start + lane + i * LANES < end) {
+      value[i] = value_eight(cache_row(first_page, start + lane + i * LANES, kv_head).value + chunk * 8u);
+    }
+  }
 
   if (PROLOGUE) {
     let raw = row * addressing.queryRowStride;
@@ -197,7 +175,7 @@ fn main(
     var x: array<vec2<f32>, PAIRS_EACH>;
     var gain: array<vec2<f32>, PAIRS_EACH>;
     var turn: array<vec2<f32>, PAIRS_EACH>;
-    for (var e = 0u; e < PAIRS_EACH; e++) {
+    for (var e = 0u; e < PAIRS_EACH; e++) { // unroll
       let p = thread + e * THREADS;
       if (p < PAIRS) {
         let head = p / HALF;
@@ -224,7 +202,7 @@ fn main(
       }
       workgroupBarrier();
     }
-    for (var e = 0u; e < PAIRS_EACH; e++) {
+    for (var e = 0u; e < PAIRS_EACH; e++) { // unroll
       let p = thread + e * THREADS;
       if (p < PAIRS) {
         let head = p / HALF;
@@ -281,34 +259,41 @@ fn main(
   var sum: array<f32, GROUP>;
   var even: array<vec4<f32>, GROUP>;
   var odd: array<vec4<f32>, GROUP>;
-  for (var g = 0u; g < GROUP; g++) {
+  for (var g = 0u; g < GROUP; g++) { // unroll
     greatest[g] = NOTHING;
   }
   for (var tile = start; tile < end; tile += TILE) {
     var product: array<f32, GROUP>;
-    for (var i = 0u; i < PER_PART; i++) {
+    for (var i = 0u; i < PER_PART; i++) { // unroll
       let c = part + i * PARTS;
       if (tile + token < end && c < CHUNKS) {
         var k = key[i];
         if (PROLOGUE && tile + token == length - 1u) {
           k = as_stored(staged_eight(GROUP, c));
         }
-        for (var g = 0u; g < GROUP; g++) {
+        for (var g = 0u; g < GROUP; g++) { // unroll
           product[g] += dot(k.even, query_even[g * CHUNKS + c]) + dot(k.odd, query_odd[g * CHUNKS + c]);
         }
       }
     }
     if (PROLOGUE) {
-      for (var i = 0u; i < PER_LANE; i++) {
+      for (var i = 0u; i < PER_LANE; i++) { // unroll
         if (tile + lane + i * LANES == length - 1u && lane < LANES) {
           value[i] = as_stored(newest_value_eight(chunk));
         }
       }
     }
     if (tile + TILE < end) {
-      load_keys(&key, tile + TILE, end, first_page, kv_head, token, part);
+      if (tile + TILE + token < end) {
+        let at = cache_row(first_page, tile + TILE + token, kv_head).key;
+        for (var i = 0u; i < PER_PART; i++) { // unroll
+          if (part + i * PARTS < CHUNKS) {
+            key[i] = key_eight(at + (part + i * PARTS) * 8u);
+          }
+        }
+      }
     }
-    for (var g = 0u; g < GROUP; g++) {
+    for (var g = 0u; g < GROUP; g++) { // unroll
       scores[(g * TILE + token) * PARTS + part] = product[g];
     }
     workgroupBarrier();
@@ -328,7 +313,7 @@ fn main(
       tops[i] = top;
     }
     workgroupBarrier();
-    for (var g = 0u; g < GROUP; g++) {
+    for (var g = 0u; g < GROUP; g++) { // unroll
       var top = greatest[g];
       for (var i = 0u; i < 8u; i++) {
         top = max(top, tops[g * 8u + i]);
@@ -338,7 +323,7 @@ fn main(
       sum[g] *= shrink;
       even[g] *= shrink;
       odd[g] *= shrink;
-      for (var i = 0u; i < PER_LANE; i++) {
+      for (var i = 0u; i < PER_LANE; i++) { // unroll
         let t = lane + i * LANES;
         if (lane < LANES && t < TILE && tile + t < end) {
           let w = exp2(weight[g * TILE + t] - top);
@@ -349,11 +334,15 @@ fn main(
       }
     }
     if (tile + TILE < end) {
-      load_values(&value, tile + TILE, end, first_page, kv_head, lane, chunk);
+      for (var i = 0u; i < PER_LANE; i++) { // unroll
+        if (lane < LANES && lane + i * LANES < TILE && tile + TILE + lane + i * LANES < end) {
+          value[i] = value_eight(cache_row(first_page, tile + TILE + lane + i * LANES, kv_head).value + chunk * 8u);
+        }
+      }
     }
   }
 
-  for (var g = 0u; g < GROUP; g++) {
+  for (var g = 0u; g < GROUP; g++) { // unroll
     workgroupBarrier();
     lane_even[thread] = even[g];
     lane_odd[thread] = odd[g];

@@ -164,7 +164,7 @@ fn main(
         stage[to + 1u] = high_of(key);
       }
       workgroupBarrier();
-      for (var c = 0u; c < SLICE; c++) {
+      for (var c = 0u; c < SLICE; c++) { // unroll
         let q0 = stage[(ty * 4u) * PITCH + c];
         let q1 = stage[(ty * 4u + 1u) * PITCH + c];
         let q2 = stage[(ty * 4u + 2u) * PITCH + c];
@@ -187,7 +187,7 @@ fn main(
     var top = max(max(s0, s1), max(s2, s3));
     across[thread] = top;
     workgroupBarrier();
-    for (var i = 0u; i < ACROSS; i++) {
+    for (var i = 0u; i < ACROSS; i++) { // unroll
       top = max(top, across[ty * ACROSS + i]);
     }
     top = max(top, greatest);
@@ -269,7 +269,7 @@ fn main(
   across[thread] = sum;
   workgroupBarrier();
   var total = vec4(0f);
-  for (var i = 0u; i < ACROSS; i++) {
+  for (var i = 0u; i < ACROSS; i++) { // unroll
     total += across[ty * ACROSS + i];
   }
   let empty = total <= vec4(0f);

@@ -82,59 +82,99 @@ fn main(
   let part = thread % 4u;
   var scale: array<f32, 2>;
   var weight_at: array<u32, 2>;
-  for (var i = 0u; i < 2u; i++) {
+  for (var i = 0u; i < 2u; i++) { // unroll
     let row = weight_row(workgroup.x, line + 64u * i);
     scale[i] = weight_scales[row].x;
     weight_at[i] = row * CHUNKS + part;
   }
   let input_at = (row0 + line) * CHUNKS + part;
-  var sums: array<Sum, DOWN * 2u>;
+  // Named, not an array: arrays of matrices end up in slow memory. Two fragments across, DOWN down.
+  var s00: Sum;
+  var s01: Sum;
+  var s10: Sum;
+  var s11: Sum;
+  var s20: Sum;
+  var s21: Sum;
+  var s30: Sum;
+  var s31: Sum;
   var a: array<vec4<u32>, INPUT_EACH>;
   var b: array<vec4<u32>, 2>;
-  for (var i = 0u; i < INPUT_EACH; i++) {
+  for (var i = 0u; i < INPUT_EACH; i++) { // unroll
     a[i] = input[input_at + 64u * i * CHUNKS];
   }
-  for (var i = 0u; i < 2u; i++) {
+  for (var i = 0u; i < 2u; i++) { // unroll
     b[i] = weights[weight_at[i]];
   }
   let left0 = (subgroup / 4u) * 16u * DOWN * PITCH;
   let right0 = (subgroup % 4u) * 32u * PITCH;
   for (var chunk = 0u; chunk < CHUNKS; chunk += DEPTH / 8u) {
     workgroupBarrier();
-    for (var i = 0u; i < INPUT_EACH; i++) {
+    for (var i = 0u; i < INPUT_EACH; i++) { // unroll
       left[(line + 64u * i) * PITCH + part] = a[i];
     }
-    for (var i = 0u; i < 2u; i++) {
+    for (var i = 0u; i < 2u; i++) { // unroll
       right[(line + 64u * i) * PITCH + part] = halves_of(b[i], scale[i]);
     }
     workgroupBarrier();
     // The next slice is fetched while this one is multiplied.
     let next = min(chunk + DEPTH / 8u, CHUNKS - DEPTH / 8u);
-    for (var i = 0u; i < INPUT_EACH; i++) {
+    for (var i = 0u; i < INPUT_EACH; i++) { // unroll
       a[i] = input[input_at + 64u * i * CHUNKS + next];
     }
-    for (var i = 0u; i < 2u; i++) {
+    for (var i = 0u; i < 2u; i++) { // unroll
       b[i] = weights[weight_at[i] + next];
     }
     // Offsets and strides of fragments count vectors, like the arrays.
     for (var k = 0u; k < DEPTH / 8u; k += 2u) {
       let r0 = subgroupMatrixLoad<Right, col_major>(&right, right0 + k, PITCH);
       let r1 = subgroupMatrixLoad<Right, col_major>(&right, right0 + 16u * PITCH + k, PITCH);
-      for (var d = 0u; d < DOWN; d++) {
-        let l = subgroupMatrixLoad<Left, row_major>(&left, left0 + d * 16u * PITCH + k, PITCH);
-        sums[2u * d] = subgroupMatrixMultiplyAccumulate(l, r0, sums[2u * d]);
-        sums[2u * d + 1u] = subgroupMatrixMultiplyAccumulate(l, r1, sums[2u * d + 1u]);
+      let l0 = subgroupMatrixLoad<Left, row_major>(&left, left0 + 0u * PITCH + k, PITCH);
+      s00 = subgroupMatrixMultiplyAccumulate(l0, r0, s00);
+      s01 = subgroupMatrixMultiplyAccumulate(l0, r1, s01);
+      let l1 = subgroupMatrixLoad<Left, row_major>(&left, left0 + 16u * PITCH + k, PITCH);
+      s10 = subgroupMatrixMultiplyAccumulate(l1, r0, s10);
+      s11 = subgroupMatrixMultiplyAccumulate(l1, r1, s11);
+      if (DOWN > 2u) {
+        let l2 = subgroupMatrixLoad<Left, row_major>(&left, left0 + 32u * PITCH + k, PITCH);
+        s20 = subgroupMatrixMultiplyAccumulate(l2, r0, s20);
+        s21 = subgroupMatrixMultiplyAccumulate(l2, r1, s21);
+      }
+      if (DOWN > 3u) {
+        let l3 = subgroupMatrixLoad<Left, row_major>(&left, left0 + 48u * PITCH + k, PITCH);
+        s30 = subgroupMatrixMultiplyAccumulate(l3, r0, s30);
+        s31 = subgroupMatrixMultiplyAccumulate(l3, r1, s31);
       }
     }
   }
-  for (var f = 0u; f < DOWN * 2u; f++) {
-    workgroupBarrier();
-    subgroupMatrixStore<row_major>(&patch_sums, subgroup * 256u, sums[f], 16u);
-    workgroupBarrier();
-    let row = row0 + (subgroup / 4u) * 16u * DOWN + (f / 2u) * 16u + lane / 2u;
-    let j0 = (subgroup % 4u) * 32u + (f % 2u) * 16u + (lane % 2u) * 8u;
-    write_eight(workgroup.x, row, j0, subgroup * 256u + lane * 8u);
+  subgroupMatrixStore<row_major>(&patch_sums, subgroup * 256u, s00, 16u);
+  write_fragment(workgroup, subgroup, lane, 0u, 0u);
+  subgroupMatrixStore<row_major>(&patch_sums, subgroup * 256u, s01, 16u);
+  write_fragment(workgroup, subgroup, lane, 0u, 1u);
+  subgroupMatrixStore<row_major>(&patch_sums, subgroup * 256u, s10, 16u);
+  write_fragment(workgroup, subgroup, lane, 1u, 0u);
+  subgroupMatrixStore<row_major>(&patch_sums, subgroup * 256u, s11, 16u);
+  write_fragment(workgroup, subgroup, lane, 1u, 1u);
+  if (DOWN > 2u) {
+    subgroupMatrixStore<row_major>(&patch_sums, subgroup * 256u, s20, 16u);
+    write_fragment(workgroup, subgroup, lane, 2u, 0u);
+    subgroupMatrixStore<row_major>(&patch_sums, subgroup * 256u, s21, 16u);
+    write_fragment(workgroup, subgroup, lane, 2u, 1u);
   }
+  if (DOWN > 3u) {
+    subgroupMatrixStore<row_major>(&patch_sums, subgroup * 256u, s30, 16u);
+    write_fragment(workgroup, subgroup, lane, 3u, 0u);
+    subgroupMatrixStore<row_major>(&patch_sums, subgroup * 256u, s31, 16u);
+    write_fragment(workgroup, subgroup, lane, 3u, 1u);
+  }
+}
+
+// Stores the fragment that lies in this subgroup's patch; the barriers also keep the next one from overtaking.
+fn write_fragment(workgroup: vec3<u32>, subgroup: u32, lane: u32, down: u32, across: u32) {
+  workgroupBarrier();
+  let row = workgroup.y * TILE_ROWS + (subgroup / 4u) * 16u * DOWN + down * 16u + lane / 2u;
+  let j0 = (subgroup % 4u) * 32u + across * 16u + (lane % 2u) * 8u;
+  write_eight(workgroup.x, row, j0, subgroup * 256u + lane * 8u);
+  workgroupBarrier();
 }
 
 // Scales, finishes and stores eight neighbours of a row of a fragment: columns j0 … j0 + 7 of the tile.

@@ -74,7 +74,7 @@ fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) wor
     }
     workgroupBarrier();
     let to = thread % 2u * 8u * PITCH + line;
-    for (var i = 0u; i < 4u; i++) {
+    for (var i = 0u; i < 4u; i++) { // unroll
       if (thread < 128u) {
         a[to + 2u * i * PITCH] = eight.even[i];
         a[to + (2u * i + 1u) * PITCH] = eight.odd[i];
@@ -88,18 +88,15 @@ fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) wor
       let x = k * PITCH + ty * 4u;
       let w = k * PITCH + tx * 4u;
       let four = vec4(b[w], b[w + 1u], b[w + 2u], b[w + 3u]);
-      for (var r = 0u; r < 4u; r++) {
+      for (var r = 0u; r < 4u; r++) { // unroll
         sums[r] += a[x + r] * four;
       }
     }
   }
-  for (var r = 0u; r < 4u; r++) {
+  for (var r = 0u; r < 4u; r++) { // unroll
     let row = row0 + ty * 4u + r;
-    if (row >= count) {
-      continue;
-    }
-    if (GATED) {
-      for (var j = 0u; j < 2u; j++) {
+    if (GATED && row < count) {
+      for (var j = 0u; j < 2u; j++) { // unroll
         let n = workgroup.x * (TILE / 2u) + tx * 2u + j;
         if (n < N) {
           var gate = sums[r][2u * j];
@@ -111,8 +108,8 @@ fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) wor
           output[row * OUTPUT_STRIDE + OUTPUT_OFFSET + n] = silu(gate) * up;
         }
       }
-    } else {
-      for (var j = 0u; j < 4u; j++) {
+    } else if (row < count) {
+      for (var j = 0u; j < 4u; j++) { // unroll
         let n = workgroup.x * TILE + tx * 4u + j;
         if (n < N) {
           var value = sums[r][j];

@@ -93,19 +93,20 @@ fn main(place: Place, @builtin(workgroup_id) workgroup: vec3<u32>) {
   let count = select(header.rows, header.sequences, LAST_ROWS);
   var sums: array<f32, SUMS>;
   var at: array<u32, COLUMNS>;
-  for (var c = 0u; c < COLUMNS; c++) {
-    at[c] = input_row(min(first + c, count - 1u));
+  for (var c = 0u; c < COLUMNS; c++) { // unroll
+    // With one row per workgroup the grid is exact, and the input need not wait for the header.
+    at[c] = input_row(select(min(first + c, count - 1u), first, COLUMNS == 1u));
   }
   for (var chunk = place.thread; chunk < CHUNKS; chunk += THREADS) {
     var w: array<Eight, ROWS>;
-    for (var r = 0u; r < ROWS; r++) {
+    for (var r = 0u; r < ROWS; r++) { // unroll
       w[r] = weights_at(weight_row(workgroup.x, r), chunk);
     }
     var g: Eight;
     if (NORM) {
       g = eight_of_float32(gain[2u * chunk], gain[2u * chunk + 1u]);
     }
-    for (var c = 0u; c < COLUMNS; c++) {
+    for (var c = 0u; c < COLUMNS; c++) { // unroll
       var x: Eight;
       if (MERGE) {
         x = merged_at(at[c], chunk);
@@ -113,10 +114,10 @@ fn main(place: Place, @builtin(workgroup_id) workgroup: vec3<u32>) {
         x = eight_of_float32(input[(at[c] * CHUNKS + chunk) * 2u], input[(at[c] * CHUNKS + chunk) * 2u + 1u]);
       }
       if (NORM) {
-        sums[PRODUCTS + c * u32(NORM)] += dot(x.even, x.even) + dot(x.odd, x.odd);
+        sums[min(PRODUCTS + c, SUMS - 1u)] += dot(x.even, x.even) + dot(x.odd, x.odd);
         x = Eight(x.even * g.even, x.odd * g.odd);
       }
-      for (var r = 0u; r < ROWS; r++) {
+      for (var r = 0u; r < ROWS; r++) { // unroll
         sums[c * ROWS + r] += dot(w[r].even, x.even) + dot(w[r].odd, x.odd);
       }
     }
@@ -132,7 +133,7 @@ fn main(place: Place, @builtin(workgroup_id) workgroup: vec3<u32>) {
     }
     var scale = 1f;
     if (NORM) {
-      scale = inverseSqrt(totals[PRODUCTS + c * u32(NORM)] / f32(K) + EPSILON);
+      scale = inverseSqrt(totals[min(PRODUCTS + c, SUMS - 1u)] / f32(K) + EPSILON);
     }
     var value = totals[c * ROWS + i % PER_COLUMN] * scale;
     if (BIAS) {

@@ -3,6 +3,8 @@
 
 override PAGED: bool = true;
 override CACHE_FORMAT: u32 = 0u;
+// Tokens per page where known beforehand, which turns divisions into shifts; 0 to read it from the header.
+override PAGE_SIZE: u32 = 0u;
 
 struct CacheRow {
   key: u32,
@@ -13,8 +15,9 @@ fn cache_row(first_page: u32, position: u32, head: u32) -> CacheRow {
   var page = first_page + position;
   var slot = 0u;
   if (PAGED) {
-    page = u32(batch[header.kvIndicesAt + first_page + position / header.pageSize]);
-    slot = position % header.pageSize;
+    let size = select(header.pageSize, PAGE_SIZE, PAGE_SIZE != 0u);
+    page = u32(batch[header.kvIndicesAt + first_page + position / size]);
+    slot = position % size;
   }
   return CacheRow(
     addressing.keyOffset + page * addressing.keyPageStride + slot * addressing.keySlotStride + head * addressing.keyHeadStride,

@@ -14,7 +14,7 @@ var<workgroup> partials: array<f32, SUMS * (THREADS / 4u)>;
 var<workgroup> totals: array<f32, SUMS>;
 
 fn add_over_workgroup(values: ptr<function, array<f32, SUMS>>, place: Place) {
-  for (var i = 0u; i < SUMS; i++) {
+  for (var i = 0u; i < SUMS; i++) { // unroll
     let sum = subgroupAdd((*values)[i]);
     if (place.lane == 0u) {
       partials[place.subgroup * SUMS + i] = sum;
