@@ -7,21 +7,28 @@ import { compareCommand } from "./compare.js";
 import { demoCommand } from "./demo.js";
 import { diagnoseCommand } from "./diagnose.js";
 import { generateCommand } from "./generate.js";
+import { labCommand } from "./lab.js";
 
-const { version } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")) as { version: string };
+const { version } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")) as {
+  version: string;
+};
 
 const program = new Command("faultline")
-  .description("Says which op, or which seam between two ops, of a language model's run computed something the model does not mean, why, and proves it.")
+  .description(
+    "Says which op, or which seam between two ops, of a language model's run computed something the model does not mean, why, and proves it.",
+  )
   .version(version)
   .addCommand(diagnoseCommand())
   .addCommand(compareCommand())
   .addCommand(generateCommand())
+  .addCommand(labCommand())
   .addCommand(benchCommand())
   .addCommand(demoCommand())
   .showHelpAfterError("(faultline --help explains)")
   .exitOverride();
 
-for (const command of program.commands) command.exitOverride().showHelpAfterError(`(faultline ${command.name()} --help explains)`);
+for (const command of program.commands)
+  command.exitOverride().showHelpAfterError(`(faultline ${command.name()} --help explains)`);
 
 try {
   await program.parseAsync();

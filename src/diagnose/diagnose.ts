@@ -11,6 +11,7 @@ import { Investigation, type UnitCheck } from "./investigation.js";
 import { checkMetadata, type DirectCause } from "./metadata.js";
 import { aliases, readersOf, wrongRecords } from "./observer.js";
 import { checkParameters, expectParameters } from "./parameters.js";
+import { choosePrecision } from "./precision.js";
 import { type Detokenize, prove } from "./prove.js";
 import { checkSeams } from "./seams.js";
 import { spreadCauses } from "./spread.js";
@@ -50,18 +51,6 @@ export function diagnose({ target, model, progress = () => {}, detokenize = null
   } finally {
     checkpoint.close();
   }
-}
-
-/** Float32 recordings may have been computed in TF32: their matrix products tell. */
-function choosePrecision(investigation: Investigation): Investigation {
-  if (investigation.precision.store !== "float32") return investigation;
-  const linears = investigation.units().filter((node) => node.op.kind === "linear" && !investigation.isDeep(node.name));
-  const probes = linears.filter((_, i) => i % Math.max(1, Math.floor(linears.length / 9)) === 0);
-  if (probes.length === 0) return investigation;
-  const tf32 = investigation.withCompute("tf32");
-  const failing = probes.filter((node) => investigation.check(node.name).excess > 1);
-  const cured = failing.filter((node) => tf32.check(node.name).excess <= 1);
-  return failing.length * 2 > probes.length && cured.length * 2 > failing.length ? tf32 : investigation;
 }
 
 function investigate(

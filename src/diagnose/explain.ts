@@ -122,7 +122,7 @@ export class Explainer {
     const statistics = hypothesis.heldOut
       ? statisticsOf(subset(whole.comparison, hypothesis.heldOut))
       : whole.statistics;
-    const beyond = Math.max(excess(statistics, check.node.op.kind), hypothesis.fitted ? 0 : whole.excess);
+    const beyond = Math.max(excess(statistics, investigation.unitClass(name)), hypothesis.fitted ? 0 : whole.excess);
     // An explanation must say something: half of what was checkable stays checkable.
     const informative = statistics.checked * 2 >= check.statistics.checked * (hypothesis.heldOut ? 0.4 : 1);
     return beyond <= 1 && informative ? { hypothesis, statistics, excess: beyond } : undefined;

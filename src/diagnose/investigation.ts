@@ -8,7 +8,7 @@ import type { Precision } from "../spec/noise.js";
 import type { ParameterReader } from "../tensor/checkpoint.js";
 import type { DType } from "../tensor/dtype.js";
 import { floatFormat } from "../tensor/dtype.js";
-import { excess } from "./limits.js";
+import { excess, type UnitClass, unitClass } from "./limits.js";
 import { drawSample, type Sample, type SampleLimits } from "./sample.js";
 import { type Comparison, compareBlock, type Statistics, statisticsOf } from "./statistics.js";
 
@@ -94,6 +94,10 @@ export class Investigation {
     return interior;
   }
 
+  unitClass(name: string): UnitClass {
+    return unitClass(this.interior(name).map((node) => node.op.kind));
+  }
+
   isDeep(name: string): boolean {
     return this.interior(name).length > deepUnit;
   }
@@ -131,7 +135,7 @@ export class Investigation {
       node: this.graph.node(name),
       comparison,
       statistics,
-      excess: excess(statistics, this.graph.node(name).op.kind),
+      excess: excess(statistics, this.unitClass(name)),
     };
   }
 }

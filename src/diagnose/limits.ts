@@ -16,13 +16,18 @@ export interface Limits {
  */
 export const limits: Limits = calibration.limits;
 
-/** Limits of one kind of op: what its correct implementations may share within a row or a column differs. */
-const byKind: Partial<Record<string, Limits>> = calibration.limitsByKind;
+/** Units with a matrix product in them share the rounding of an operand among all columns of a row; others do not. */
+export type UnitClass = "product" | "other";
 
-/** How far beyond its limits a unit of an op kind stands: above 1 it fails. Infinite when one side is not finite. */
-export function excess(s: Statistics, kind: string): number {
+export function unitClass(opKinds: Iterable<string>): UnitClass {
+  for (const kind of opKinds) if (kind === "linear" || kind === "attention") return "product";
+  return "other";
+}
+
+/** How far beyond its limits a unit stands: above 1 it fails. Infinite when one side is not finite. */
+export function excess(s: Statistics, of: UnitClass): number {
   if (s.nonFinite > 0) return Infinity;
-  const own = byKind[kind] ?? limits;
+  const own: Limits = calibration.limitsByClass[of];
   return Math.max(
     s.rmsZ / limits.rmsZ,
     s.maxZ / limits.maxZ,

@@ -124,10 +124,14 @@ function scaleSweep(
   }
   const parts: string[] = [];
   if (needed.length > 0)
-    parts.push(`in ${needed.length} layers only factor 1 of ${factors.join(", ")} fits what was recorded`);
+    parts.push(`in ${layers(needed.length)} only factor 1 of ${factors.join(", ")} fits what was recorded`);
   if (indifferent.length > 0)
-    parts.push(`in ${indifferent.length} layers every factor gives the recorded output: there no K scale can matter`);
+    parts.push(`in ${layers(indifferent.length)} every factor gives the recorded output: there no K scale can matter`);
   return parts.length > 0 ? { suspect: "K magnitude (a sweep of K scales)", evidence: parts.join("; ") } : undefined;
+}
+
+function layers(count: number): string {
+  return `${count} layer${count === 1 ? "" : "s"}`;
 }
 
 function thin(investigation: Investigation, name: string) {

@@ -60,18 +60,14 @@ export function symptomChain(
       `${nonFinite.node.name} is the first value with ${nonFinite.notANumber} NaN and ${nonFinite.infinite} infinities`,
     );
   }
-  const norm = all.find(
+  const norms = all.filter(
     ({ node, zeros, notANumber }) =>
       node.op.kind === "rmsnorm" && (zeros || notANumber > 0) && overflowsBefore(investigation, node, all),
   );
-  if (norm) {
-    const layer =
-      norm.node.layer === undefined
-        ? norm.node.name
-        : `${norm.node.name.split(".").at(-1)} of layer ${norm.node.layer}`;
-    chain.push(
-      `x² overflows float32 in the RMSNorm ${layer}: rsqrt(infinity) is 0, its output ${norm.zeros ? "is all zeros" : "holds NaN"}`,
-    );
+  if (norms.length > 0) {
+    const shown = norms.slice(0, 4).map(({ node }) => place(node));
+    const outputs = norms.every(({ zeros }) => zeros) ? "all zeros" : "zeros or NaN";
+    chain.push(`x² overflows float32 in RMSNorm (${shown.join(", ")}): rsqrt(infinity) is 0, the output is ${outputs}`);
   }
   const dead = stream.find(({ zeros }) => zeros);
   if (dead) {
@@ -99,6 +95,11 @@ export function symptomChain(
     chain.push(`argmax takes index ${token}${text === undefined ? "" : `, which is ${JSON.stringify(text)}`}`);
   }
   return chain;
+}
+
+/** "input_layernorm of layer 2". */
+function place({ name, layer }: GraphNode): string {
+  return layer === undefined ? name : `${name.split(".").at(-1)} of layer ${layer}`;
 }
 
 /** Whether a norm's input has squares beyond float32: recorded itself, or as the sum it rests on. */

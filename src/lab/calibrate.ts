@@ -1,8 +1,9 @@
 import { rmSync } from "node:fs";
 import { basename, join } from "node:path";
-import { CaptureObservations } from "../capture/observations.js";
 import { openCapture } from "../capture/reader.js";
-import type { Limits } from "../diagnose/limits.js";
+import { Investigation } from "../diagnose/investigation.js";
+import { type Limits, unitClass } from "../diagnose/limits.js";
+import { choosePrecision } from "../diagnose/precision.js";
 import type { Statistics } from "../diagnose/statistics.js";
 import type { GraphNode } from "../spec/graph.js";
 import type { Precision } from "../spec/noise.js";
@@ -70,7 +71,7 @@ function extentOf({ graph }: LabModel, node: GraphNode, recorded: ReadonlyMap<st
     inside.add(name);
     pending.push(...graph.node(name).inputs.filter((input) => !recorded.has(input)));
   }
-  return [...inside].some((name) => graph.node(name).op.kind === "linear") ? "chain with product" : "chain";
+  return unitClass([...inside].map((name) => graph.node(name).op.kind)) === "product" ? "chain with product" : "chain";
 }
 
 export const storeTypes: readonly DType[] = ["bfloat16", "float16", "float32"];
@@ -153,7 +154,7 @@ export function calibrate(options: CalibrateOptions): CalibrationResult {
   const worst: Calibration = {};
   recordings.forEach((path, i) => {
     progress(`recording ${i + 1} of ${recordings.length}`);
-    const precision: Precision = { store: recordedStore(path, recorded!), compute: "float32" };
+    const precision = recordedPrecision(path, recorded!);
     accumulate(worst, recorded!, unitStatistics(path, recorded!, precision), precision);
   });
   let done = 0;
@@ -165,7 +166,9 @@ export function calibrate(options: CalibrateOptions): CalibrationResult {
   for (const extremes of Object.values(sorted)) {
     for (const measure of measures) extremes[measure] = Math.round(extremes[measure] * 1000) / 1000;
   }
-  const products = Object.keys(worst).filter((key) => key.startsWith("linear ") || key.endsWith(" product"));
+  const products = Object.keys(worst).filter(
+    (key) => unitClass([key.split(" ")[0]!]) === "product" || key.endsWith(" product"),
+  );
   const others = Object.keys(worst).filter((key) => !products.includes(key));
   return {
     limits: limitsOf(Object.values(worst), margin),
@@ -198,13 +201,11 @@ function limitsOf(worst: readonly Extremes[], margin: number): Limits {
   };
 }
 
-/** The dtype most of a recording's values are stored in: the first layer's. */
-function recordedStore(path: string, model: LabModel): DType {
+/** What a recording was stored and computed in, as the diagnosis sees it. */
+function recordedPrecision(path: string, model: LabModel): Precision {
   const capture = openCapture(path);
   try {
-    const observations = new CaptureObservations(capture, model.graph);
-    const name = observations.names().find((value) => value.includes(".layers.")) ?? observations.names()[0]!;
-    return observations.dtype(name)!;
+    return choosePrecision(new Investigation(capture, model.config, model.parameters)).precision;
   } finally {
     capture.close();
   }

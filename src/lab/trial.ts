@@ -1,6 +1,6 @@
 import { rmSync } from "node:fs";
 import { join } from "node:path";
-import { excess } from "../diagnose/limits.js";
+import { excess, unitClass } from "../diagnose/limits.js";
 import type { DType } from "../tensor/dtype.js";
 import { type BatchLengths, lengthsFor, randomSteps } from "./batch.js";
 import type { Fault, FaultValues } from "./fault.js";
@@ -70,7 +70,7 @@ export function runTrial({ model, fault, store, seed, folder, ...options }: Tria
 export function unitsBeyondNoise({ run, model }: Trial): Map<string, number> {
   const beyond = new Map<string, number>();
   for (const [name, unit] of unitStatistics(run.path, model, run.precision)) {
-    const factor = excess(unit, model.graph.node(name).op.kind);
+    const factor = excess(unit, unitClass([model.graph.node(name).op.kind]));
     if (factor > 1) beyond.set(name, factor);
   }
   return beyond;

@@ -21,10 +21,24 @@ export function renderVerdict(verdict: Verdict, style: ReportStyle): string {
     heading(verdict, c),
     causes(verdict, c, width),
     findings(verdict, c),
-    section(c, "From cause to symptom", verdict.chain.map((line) => wrap(`- ${line}`, width, "  "))),
+    section(
+      c,
+      "From cause to symptom",
+      verdict.chain.map((line) => wrap(`- ${line}`, width, "  ")),
+    ),
     proof(verdict, c, width),
-    section(c, "Audits", Object.entries(verdict.audits).map(([name, { pass, evidence }]) => wrap(`${pass ? c.green("pass") : c.red("FAIL")}  ${name.padEnd(8)} ${evidence}`, width, "  ", 15))),
-    section(c, "Ruled out", verdict.ruledOut.map(({ suspect, evidence }) => wrap(`- ${suspect}: ${evidence}`, width, "  "))),
+    section(
+      c,
+      "Audits",
+      Object.entries(verdict.audits).map(([name, { pass, evidence }]) =>
+        wrap(`${pass ? c.green("pass") : c.red("FAIL")}  ${name.padEnd(8)} ${evidence}`, width, "  ", 15),
+      ),
+    ),
+    section(
+      c,
+      "Ruled out",
+      verdict.ruledOut.map(({ suspect, evidence }) => wrap(`- ${suspect}: ${evidence}`, width, "  ")),
+    ),
     units(verdict, c),
     sensitivity(verdict, c, width, style.verbose ?? false),
     unchecked(verdict, c, width, style.verbose ?? false),
@@ -49,17 +63,35 @@ function renderCause(cause: Cause, index: number, c: Colors, width: number): str
     `${c.bold(`${index + 1}  ${cause.cause}`)}  ${c.dim(`${cause.kind}, ${cause.transform}`)}${cause.latent ? c.yellow("  latent") : ""}`,
     wrap(cause.statement, width, "   "),
   ];
-  const seen = cause.units.length > 4 ? `${cause.units.slice(0, 4).join(", ")} and ${cause.units.length - 4} more` : cause.units.join(", ");
+  const seen =
+    cause.units.length > 4
+      ? `${cause.units.slice(0, 4).join(", ")} and ${cause.units.length - 4} more`
+      : cause.units.join(", ");
   lines.push(wrap(`seen in  ${seen}`, width, "   ", 12));
   const { rows, heads, columns, holds } = cause.extent;
-  const extent = [rows && `rows ${rows}`, heads && `heads ${heads}`, columns && `columns ${columns}`, holds && `${holds} stand there`].filter(Boolean);
+  const extent = [
+    rows && `rows ${rows}`,
+    heads && `heads ${heads}`,
+    columns && `columns ${columns}`,
+    holds && `${holds} stand there`,
+  ].filter(Boolean);
   if (extent.length > 0) lines.push(wrap(`extent   ${extent.join("; ")}`, width, "   ", 12));
   const values = Object.entries(cause.parameters).filter(([key]) => !["statement"].includes(key));
-  if (values.length > 0) lines.push(wrap(`found    ${values.map(([key, value]) => `${key} = ${parameter(value)}`).join("; ")}`, width, "   ", 12));
-  if (rmsZ !== null) lines.push(`   evidence rms z ${rmsZ} as the spec has it, ${rmsZExplained} with this cause in it, over ${samples} elements`);
+  if (values.length > 0)
+    lines.push(
+      wrap(`found    ${values.map(([key, value]) => `${key} = ${parameter(value)}`).join("; ")}`, width, "   ", 12),
+    );
+  if (rmsZ !== null)
+    lines.push(
+      `   evidence rms z ${rmsZ} as the spec has it, ${rmsZExplained} with this cause in it, over ${samples} elements`,
+    );
   else lines.push(`   evidence ${samples} elements compared`);
-  for (const { layers, why } of cause.notVisible ?? []) lines.push(wrap(`hidden   in layer${layers.length > 1 ? "s" : ""} ${ranges(layers)}: ${why}`, width, "   ", 12));
-  if (cause.alternatives.length > 0) lines.push(wrap(`${c.yellow("or")}       ${cause.alternatives.join(", ")}; to tell: ${cause.separate}`, width, "   ", 12));
+  for (const { layers, why } of cause.notVisible ?? [])
+    lines.push(wrap(`hidden   in layer${layers.length > 1 ? "s" : ""} ${ranges(layers)}: ${why}`, width, "   ", 12));
+  if (cause.alternatives.length > 0)
+    lines.push(
+      wrap(`${c.yellow("or")}       ${cause.alternatives.join(", ")}; to tell: ${cause.separate}`, width, "   ", 12),
+    );
   return lines.join("\n");
 }
 
@@ -75,7 +107,12 @@ function parameter(value: Cause["parameters"][string]): string {
 function findings({ findings }: Verdict, c: Colors): string {
   const unexplained = findings.filter(({ cause }) => cause === null);
   const lines = unexplained.slice(0, 20).map(({ unit, rmsZ, maxZ, extent }) => {
-    const where = [extent.rows && `rows ${extent.rows}`, extent.heads && `heads ${extent.heads}`, extent.columns && `columns ${extent.columns}`, extent.holds].filter(Boolean);
+    const where = [
+      extent.rows && `rows ${extent.rows}`,
+      extent.heads && `heads ${extent.heads}`,
+      extent.columns && `columns ${extent.columns}`,
+      extent.holds,
+    ].filter(Boolean);
     return `  ${unit}: rms z ${rmsZ ?? "infinite"}, max ${maxZ ?? "infinite"}${where.length > 0 ? `; ${where.join("; ")}` : ""}`;
   });
   if (unexplained.length > 20) lines.push(`  and ${unexplained.length - 20} more`);
@@ -85,7 +122,12 @@ function findings({ findings }: Verdict, c: Colors): string {
 function proof({ proof, causes, verdict }: Verdict, c: Colors, width: number): string {
   const { reproduced, necessity, fromTokens, repair, notes } = proof;
   const lines: string[] = [];
-  const all = causes.length === 0 ? "the spec as it is" : causes.length === 1 ? "the cause in the spec" : "all causes in the spec";
+  const all =
+    causes.length === 0
+      ? "the spec as it is"
+      : causes.length === 1
+        ? "the cause in the spec"
+        : "all causes in the spec";
   lines.push(`  ${all}: ${reproduced.matched} of ${reproduced.of} units match what was recorded`);
   for (const { without, matched } of necessity) {
     lines.push(`  without ${without + 1} (${causes[without]!.cause}): ${matched} of ${reproduced.of}`);
@@ -93,11 +135,23 @@ function proof({ proof, causes, verdict }: Verdict, c: Colors, width: number): s
   if (fromTokens && verdict !== "clean") {
     const { layers, reproducedToken, recordedToken, text } = fromTokens;
     const same = reproducedToken === recordedToken ? "the recorded token" : `not the recorded ${recordedToken}`;
-    lines.push(wrap(`run again from its tokens with them: ${layers.matched} of ${layers.of} layer outputs show the recorded magnitude, token ${reproducedToken}${text === null ? "" : ` ${JSON.stringify(text)}`}, ${same}`, width, "  "));
+    lines.push(
+      wrap(
+        `run again from its tokens with them: ${layers.matched} of ${layers.of} layer outputs show the recorded magnitude, token ${reproducedToken}${text === null ? "" : ` ${JSON.stringify(text)}`}, ${same}`,
+        width,
+        "  ",
+      ),
+    );
   }
   if (repair) {
     const said = repair.continuation ?? repair.text;
-    lines.push(wrap(`${causes.length > 0 ? "all of them removed" : "the model"}: token ${repair.tokenId}${said === null ? "" : ` ${JSON.stringify(said)}`}`, width, "  "));
+    lines.push(
+      wrap(
+        `${causes.length > 0 ? "all of them removed" : "the model"}: token ${repair.tokenId}${said === null ? "" : ` ${JSON.stringify(said)}`}`,
+        width,
+        "  ",
+      ),
+    );
   }
   for (const note of notes) lines.push(wrap(`note: ${note}`, width, "  "));
   return section(c, "Proof", lines);
@@ -107,13 +161,31 @@ function units({ units }: Verdict, c: Colors): string {
   const table = new Table({
     head: ["unit", "count", "rms z", "worst", "max |z|", "failed"],
     style: { head: [], border: [], compact: true },
-    chars: { top: "", "top-mid": "", "top-left": "", "top-right": "", bottom: "", "bottom-mid": "", "bottom-left": "", "bottom-right": "", left: " ", "left-mid": "", mid: "", "mid-mid": "", right: "", "right-mid": "", middle: " " },
+    chars: {
+      top: "",
+      "top-mid": "",
+      "top-left": "",
+      "top-right": "",
+      bottom: "",
+      "bottom-mid": "",
+      "bottom-left": "",
+      "bottom-right": "",
+      left: " ",
+      "left-mid": "",
+      mid: "",
+      "mid-mid": "",
+      right: "",
+      "right-mid": "",
+      middle: " ",
+    },
     colAligns: ["left", "right", "right", "right", "right", "right"],
   });
   for (const { unit, count, rmsZ, worstRmsZ, maxZ, failed } of units) {
-    table.push([unit, count, rmsZ.toFixed(2), number(worstRmsZ), number(maxZ), failed > 0 ? c.red(String(failed)) : "0"]);
+    table.push([unit, count, number(rmsZ), number(worstRmsZ), number(maxZ), failed > 0 ? c.red(String(failed)) : "0"]);
   }
-  return section(c, "Agreement by kind of unit (z: error in units of its rounding; about 1 or less is right)", [table.toString()]);
+  return section(c, "Agreement by kind of unit (z: error in units of its rounding; about 1 or less is right)", [
+    table.toString(),
+  ]);
 }
 
 function number(x: number): string {
@@ -122,9 +194,16 @@ function number(x: number): string {
 
 function sensitivity({ notVisible }: Verdict, c: Colors, width: number, verbose: boolean): string {
   if (notVisible.length === 0) return "";
-  if (verbose) return section(c, "Faults this recording could not have shown", notVisible.map(({ cause, why }) => wrap(`- ${cause}: ${why}`, width, "  ")));
+  if (verbose)
+    return section(
+      c,
+      "Faults this recording could not have shown",
+      notVisible.map(({ cause, why }) => wrap(`- ${cause}: ${why}`, width, "  ")),
+    );
   const names = [...new Set(notVisible.map(({ cause }) => cause))];
-  return section(c, "Faults this recording could not have shown in some unit (--verbose says why)", [wrap(names.join(", "), width, "  ")]);
+  return section(c, "Faults this recording could not have shown in some unit (--verbose says why)", [
+    wrap(names.join(", "), width, "  "),
+  ]);
 }
 
 function unchecked({ unchecked }: Verdict, c: Colors, width: number, verbose: boolean): string {
