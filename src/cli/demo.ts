@@ -5,14 +5,16 @@ import { Command } from "commander";
 import pc from "picocolors";
 import { renderVerdict } from "../report/terminal.js";
 import { InputError } from "../tensor/errors.js";
-import { runDiagnosis, terminalStyle } from "./diagnose.js";
 import { detokenizer } from "./detokenizer.js";
+import { runDiagnosis, terminalStyle } from "./diagnose.js";
 
 /** `faultline demo`: the case that made this tool necessary, from symptom to proof. */
 export function demoCommand(): Command {
   return new Command("demo")
     .summary("the case of the exclamation mark, from symptom to proof")
-    .description("Diagnoses the recording in cases/exclamation-mark: a fused attention layer that is right alone, and a model that says nothing but \"!\".")
+    .description(
+      'Diagnoses the recording in cases/exclamation-mark: a fused attention layer that is right alone, and a model that says nothing but "!".',
+    )
     .action(async () => {
       const target = shipped(join("cases", "exclamation-mark", "capture.safetensors"));
       const model = shipped(join("models", "ishmael-7m"));

@@ -29,7 +29,11 @@ Examples:
     )
     .action(async (target: string, options: { model: string; json?: boolean; verbose?: boolean }) => {
       const verdict = await runDiagnosis({ target, model: options.model });
-      process.stdout.write(options.json ? `${JSON.stringify(verdict, null, 2)}\n` : renderVerdict(verdict, terminalStyle(options.verbose ?? false)));
+      process.stdout.write(
+        options.json
+          ? `${JSON.stringify(verdict, null, 2)}\n`
+          : renderVerdict(verdict, terminalStyle(options.verbose ?? false)),
+      );
       process.exitCode = exitCodes[verdict.verdict];
     });
 }
@@ -46,5 +50,9 @@ export async function runDiagnosis(options: Pick<DiagnoseOptions, "target" | "mo
 
 /** Colours and width of standard output. */
 export function terminalStyle(verbose: boolean) {
-  return { colors: process.stdout.isTTY === true && !process.env.NO_COLOR, verbose, width: process.stdout.columns ?? 100 };
+  return {
+    colors: process.stdout.isTTY === true && !process.env.NO_COLOR,
+    verbose,
+    width: process.stdout.columns ?? 100,
+  };
 }
