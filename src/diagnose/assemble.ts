@@ -1,5 +1,5 @@
 import type { ExplainedFinding } from "./explain.js";
-import { type Extent, extentOf } from "./extent.js";
+import { type Extent, extentOf, ranges } from "./extent.js";
 import { groupCauses } from "./group.js";
 import type { Hypothesis } from "./hypothesis.js";
 import type { Investigation, UnitCheck } from "./investigation.js";
@@ -97,7 +97,7 @@ function located(first: Hypothesis, layers: readonly number[], places: number): 
     layer === undefined
       ? first.site
       : layers.length > 1
-        ? `${value}, ${layers.length} layers`
+        ? `${value || "output"} of layers ${ranges(layers)}`
         : places > 1
           ? `layer ${layer}`
           : `${value || "output"} of layer ${layer}`;

@@ -30,6 +30,24 @@ function changed(name: string, steps: number, change: (event: Event) => void) {
   return diagnose({ target: directory, model: "models/ishmael-7m" });
 }
 
+function shift(event: Event, field: string) {
+  if (event[field]) event[field] = event[field].map((n: number) => n + 1);
+}
+
+function extraPage(event: Event) {
+  if (event.event !== "step") return;
+  event.kv_indptr = event.kv_indptr.map((n: number, i: number) => (i > 0 ? n + 1 : n));
+  event.kv_indices.splice(event.kv_indptr[1] - 1, 0, 60);
+}
+
+function shortLastPage(event: Event) {
+  if (event.kv_last_page_len) event.kv_last_page_len[0] -= 1;
+}
+
+function sharedPage(event: Event) {
+  if (event.kv_indices) event.kv_indices[3] = event.kv_indices[0];
+}
+
 describe("seams and metadata of a paged run", () => {
   test("unchanged, it is clean", () => {
     expect(changed("unchanged", 3, () => {}).verdict).toBe("clean");
@@ -59,35 +77,11 @@ describe("seams and metadata of a paged run", () => {
   });
 
   test.each([
-    [
-      "positions one too far",
-      "position-offset",
-      (event: Event) => event.positions && (event.positions = event.positions.map((p: number) => p + 1)),
-    ],
-    [
-      "an eager extra page",
-      "page-count",
-      (event: Event) => {
-        if (event.event !== "step") return;
-        event.kv_indptr = event.kv_indptr.map((n: number, i: number) => (i > 0 ? n + 1 : n));
-        event.kv_indices.splice(event.kv_indptr[1] - 1, 0, 60);
-      },
-    ],
-    [
-      "a last page that claims one token less",
-      "last-page-length",
-      (event: Event) => event.kv_last_page_len && (event.kv_last_page_len[0] -= 1),
-    ],
-    [
-      "slots one further on",
-      "slot-mapping",
-      (event: Event) => event.slot_mapping && (event.slot_mapping = event.slot_mapping.map((s: number) => s + 1)),
-    ],
-    [
-      "a page in two tables",
-      "page-table-wrong",
-      (event: Event) => event.kv_indices && (event.kv_indices[3] = event.kv_indices[0]),
-    ],
+    ["positions one too far", "position-offset", (event: Event) => shift(event, "positions")],
+    ["an eager extra page", "page-count", extraPage],
+    ["a last page that claims one token less", "last-page-length", shortLastPage],
+    ["slots one further on", "slot-mapping", (event: Event) => shift(event, "slot_mapping")],
+    ["a page in two tables", "page-table-wrong", sharedPage],
   ])("%s: %s", (title, id, change) => {
     const verdict = changed(title.replaceAll(" ", "-"), 1, change);
     expect(verdict.verdict).toBe("fault");

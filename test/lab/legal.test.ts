@@ -26,7 +26,10 @@ describe("correct implementations", () => {
       accumulate(worst, model, statistics, precision);
       for (const [name, unit] of statistics) {
         const { kind } = model.graph.node(name).op;
-        expect(excess(unit, unitClass([kind])), `draw ${seed}, ${name}, ${JSON.stringify(description)}`).toBeLessThanOrEqual(1);
+        expect(
+          excess(unit, unitClass([kind])),
+          `draw ${seed}, ${name}, ${JSON.stringify(description)}`,
+        ).toBeLessThanOrEqual(1);
       }
     }
     expect(draws).toBe(60);
