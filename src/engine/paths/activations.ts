@@ -3,6 +3,8 @@ import type { Gpu } from "../webgpu/device.js";
 
 /** Splits per sequence the state buffers have room for. */
 export const mostSplits = 64;
+/** Splits that the output projection merges itself. */
+export const fusedSplits = 8;
 /** Parts per row of the greedy search over the vocabulary. */
 export const argmaxParts = 64;
 

@@ -17,7 +17,7 @@ import { type KvLayout, KvStore } from "../webgpu/kv-store.js";
 import { attentionParameters, mergeParameters } from "../webgpu/parameters.js";
 import { BufferUsage, mapForReading } from "../webgpu/usage.js";
 import type { Weights } from "../weights.js";
-import { Activations, argmaxParts, mostSplits } from "./activations.js";
+import { Activations, argmaxParts, fusedSplits, mostSplits } from "./activations.js";
 import { type Fusions, LayerBuilder, type LayerContext } from "./layer.js";
 import { linearDispatches, productMode } from "./linear.js";
 import { type DenseTap, type Dispatch, encodeDispatches } from "./program.js";
@@ -39,8 +39,7 @@ export interface PathOptions {
   readonly maxPositions?: number | undefined;
 }
 
-/** Splits that the output projection merges itself, and the keys up to which they suffice. */
-const fusedSplits = 8;
+/** Keys up to which the splits that the output projection merges suffice. */
 const fusedKeys = 1024;
 /** Steps whose tokens the history can hold before they are read back. */
 const historySteps = 64;
@@ -159,7 +158,8 @@ export class DecoderPath implements Path {
       }
     };
     while (encoded < options.steps && !stopped) {
-      const count = Math.min(perRead, options.steps - encoded);
+      // The first reads are short, so that the GPU starts before the host has encoded a whole one.
+      const count = Math.min(perRead, Math.max(1, encoded), options.steps - encoded);
       const staging =
         idle.pop() ??
         device.createBuffer({
@@ -167,10 +167,13 @@ export class DecoderPath implements Path {
           usage: BufferUsage.mapRead | BufferUsage.copyDestination,
         });
       const encoder = device.createCommandEncoder();
-      for (let i = 0; i < count; i++) {
-        encodeDispatches(encoder, program, shape);
-        const from = ((encoded + i) % historySteps) * rowBytes;
-        encoder.copyBufferToBuffer(this.#history, from, staging, i * rowBytes, rowBytes);
+      encodeDispatches(encoder, Array<readonly Dispatch[]>(count).fill(program).flat(), shape);
+      // The history is a ring: a read that passes its end is two copies.
+      const first = encoded % historySteps;
+      const head = Math.min(count, historySteps - first);
+      encoder.copyBufferToBuffer(this.#history, first * rowBytes, staging, 0, head * rowBytes);
+      if (count > head) {
+        encoder.copyBufferToBuffer(this.#history, 0, staging, head * rowBytes, (count - head) * rowBytes);
       }
       device.queue.submit([encoder.finish()]);
       encoded += count;

@@ -3,6 +3,7 @@ import type { Gpu } from "../webgpu/device.js";
 import { formatOf, kernel } from "../webgpu/kernels.js";
 import type { Operand } from "../webgpu/pipelines.js";
 import type { Matrix } from "../weights.js";
+import { fusedSplits } from "./activations.js";
 import type { Dispatch, Grid, Tap } from "./program.js";
 
 /** How a batch's matrix products run: by matrix-vector kernels for few rows, else by tiles, on tensor cores if any. */
@@ -94,6 +95,7 @@ export async function linearDispatches(context: LinearContext, request: LinearRe
       EPSILON: request.norm?.epsilon ?? 0,
       MERGE: request.merge !== undefined,
       HEAD_DIM: request.merge?.headDim ?? 8,
+      MOST_SPLITS: fusedSplits,
     });
     if (request.norm) operands.gain = request.norm.gain;
     if (request.merge) operands.lse = request.merge.lse;

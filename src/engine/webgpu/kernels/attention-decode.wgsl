@@ -209,7 +209,7 @@ fn main(
         var y = x[e];
         if (QK_NORM) {
           var sum = 0f;
-          for (var i = 0u; i < 8u; i++) {
+          for (var i = 0u; i < 8u; i++) { // unroll
             sum += squares[head * 8u + i];
           }
           y = y * inverseSqrt(sum / f32(HEAD_DIM) + EPSILON) * gain[e];
@@ -299,7 +299,7 @@ fn main(
     workgroupBarrier();
     for (var i = thread; i < GROUP * TILE; i += THREADS) {
       var total = 0f;
-      for (var p = 0u; p < PARTS; p++) {
+      for (var p = 0u; p < PARTS; p++) { // unroll
         total += scores[i * PARTS + p];
       }
       weight[i] = select(NOTHING, scaled_score(total), tile + i % TILE < end);
@@ -315,7 +315,7 @@ fn main(
     workgroupBarrier();
     for (var g = 0u; g < GROUP; g++) { // unroll
       var top = greatest[g];
-      for (var i = 0u; i < 8u; i++) {
+      for (var i = 0u; i < 8u; i++) { // unroll
         top = max(top, tops[g * 8u + i]);
       }
       let shrink = exp2(greatest[g] - top);
@@ -353,7 +353,7 @@ fn main(
     if (thread < CHUNKS) {
       var total = 0f;
       var eight = Eight(vec4(0f), vec4(0f));
-      for (var i = 0u; i < LANES; i++) {
+      for (var i = 0u; i < LANES; i++) { // unroll
         total += lane_sum[i];
         eight.even += lane_even[i * CHUNKS + thread];
         eight.odd += lane_odd[i * CHUNKS + thread];

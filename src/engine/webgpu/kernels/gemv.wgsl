@@ -21,6 +21,7 @@ override GATED: bool = false;
 override LAST_ROWS: bool = false;
 override EPSILON: f32 = 1e-6;
 override HEAD_DIM: u32 = 8u;
+override MOST_SPLITS: u32 = 8u;
 override OUTPUT_STRIDE: u32 = 0u;
 override OUTPUT_OFFSET: u32 = 0u;
 
@@ -64,23 +65,33 @@ fn input_row(row: u32) -> u32 {
   return row;
 }
 
-// Eight channels of the merged attention output: Σ_s 2^(lse_s - max) · output_s / Σ_s 2^(lse_s - max).
+// Eight channels of the merged attention output: Σ_s 2^(lse_s - max) · output_s / Σ_s 2^(lse_s - max). Everything is
+// asked for before anything is used: one wait instead of one per split.
 fn merged_at(row: u32, chunk: u32) -> Eight {
   let splits = header.splitCount;
-  let head = row * (K / HEAD_DIM) + chunk / (HEAD_DIM / 8u);
+  let first = (row * (K / HEAD_DIM) + chunk / (HEAD_DIM / 8u)) * splits;
+  var logs: array<f32, MOST_SPLITS>;
+  var lows: array<vec4<f32>, MOST_SPLITS>;
+  var highs: array<vec4<f32>, MOST_SPLITS>;
+  for (var s = 0u; s < MOST_SPLITS; s++) { // unroll
+    let state = first + min(s, splits - 1u);
+    let at = (state * (HEAD_DIM / 8u) + chunk % (HEAD_DIM / 8u)) * 2u;
+    logs[s] = select(-3e38f, lse[state], s < splits);
+    lows[s] = input[at];
+    highs[s] = input[at + 1u];
+  }
   var greatest = -3e38f;
-  for (var s = 0u; s < splits; s++) {
-    greatest = max(greatest, lse[head * splits + s]);
+  for (var s = 0u; s < MOST_SPLITS; s++) { // unroll
+    greatest = max(greatest, logs[s]);
   }
   var low = vec4(0f);
   var high = vec4(0f);
   var total = 0f;
-  for (var s = 0u; s < splits; s++) {
-    let weight = exp2(lse[head * splits + s] - greatest);
-    let at = ((head * splits + s) * (HEAD_DIM / 8u) + chunk % (HEAD_DIM / 8u)) * 2u;
+  for (var s = 0u; s < MOST_SPLITS; s++) { // unroll
+    let weight = exp2(logs[s] - greatest);
     total += weight;
-    low += weight * input[at];
-    high += weight * input[at + 1u];
+    low += weight * lows[s];
+    high += weight * highs[s];
   }
   // Every split carries the same sentinel when a row sees no key at all.
   let scale = select(1f / total, 0f, greatest < -1e37f);

@@ -1,0 +1,311 @@
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { appendPagedKVCache } from "../../src/engine/attention/append.js";
+import { mergeStates } from "../../src/engine/attention/merge.js";
+import type { Tensor } from "../../src/engine/attention/tensor.js";
+import {
+  BatchDecodeWithPagedKVCache,
+  BatchPrefillWithPagedKVCache,
+  BatchPrefillWithRaggedKVCache,
+} from "../../src/engine/attention/wrapper.js";
+import type { Gpu } from "../../src/engine/webgpu/device.js";
+import { pagedStrides } from "../../src/engine/webgpu/kv-store.js";
+import { attention } from "../../src/spec/ops/attention.js";
+import { RowTable, type Step } from "../../src/spec/rows.js";
+import { type DType, decode, encode } from "../../src/tensor/dtype.js";
+import { type Expectation, expected, expectRounding } from "./expected.js";
+import { normals, openTestDevice, randomNumbers } from "./gpu.js";
+
+let gpu: Gpu;
+beforeAll(async () => {
+  gpu = await openTestDevice();
+});
+afterAll(() => gpu.destroy());
+
+interface Case {
+  kind: "decode" | "paged" | "ragged";
+  layout?: "NHD" | "HND";
+  pageSize?: number;
+  group: number;
+  headDim: number;
+  qo: number[];
+  kv: number[];
+  causal?: boolean;
+  windowLeft?: number;
+  softCap?: number;
+  kvDtype?: DType;
+  /** K and V interleaved in one buffer: [pages, 2, …]. */
+  combined?: boolean;
+}
+
+const kvHeads = 2;
+const cases: Case[] = [
+  { kind: "decode", pageSize: 16, group: 1, headDim: 64, qo: [1, 1, 1], kv: [1, 17, 150], kvDtype: "bfloat16" },
+  { kind: "decode", layout: "HND", pageSize: 5, group: 7, headDim: 24, qo: [1, 1], kv: [70, 3], softCap: 2 },
+  { kind: "decode", pageSize: 1, group: 5, headDim: 16, qo: [1, 1], kv: [9, 130], windowLeft: 70, combined: true },
+  {
+    kind: "paged",
+    pageSize: 16,
+    group: 2,
+    headDim: 64,
+    qo: [5, 1, 70],
+    kv: [5, 40, 75],
+    causal: true,
+    kvDtype: "float16",
+  },
+  { kind: "paged", layout: "HND", pageSize: 32, group: 3, headDim: 40, qo: [3, 2], kv: [50, 2], combined: true },
+  { kind: "paged", pageSize: 5, group: 8, headDim: 16, qo: [4], kv: [37], causal: true, windowLeft: 6, softCap: 3 },
+  { kind: "paged", pageSize: 1, group: 4, headDim: 16, qo: [0, 2, 3], kv: [6, 2, 9], causal: true },
+  { kind: "ragged", group: 6, headDim: 16, qo: [3, 4], kv: [3, 20], causal: true, kvDtype: "bfloat16" },
+];
+
+/** Rows of K and V as the kernel will read them, and where each lies in the buffers made for it. */
+function operands(c: Case, seed: number) {
+  const random = randomNumbers(seed);
+  const { group, headDim, qo, kv, pageSize = 1, layout = "NHD", kvDtype = "float32" } = c;
+  const columns = kvHeads * headDim;
+  const rows = kv.reduce((sum, n) => sum + n, 0);
+  const round = (values: Float32Array) => decode(encode(values, kvDtype), kvDtype);
+  const keys = round(normals(random, rows * columns));
+  const values = round(normals(random, rows * columns));
+  const query = normals(random, qo.reduce((sum, n) => sum + n, 0) * group * columns);
+  const counts = kv.map((n) => Math.ceil(n / pageSize));
+  const used = counts.reduce((sum, n) => sum + n, 0);
+  const pageCount = used + 3;
+  // Pages in descending order, so that no index equals its place.
+  const indices = Int32Array.from({ length: used }, (_, i) => pageCount - 1 - i);
+  const indptr = Int32Array.from([0, ...counts.map((_, b) => counts.slice(0, b + 1).reduce((s, n) => s + n, 0))]);
+  const lastPageLen = Int32Array.from(kv, (n) => (n === 0 ? 0 : ((n - 1) % pageSize) + 1));
+  const [page, slot, head] = pagedStrides(layout, pageSize, kvHeads, headDim);
+  const step = c.combined ? 2 * page : page;
+  const storage = new Float64Array(pageCount * step * (c.combined ? 1 : 2)).fill(3e4);
+  const half = c.combined ? page : pageCount * page;
+  let row = 0;
+  kv.forEach((length, b) => {
+    for (let p = 0; p < length; p++, row++) {
+      const at = indices[indptr[b]! + Math.floor(p / pageSize)]! * step + (p % pageSize) * slot;
+      for (let i = 0; i < columns; i++) {
+        const to = at + Math.floor(i / headDim) * head + (i % headDim);
+        storage[to] = keys[row * columns + i]!;
+        storage[half + to] = values[row * columns + i]!;
+      }
+    }
+  });
+  return { keys, values, query, indices, indptr, lastPageLen, storage, pageCount, page, columns };
+}
+
+function tensor(data: ArrayLike<number>, dtype: DType, shape: number[], extra: Partial<Tensor> = {}): Tensor {
+  return { buffer: gpu.upload("tensor", encode(data, dtype) as Uint8Array<ArrayBuffer>), dtype, shape, ...extra };
+}
+
+function indptrOf(lengths: readonly number[]): Int32Array {
+  return Int32Array.from([0, ...lengths.map((_, i) => lengths.slice(0, i + 1).reduce((s, n) => s + n, 0))]);
+}
+
+/** The spec's output: keys of unrecorded tokens and of the step's own rows, gathered into the row table's order. */
+function specification(c: Case, o: ReturnType<typeof operands>): Expectation {
+  const { group, headDim, qo, kv } = c;
+  const live = qo.flatMap((n, b) => (n > 0 ? [b] : []));
+  const step: Step = {
+    step: 0,
+    seqIds: live,
+    tokenIds: new Int32Array(qo.reduce((s, n) => s + n, 0)),
+    qoIndptr: indptrOf(live.map((b) => qo[b]!)),
+    unrecorded: live.map((b) => kv[b]! - qo[b]!),
+  };
+  const table = new RowTable();
+  const placed = table.append(step);
+  const wide = group * o.columns;
+  const q = new Float64Array(table.count * wide);
+  const k = new Float64Array(table.count * o.columns);
+  const v = new Float64Array(table.count * o.columns);
+  q.set(o.query, placed.firstRow * wide);
+  const kvStart = indptrOf(kv);
+  live.forEach((b, i) => {
+    placed.histories[i]!.forEach((row, p) => {
+      const from = (kvStart[b]! + p) * o.columns;
+      k.set(o.keys.subarray(from, from + o.columns), row * o.columns);
+      v.set(o.values.subarray(from, from + o.columns), row * o.columns);
+    });
+  });
+  const op = attention({
+    heads: group * kvHeads,
+    keyValueHeads: kvHeads,
+    headDim,
+    scale: 1 / Math.sqrt(headDim),
+    softCap: c.softCap,
+    windowLeft: c.windowLeft,
+    lookAhead: c.causal || c.kind === "decode" ? 0 : Number.POSITIVE_INFINITY,
+  });
+  return expected(
+    op,
+    [
+      { columns: wide, values: q },
+      { columns: o.columns, values: k },
+      { columns: o.columns, values: v },
+    ],
+    wide,
+    {
+      steps: [step],
+      rows: Int32Array.from({ length: placed.rowCount }, (_, i) => placed.firstRow + i),
+    },
+  );
+}
+
+async function run(c: Case, o: ReturnType<typeof operands>) {
+  const { group, headDim, qo, kv, pageSize = 1, layout = "NHD", kvDtype = "float32" } = c;
+  const plan = {
+    heads: group * kvHeads,
+    kvHeads,
+    headDim,
+    kvDtype,
+    pageSize,
+    indptr: o.indptr,
+    indices: o.indices,
+    lastPageLen: o.lastPageLen,
+    windowLeft: c.windowLeft ?? -1,
+    softCap: c.softCap ?? 0,
+    causal: c.causal ?? false,
+    qoIndptr: indptrOf(qo),
+  };
+  const rows = qo.reduce((sum, n) => sum + n, 0);
+  const query = tensor(o.query, "float32", [rows, group * kvHeads, headDim]);
+  if (c.kind === "ragged") {
+    const wrapper = new BatchPrefillWithRaggedKVCache(gpu);
+    wrapper.plan({ ...plan, kvIndptr: indptrOf(kv) });
+    const shape = [o.keys.length / o.columns, kvHeads, headDim];
+    return wrapper.run(query, tensor(o.keys, kvDtype, shape), tensor(o.values, kvDtype, shape));
+  }
+  const inner = layout === "NHD" ? [pageSize, kvHeads, headDim] : [kvHeads, pageSize, headDim];
+  const both = tensor(o.storage, kvDtype, [o.pageCount, 2, ...inner]);
+  const side = { ...both, shape: [o.pageCount, ...inner] };
+  const cache = c.combined ? both : ([side, { ...side, offset: o.pageCount * o.page }] as const);
+  const wrapper =
+    c.kind === "decode" ? new BatchDecodeWithPagedKVCache(gpu, layout) : new BatchPrefillWithPagedKVCache(gpu, layout);
+  wrapper.plan(plan);
+  return wrapper.run(query, cache);
+}
+
+describe("attention contract", () => {
+  test.each(cases.map((c, i) => [i, JSON.stringify(c), c] as const))("%i %s", async (i, _name, c) => {
+    const o = operands(c, 100 + i);
+    const { output } = await run(c, o);
+    expectRounding(await gpu.readFloats(output, 0, o.query.length), specification(c, o), "output");
+  });
+
+  test("empty sequences give 0 and -infinity; more queries than keys leave the first rows empty", async () => {
+    const c: Case = {
+      kind: "paged",
+      pageSize: 16,
+      group: 2,
+      headDim: 64,
+      qo: [2, 3],
+      kv: [0, 2],
+      causal: true,
+      kvDtype: "float16",
+    };
+    const o = operands(c, 5);
+    const { output, lse } = await run(c, o);
+    const values = await gpu.readFloats(output, 0, 5 * 4 * 64);
+    expect(values.subarray(0, 3 * 4 * 64).every((x) => x === 0)).toBe(true);
+    const logs = await gpu.readFloats(lse, 0, 5 * 4);
+    expect(logs.subarray(0, 12).every((x) => x === Number.NEGATIVE_INFINITY)).toBe(true);
+    // Row 3 sees one key: its output is that key's value.
+    const single = values.subarray(3 * 4 * 64, 3 * 4 * 64 + 64);
+    expect([...single]).toEqual([...o.values.subarray(0, 64)].map(Math.fround));
+  });
+
+  test("merging states over two halves of the keys is attention over all, empty states included", async () => {
+    const random = randomNumbers(3);
+    const v = normals(random, 2 * 3 * 16);
+    const s = Float32Array.of(0.5, -1, Number.NEGATIVE_INFINITY, 2, Number.NEGATIVE_INFINITY, Number.NEGATIVE_INFINITY);
+    const merged = await mergeStates(gpu, tensor(v, "float32", [2, 3, 1, 16]), {
+      buffer: gpu.upload("s", s),
+      shape: [2, 3, 1],
+    });
+    const out = await gpu.readFloats(merged.output, 0, 32);
+    const lse = await gpu.readFloats(merged.lse, 0, 2);
+    const total = 2 ** 0.5 + 2 ** -1;
+    expect(lse[0]).toBeCloseTo(Math.log2(total), 5);
+    expect(lse[1]).toBeCloseTo(2, 6);
+    for (let i = 0; i < 16; i++) {
+      expect(out[i]).toBeCloseTo((v[i]! * 2 ** 0.5 + v[16 + i]! * 2 ** -1) / total, 5);
+      expect(out[16 + i]).toBeCloseTo(v[48 + i]!, 6);
+    }
+  });
+
+  test("append writes absolute positions, and nothing else", async () => {
+    const table = {
+      indptr: Int32Array.of(0, 2, 3),
+      indices: Int32Array.of(3, 1, 0),
+      lastPageLen: Int32Array.of(1, 2),
+      pageSize: 2,
+    };
+    const before = new Float32Array(4 * 2 * 16).fill(-7);
+    const cache = [tensor(before, "bfloat16", [4, 2, 1, 16]), tensor(before, "bfloat16", [4, 2, 1, 16])] as const;
+    const rows = Float32Array.from({ length: 48 }, (_, i) => 1 + Math.floor(i / 16));
+    const key = tensor(rows, "float32", [3, 1, 16]);
+    await appendPagedKVCache(gpu, {
+      key,
+      value: key,
+      batchIndices: Int32Array.of(0, 1, 0),
+      positions: Int32Array.of(2, 1, 0),
+      cache,
+      table,
+    });
+    const after = decode(new Uint8Array(await gpu.read(cache[0].buffer)), "bfloat16");
+    const slots = Array.from({ length: 8 }, (_, slot) => after[slot * 16]);
+    // Position 2 of sequence 0 is slot 0 of page 1; position 1 of sequence 1 slot 1 of page 0; position 0 slot 0 of page 3.
+    expect(slots).toEqual([-7, 2, 1, -7, -7, -7, 3, -7]);
+  });
+});
+
+describe("arguments that do not fit are refused before any dispatch", () => {
+  const good = {
+    heads: 4,
+    kvHeads: 2,
+    headDim: 16,
+    kvDtype: "float32" as DType,
+    pageSize: 4,
+    indptr: Int32Array.of(0, 1, 3),
+    indices: Int32Array.of(2, 0, 1),
+    lastPageLen: Int32Array.of(4, 2),
+  };
+  const query = () => tensor(new Float32Array(2 * 4 * 16), "float32", [2, 4, 16]);
+  const pages = () => tensor(new Float32Array(3 * 4 * 2 * 16), "float32", [3, 4, 2, 16]);
+
+  test.each([
+    ["int64 indices", { indices: BigInt64Array.of(2n, 0n, 1n) as unknown as Int32Array }, /kv_indices: expected int32/],
+    [
+      "a short index array",
+      { indices: Int32Array.of(2, 0) },
+      /kv_indices: expected kv_indptr\[2\] = 3 entries, found 2/,
+    ],
+    ["a falling indptr", { indptr: Int32Array.of(0, 4, 3) }, /kv_indptr\[2\]: 3 is less than/],
+    ["an indptr that starts late", { indptr: Int32Array.of(1, 1, 3) }, /kv_indptr\[0\]: expected 0/],
+    ["a negative page", { indices: Int32Array.of(2, -1, 1) }, /kv_indices\[1\]: page -1/],
+    ["an overfull last page", { lastPageLen: Int32Array.of(4, 5) }, /kv_last_page_len\[1\]: expected 1 … 4, found 5/],
+    ["an empty last page", { lastPageLen: Int32Array.of(0, 2) }, /kv_last_page_len\[0\]: expected 1 … 4, found 0/],
+    ["heads that do not group", { heads: 5 }, /num_qo_heads 5 is not a multiple/],
+    ["a group of nine", { heads: 18 }, /group size 9/],
+    ["an odd head_dim", { headDim: 20 }, /head_dim 20/],
+  ])("%s", (_name, change, message) => {
+    expect(() => new BatchDecodeWithPagedKVCache(gpu).plan({ ...good, ...change })).toThrow(message);
+  });
+
+  test("operands that differ from the plan, and views kernels cannot honour", async () => {
+    const wrapper = new BatchDecodeWithPagedKVCache(gpu);
+    const attempt = async (q: Tensor, k: Tensor) => wrapper.run(q, [k, k]);
+    await expect(attempt(query(), pages())).rejects.toThrow("run() before plan()");
+    wrapper.plan(good);
+    await expect(attempt({ ...query(), shape: [3, 4, 16] }, pages())).rejects.toThrow(/q: expected shape \[2, 4, 16\]/);
+    await expect(attempt({ ...query(), dtype: "bfloat16" }, pages())).rejects.toThrow(/the plan says float32/);
+    await expect(attempt(query(), { ...pages(), dtype: "float16" })).rejects.toThrow(/the plan says float32/);
+    await expect(attempt(query(), { ...pages(), strides: [128, 32, 4, 1] })).rejects.toThrow(/multiples of 8/);
+    await expect(attempt(query(), { ...pages(), strides: [128, 32, 16, 2] })).rejects.toThrow(
+      /stride 1 on the last axis/,
+    );
+    await expect(attempt(query(), { ...pages(), offset: 64 })).rejects.toThrow(/its view needs/);
+    await expect(attempt(query(), { ...pages(), shape: [2, 4, 2, 16] })).rejects.toThrow(/page 2 is not in 0 … 1/);
+    expect(() => new BatchDecodeWithPagedKVCache(gpu, "NDH" as "NHD")).toThrow("neither NHD nor HND");
+  });
+});
