@@ -1,6 +1,11 @@
 import type { UnitCheck } from "./investigation.js";
 import type { Cause, Finding, Verdict } from "./verdict.js";
 
+/** A trap that changes nothing yet, and a record that is wrong of a run that is right, are named without alarm. */
+function isAlarm(cause: Cause): boolean {
+  return !cause.latent && cause.kind !== "observer";
+}
+
 /** Beyond the limits by less than this and unexplained: too little to accuse anybody. */
 const marginal = 1.5;
 
@@ -9,7 +14,7 @@ export function decide(
   findings: readonly Finding[],
   checks: readonly UnitCheck[],
 ): Verdict["verdict"] {
-  const real = causes.filter((cause) => !cause.latent);
+  const real = causes.filter(isAlarm);
   if (real.some((cause) => cause.alternatives.length === 0)) return "fault";
   if (real.length > 0) return "ambiguous";
   const unexplained = new Set(findings.filter(({ cause }) => cause === null).map(({ unit }) => unit));
@@ -26,8 +31,12 @@ export function summarise(
   checks: readonly UnitCheck[],
 ): string {
   const worst = Math.max(0, ...checks.map((check) => check.statistics.rmsZ));
-  const real = causes.filter((cause) => !cause.latent);
+  const real = causes.filter(isAlarm);
   const unexplained = findings.filter(({ cause }) => cause === null).length;
+  const records = causes.filter(({ kind }) => kind === "observer");
+  if (verdict === "clean" && records.length > 0) {
+    return `The run is right, its record is not: ${records[0]!.statement}.`;
+  }
   if (verdict === "clean") {
     const latent =
       causes.length > real.length ? ` One trap lies ready: ${causes.find((cause) => cause.latent)!.statement}.` : "";

@@ -90,7 +90,10 @@ export class Explainer {
   #sites(check: UnitCheck): readonly GraphNode[] {
     const { investigation } = this;
     const interior = investigation.interior(check.node.name);
-    return investigation.isDeep(check.node.name) ? [check.node] : interior.slice(0, maxSites);
+    const near = investigation.isDeep(check.node.name)
+      ? interior.filter((node) => node.layer === check.node.layer)
+      : interior;
+    return near.slice(0, maxSites);
   }
 
   #try(check: UnitCheck, wanted: (hypothesis: Hypothesis) => boolean): Explanation[] {

@@ -45,6 +45,7 @@ describe("faults in Hugging Face's code", () => {
 
   test("a right run with an overwritten record: the observer is wrong, no kernel is", () => {
     const verdict = run("observer_overwritten");
+    expect(verdict.verdict).toBe("clean");
     expect(verdict.causes).toMatchObject([{ cause: "record-overwritten", kind: "observer", layers: [5] }]);
     expect(verdict.findings.every(({ cause }) => cause === 0)).toBe(true);
   });

@@ -3,8 +3,9 @@ import { replaced } from "../transform.js";
 import { type CauseFamily, hypothesis, lastName } from "./proposal.js";
 
 /** What the KV cache was filled with instead: unrotated keys, values for keys, another layer's. */
-export const appendCauses: CauseFamily = ({ site, investigation }) => {
-  if (site.op.kind !== "append") return [];
+export const appendCauses: CauseFamily = ({ site, investigation, finding }) => {
+  // Where the cache was not recorded, attention's own operands say the same.
+  if (site.op.kind !== "append" || site.name !== finding.node.name) return [];
   const { graph, observations } = investigation;
   const own = site.inputs[0]!;
   const out: Hypothesis[] = [];

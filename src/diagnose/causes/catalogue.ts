@@ -10,6 +10,7 @@ import { linearCauses } from "./linear.js";
 import { misreadCauses } from "./misread.js";
 import { mlpCauses } from "./mlp.js";
 import { normCauses } from "./norm.js";
+import { otherValueCauses } from "./other-value.js";
 import type { CauseFamily, Proposal } from "./proposal.js";
 import { relabellingCauses } from "./relabelling.js";
 import { residualCauses } from "./residual.js";
@@ -28,6 +29,7 @@ const families: readonly CauseFamily[] = [
   layoutCauses,
   misreadCauses,
   relabellingCauses,
+  otherValueCauses,
   coverageCauses,
   additiveConstant,
   fittedCauses,

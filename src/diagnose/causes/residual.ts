@@ -54,8 +54,81 @@ export const residualCauses: CauseFamily = (proposal) => {
       ),
     );
   }
-  return [...out, ...otherStreams(proposal, branch)];
+  return [
+    ...out,
+    ...namedScales(proposal, branch, weighted),
+    ...fittedWeights(proposal, branch),
+    ...otherStreams(proposal, branch),
+  ];
 };
+
+/** The stream comes in multiplied by a factor that embeddings are known to get. */
+function namedScales(
+  { investigation }: Proposal,
+  branch: string,
+  weighted: (cause: string, weights: [number, number], statement: string, parameters?: object) => Hypothesis,
+): Hypothesis[] {
+  const root = Math.sqrt(investigation.config.hiddenSize);
+  return [
+    [root, "sqrt(hidden)"],
+    [1 / root, "1/sqrt(hidden)"],
+  ].map(([factor, name]) =>
+    weighted(
+      "residual-scaled",
+      [factor as number, 1],
+      `the residual that the ${branch} output is added to comes in multiplied by ${name}`,
+      {
+        factor: Number((factor as number).toPrecision(4)),
+        recognised: name,
+      },
+    ),
+  );
+}
+
+/** How much of the residual, or of the branch, was really added: the weight that leaves least, where the unit is linear in it. */
+function fittedWeights({ site, finding, investigation }: Proposal, branch: string): Hypothesis[] {
+  if (finding.node.op.kind !== "add") return [];
+  const { rows, columns, observed, expected, noise } = finding.comparison;
+  const byRow = rows.length > 1;
+  return [0, 1].flatMap((term) => {
+    const without = term === 0 ? [0, 1] : [1, 0];
+    const rest = investigation.check(
+      finding.node.name,
+      investigation.evaluator.rewritten([replaced(site, { op: add(without) })]),
+    ).comparison;
+    let cross = 0;
+    let power = 0;
+    for (let i = 0; i < observed.length; i++) {
+      const r = Math.floor(i / columns.length);
+      if (
+        (byRow ? r : i % columns.length) % 2 === 1 ||
+        !Number.isFinite(noise[i]!) ||
+        noise[i] === 0 ||
+        !Number.isFinite(observed[i]!)
+      )
+        continue;
+      const part = expected[i]! - rest.expected[i]!;
+      cross += (part * (observed[i]! - rest.expected[i]!)) / noise[i]! ** 2;
+      power += part ** 2 / noise[i]! ** 2;
+    }
+    const weight = cross / power;
+    if (!Number.isFinite(weight) || Math.abs(weight - 1) < 1e-3) return [];
+    const weights = term === 0 ? [weight, 1] : [1, weight];
+    const factor = Number(weight.toPrecision(3));
+    const cause = term === 0 ? "residual-scaled" : "branch-scaled";
+    return [
+      hypothesis(cause, site, [replaced(site, { op: add(weights) })], {
+        kind: "seam",
+        transform: "T11",
+        fitted: 1,
+        heldOut: (r, c) => (byRow ? r : c) % 2 === 1,
+        parameters: { branch, factor },
+        statement: `${term === 0 ? `the residual that the ${branch} output is added to` : `the ${branch} output`} comes in multiplied by ${factor}`,
+        group: `${cause} ${branch} ${weight.toPrecision(2)}`,
+      }),
+    ];
+  });
+}
 
 /** The residual is another value: normalised in place, or from before the last addition. */
 function otherStreams({ site, investigation }: Proposal, branch: string): Hypothesis[] {

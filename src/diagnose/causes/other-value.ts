@@ -1,0 +1,36 @@
+import type { Hypothesis } from "../hypothesis.js";
+import { replaced, taken } from "../transform.js";
+import { type CauseFamily, hypothesis, lastName } from "./proposal.js";
+
+const maxCandidates = 80;
+
+/** The whole value is another recorded one: a buffer of another layer, an earlier stage, the wrong port. */
+export const otherValueCauses: CauseFamily = ({ site, finding, investigation }) => {
+  if (site.name !== finding.node.name || ["identity", "append"].includes(site.op.kind)) return [];
+  const { graph, observations } = investigation;
+  const out: Hypothesis[] = [];
+  for (const node of graph.nodes.values()) {
+    if (out.length >= maxCandidates) break;
+    if (node.columns !== site.columns || node.heads !== site.heads || node.name === site.name) continue;
+    // What the site reads is what it passes on when it does nothing: the op's own family says that better.
+    if (
+      site.inputs.includes(node.name) ||
+      !observations.has(node.name) ||
+      ["identity", "append"].includes(node.op.kind)
+    )
+      continue;
+    const distance = (node.layer ?? 0) - (site.layer ?? 0);
+    const sameRole = lastName(node.name) === lastName(site.name);
+    if (!sameRole && distance !== 0) continue;
+    out.push(
+      hypothesis("value-replaced", site, [replaced(site, { op: taken({ used: node.name }), inputs: [node.name] })], {
+        kind: "state",
+        transform: "T12",
+        parameters: { used: node.name },
+        statement: `what stands here is ${node.name}, unchanged: another buffer was written or read`,
+        group: `value-replaced ${lastName(node.name)} ${distance}`,
+      }),
+    );
+  }
+  return out;
+};
