@@ -58,6 +58,11 @@ export class Checkpoint implements ParameterReader {
     const { shape } = this.#located(name).entry;
     const columns = columnCount(shape);
     const all = rowCount(shape);
+    if (first < 0 || count < 0 || first + count > all) {
+      throw new InputError(
+        `${this.directory}: "${name}" has ${all} rows; rows ${first} to ${first + count - 1} were asked for`,
+      );
+    }
     if (first === 0 && count === all) return this.#decoded(name, 0, all);
     if (all * columns > wholeParameterElements) return this.#decoded(name, first, count);
     return this.#decoded(name, 0, all).subarray(first * columns, (first + count) * columns);

@@ -21,9 +21,9 @@ function changed(name: string, steps: number, change: (event: Event) => void) {
     .trim()
     .split("\n")
     .map((line) => JSON.parse(line) as Event);
-  // Layers 0 and 1 are enough here: what lies over the unrecorded layers is left out.
+  // Layer 0 is enough here: what lies over the unrecorded layers is left out.
   const kept = events.filter(
-    ({ event, step, name: value }) => step < steps && (event !== "value" || /layers\.[01]\.|embed/.test(value)),
+    ({ event, step, name: value }) => step < steps && (event !== "value" || /layers\.0\.|embed/.test(value)),
   );
   for (const event of kept) change(event);
   writeFileSync(join(directory, "events.jsonl"), `${kept.map((event) => JSON.stringify(event)).join("\n")}\n`);
