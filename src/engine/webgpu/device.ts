@@ -8,6 +8,8 @@ export interface DeviceOptions {
   readonly without?: readonly DeviceFeature[] | undefined;
   /** Keep Dawn's validation and bounds checks. */
   readonly validate?: boolean | undefined;
+  /** Unroll the loops that kernels mark. @default true on a GPU; the software one compiles loops ten times as fast */
+  readonly unroll?: boolean | undefined;
 }
 
 export type DeviceFeature = "subgroups" | "matrix" | "timestamps";
@@ -16,6 +18,8 @@ export type DeviceFeature = "subgroups" | "matrix" | "timestamps";
 export class Gpu {
   readonly pipelines: Pipelines;
   readonly name: string;
+  /** Whether loops that kernels mark are unrolled before compilation. */
+  readonly unrolls: boolean;
   #placeholders = new Map<GPUBufferBindingType, GPUBuffer>();
 
   constructor(
@@ -24,13 +28,15 @@ export class Gpu {
     readonly features: ReadonlySet<DeviceFeature>,
     /** Kept reachable while the device lives: Dawn's Node binding runs on it. */
     readonly owner: GPU,
+    unroll?: boolean,
   ) {
     this.name = info.device || info.description || info.vendor || "unknown GPU";
     this.pipelines = new Pipelines(this);
+    this.unrolls = unroll ?? !this.isSoftware;
   }
 
   get isSoftware(): boolean {
-    return /swiftshader|llvmpipe|lavapipe/i.test(`${this.name} ${this.info.description}`);
+    return /swiftshader|llvmpipe|lavapipe/i.test(`${this.name} ${this.info.description} ${this.info.architecture}`);
   }
 
   /** A zero-filled buffer for kernels and copies; sizes are rounded up to 16 bytes. */
@@ -135,7 +141,7 @@ export async function openDevice(options: DeviceOptions = {}): Promise<Gpu> {
       maxStorageBuffersPerShaderStage: limits.maxStorageBuffersPerShaderStage,
     },
   });
-  return new Gpu(device, adapter.info, features, gpu);
+  return new Gpu(device, adapter.info, features, gpu, options.unroll);
 }
 
 /** f16 × f16 → f32 in 16 × 16 × 16 by subgroups of 32: what `gemm-matrix.wgsl` is written for. */

@@ -74,7 +74,7 @@ export class Pipelines {
   async #compile(request: KernelRequest): Promise<Kernel> {
     const { device } = this.gpu;
     const files = await Promise.all([...(request.modules ?? []), request.name].map(kernelSource));
-    const code = specialise(request, files);
+    const code = specialise(request, files, this.gpu.unrolls);
     const module = device.createShaderModule({ label: request.name, code });
     const { messages } = await module.getCompilationInfo();
     const problem = messages.find(({ type }) => type === "error");
@@ -101,10 +101,11 @@ export class Pipelines {
 
 /**
  * The WGSL of one variant. `override` constants become `const`, because array lengths and unrolled loops need them
- * before pipeline creation; directives go first, then structs, then the files in order; marked loops are unrolled.
+ * before pipeline creation; directives go first, then structs, then the files in order; marked loops are unrolled
+ * unless `unrolls` is false.
  * @throws Error when a constant is unknown, or has neither a value nor a default.
  */
-export function specialise(request: KernelRequest, files: readonly string[]): string {
+export function specialise(request: KernelRequest, files: readonly string[], unrolls = true): string {
   const given = new Map(Object.entries(request.constants ?? {}));
   const directives = new Set<string>();
   const body = files
@@ -123,7 +124,8 @@ export function specialise(request: KernelRequest, files: readonly string[]): st
     });
   for (const name of given.keys()) throw new Error(`kernel ${request.name} has no constant ${name}`);
   const structs = (request.blocks ?? []).map((block) => block.wgsl);
-  return unroll([...directives, ...structs, body].join("\n"));
+  const code = [...directives, ...structs, body].join("\n");
+  return unrolls ? unroll(code) : code;
 }
 
 function literal(value: number | boolean, type: string): string {
