@@ -13,6 +13,8 @@ export interface Comparison {
   readonly noise: Float64Array;
   /** (observed - expected) / noise; 0 where noise is infinite, ±Infinity where only one side is finite. */
   readonly z: Float64Array;
+  /** Variance that a whole row and head shares. */
+  readonly shared?: Float64Array | undefined;
 }
 
 /** What one unit's z says. */
@@ -59,7 +61,7 @@ export function compareBlock(
     else if (seen === value) z[i] = 0;
     else z[i] = noise[i]! > 0 ? (seen - value) / noise[i]! : seen > value ? Infinity : -Infinity;
   }
-  return { rows, columns, expected: block.value, observed, noise, z };
+  return { rows, columns, expected: block.value, observed, noise, z, shared: block.shared };
 }
 
 function explainedByRange(seen: number, range: number): boolean {
@@ -102,7 +104,7 @@ export function statisticsOf(comparison: Comparison): Statistics {
     squares += clipped * clipped;
     if (noise[i] === 0) continue;
     const signal = expected[i]! / noise[i]!;
-    row.push(Math.floor(i / width), signal, clipped);
+    row.push(Math.floor(i / width), signal, clipped, comparison.shared?.[i], expected[i]!);
     column.push(i % width, signal, clipped);
     offset.push(i % width, 1, clipped);
     all.push(0, signal, clipped);
@@ -128,29 +130,40 @@ class Gains {
   readonly #cross: Float64Array;
   readonly #power: Float64Array;
   readonly #count: Int32Array;
+  readonly #shared: Float64Array;
+  readonly #values: Float64Array;
 
   constructor(groups: number) {
     this.#cross = new Float64Array(groups);
     this.#power = new Float64Array(groups);
     this.#count = new Int32Array(groups);
+    this.#shared = new Float64Array(groups);
+    this.#values = new Float64Array(groups);
   }
 
-  push(group: number, signal: number, z: number): void {
+  /** @param shared variance that the group's elements have in common, beside their `value`. */
+  push(group: number, signal: number, z: number, shared = 0, value = 0): void {
     this.#cross[group]! += signal * z;
     this.#power[group]! += signal * signal;
     this.#count[group]!++;
+    this.#shared[group]! += Number.isFinite(shared) ? shared : 0;
+    this.#values[group]! += value * value;
   }
 
-  /** Root mean square over groups of at least `minimum` elements; 0 when there are none. */
+  /**
+   * Root mean square over groups of at least `minimum` elements; 0 when there are none. A few groups scatter more than
+   * many: the result is made comparable by √(1 + 12 / groups), which keeps the chance of a false alarm below 10⁻⁶.
+   */
   rms(minimum: number): number {
     let sum = 0;
     let groups = 0;
     for (let g = 0; g < this.#count.length; g++) {
       if (this.#count[g]! < minimum || this.#power[g] === 0) continue;
       const gain = this.#cross[g]! / this.#power[g]!;
-      sum += gain ** 2 / (1 / this.#power[g]! + sharedError ** 2);
+      const together = this.#values[g]! > 0 ? this.#shared[g]! / this.#values[g]! : 0;
+      sum += gain ** 2 / (1 / this.#power[g]! + sharedError ** 2 + together);
       groups++;
     }
-    return groups ? Math.sqrt(sum / groups) : 0;
+    return groups ? Math.sqrt(sum / groups / (1 + 12 / groups)) : 0;
   }
 }

@@ -13,6 +13,8 @@ export interface Block {
   readonly variance: Float64Array;
   /** Bits of `mayBe` per element; absent when every element is in range. */
   readonly range?: Uint8Array | undefined;
+  /** The part of `variance` that all elements of a row and head share: it moves them together, as a gain. */
+  readonly shared?: Float64Array | undefined;
 }
 
 /** What an op may ask for while it computes: elements of its inputs, parameters, the row table. */
@@ -42,7 +44,12 @@ export interface Op {
 }
 
 /** A block of zeros. */
-export function emptyBlock(size: number): { value: Float64Array; variance: Float64Array; range?: Uint8Array } {
+export function emptyBlock(size: number): {
+  value: Float64Array;
+  variance: Float64Array;
+  range?: Uint8Array;
+  shared?: Float64Array;
+} {
   return { value: new Float64Array(size), variance: new Float64Array(size) };
 }
 

@@ -11,6 +11,7 @@ describe("recordings with nothing wrong in them", () => {
     "hf_h200_fp16_eager.safetensors",
     "hf_h200_fp32_sdpa_tf32.safetensors",
     "hf_h200_bf16_sdpa_batch_3.safetensors",
+    "hf_h200_bf16_sdpa_5_tokens.safetensors",
   ])("%s is clean", (file) => {
     const verdict = diagnose({ target: `test/golden/${file}`, model });
     expect(verdict).toMatchObject({ verdict: "clean", causes: [], findings: [] });

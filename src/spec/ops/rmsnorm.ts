@@ -55,6 +55,8 @@ export function rmsNorm(attributes: RmsNormAttributes): Op {
           out.value[at] = normalised * w;
           if (!noise) continue;
           out.variance[at] = w * w * elementVariance(context, statistics, x.value[i]!, usableVariance(x, i));
+          out.shared ??= new Float64Array(out.value.length);
+          out.shared[at] = out.value[at]! ** 2 * statistics.inverseVariance;
           if (statistics.overflow) {
             out.range ??= new Uint8Array(out.value.length);
             out.range[at] = mayBe.zero | mayBe.notANumber;
