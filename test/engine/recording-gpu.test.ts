@@ -1,0 +1,79 @@
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, afterEach, beforeAll, expect, it, vi } from "vitest";
+import { diagnoseCommand } from "../../src/cli/diagnose.js";
+import { generate } from "../../src/engine/generate.js";
+import { fusedPath } from "../../src/engine/paths/fused.js";
+import { standardPath } from "../../src/engine/paths/standard.js";
+import { Recording } from "../../src/engine/recording.js";
+import type { Gpu } from "../../src/engine/webgpu/device.js";
+import { loadWeights, type Weights } from "../../src/engine/weights.js";
+import { type LabModel, truncateModel } from "../../src/lab/model.js";
+import { openTestDevice } from "./gpu.js";
+import { goldenGenerations, modelDirectory } from "./ishmael.js";
+
+const folder = mkdtempSync(join(tmpdir(), "faultline-recording-gpu-"));
+let gpu: Gpu;
+let model: LabModel;
+let weights: Weights;
+
+beforeAll(async () => {
+  gpu = await openTestDevice();
+  model = truncateModel(modelDirectory, 2, join(folder, "model"));
+  weights = await loadWeights(gpu, model.config, model.parameters);
+});
+afterEach(() => {
+  process.exitCode = undefined;
+});
+afterAll(() => {
+  gpu.destroy();
+  model.parameters.close();
+  rmSync(folder, { recursive: true });
+});
+
+/** What `faultline diagnose TARGET --model … --json` prints; its exit code is in `process.exitCode`. */
+async function diagnosis(target: string) {
+  let printed = "";
+  const write = vi.spyOn(process.stdout, "write").mockImplementation((text) => {
+    printed += text;
+    return true;
+  });
+  try {
+    await diagnoseCommand().parseAsync([target, "--model", model.directory, "--json"], { from: "user" });
+  } finally {
+    write.mockRestore();
+  }
+  return JSON.parse(printed);
+}
+
+it.each([
+  ["standard", standardPath, { layout: "HND", cacheDtype: "float16" }],
+  ["fused", fusedPath, { layout: "NHD", cacheDtype: "bfloat16" }],
+] as const)(
+  "%s: five sequences in chunks, then decoding past the second page, are diagnosed clean with exit code 0",
+  async (name, make, cache) => {
+    const pages = { pageCount: 40, pageSize: 5, maxRows: 32, maxSequences: 5, ...cache };
+    const path = make(gpu, model.config, weights, pages);
+    const target = join(folder, name);
+    const runtime = { name: `faultline ${name}`, device: gpu.name, dtype: "float32" };
+    const recorder = new Recording(target, { model: model.json, runtime });
+    const requests = goldenGenerations().map(({ prompt_ids }) => ({
+      tokenIds: prompt_ids,
+      maxTokens: 16 - prompt_ids.length,
+    }));
+    expect(requests).toHaveLength(5);
+    await generate(path, requests, { chunk: 3, recorder });
+    path.dispose();
+    const verdict = await diagnosis(target);
+    expect(verdict.verdict, verdict.summary).toBe("clean");
+    expect(verdict.findings).toEqual([]);
+    expect(Object.values(verdict.audits).map((audit) => (audit as { pass: boolean }).pass)).toEqual([
+      true,
+      true,
+      true,
+      true,
+    ]);
+    expect(process.exitCode).toBe(0);
+  },
+);
