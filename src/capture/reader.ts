@@ -1,4 +1,14 @@
-import { accessSync, closeSync, constants, existsSync, openSync, readFileSync, readSync, statSync } from "node:fs";
+import {
+  accessSync,
+  closeSync,
+  constants,
+  existsSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readSync,
+  statSync,
+} from "node:fs";
 import { join } from "node:path";
 import { byteWidth } from "../tensor/dtype.js";
 import { InputError } from "../tensor/errors.js";
@@ -26,16 +36,19 @@ const maxManifestBytes = 16 * 2 ** 20;
 const maxLineBytes = 64 * 2 ** 20;
 
 /**
- * Opens a recording: a capture directory (format version 1) or a plain `.safetensors` file of module outputs.
+ * Opens a recording: a capture directory (format version 1), a plain `.safetensors` file of module outputs, or a folder
+ * that holds one such file and no manifest.
  * @throws InputError naming the file, the field and what was expected.
  */
 export function openCapture(path: string): Capture {
   if (!existsSync(path)) throw new InputError(`${path}: no such file or directory; expected a capture`);
   if (!statSync(path).isDirectory()) return openPlainCapture(path);
-  if (!existsSync(join(path, "manifest.json"))) {
-    throw new InputError(`${path}: expected a capture directory with manifest.json, found none`);
-  }
-  return openDirectory(path);
+  if (existsSync(join(path, "manifest.json"))) return openDirectory(path);
+  const plain = readdirSync(path).filter((name) => name.endsWith(".safetensors"));
+  if (plain.length === 1) return openPlainCapture(join(path, plain[0]!));
+  throw new InputError(
+    `${path}: expected a capture directory with manifest.json, or one .safetensors file of module outputs; found ${plain.length} of the latter`,
+  );
 }
 
 function openDirectory(path: string): Capture {

@@ -24,7 +24,7 @@ export function diagnoseCommand(): Command {
 Exit codes: 0 clean, 1 fault or ambiguous, 2 bad input, 3 inconclusive.
 
 Examples:
-  faultline diagnose cases/exclamation-mark/capture.safetensors --model models/ishmael-7m
+  faultline diagnose cases/exclamation-mark --model models/ishmael-7m
   faultline diagnose run/ --model ./Qwen3-0.6B --json > verdict.json`,
     )
     .action(async (target: string, options: { model: string; json?: boolean; verbose?: boolean }) => {

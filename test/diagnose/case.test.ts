@@ -10,7 +10,7 @@ describe("the case of the exclamation mark", () => {
   beforeAll(() => {
     const tokenizer = readTokenizer(model);
     verdict = diagnose({
-      target: "cases/exclamation-mark/capture.safetensors",
+      target: "cases/exclamation-mark",
       model,
       detokenize: (ids) => tokenizer.decode(ids),
     });

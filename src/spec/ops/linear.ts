@@ -34,20 +34,11 @@ export function linear(attributes: LinearAttributes): Op {
             out.value[at] = biases ? arithmetic.between(product) + b : product;
             continue;
           }
-          let sum = 0;
-          let squares = 0;
-          let variance = 0;
           const { squared, variances } = spread!;
-          for (let k = 0, xi = r * n, wi = start; k < n; k++, xi++, wi++) {
-            const wk = w[wi]!;
-            const ww = wk * wk;
-            sum += x.value[xi]! * wk;
-            squares += ww * squared[xi]!;
-            variance += ww * variances[xi]!;
-          }
-          out.value[at] = sum + b;
+          const { sum, squares, variance: reaching } = weightedSums(x.value, squared, variances, r * n, w, start, n);
           // An infinite variance times a zero weight: that input does not reach this output.
-          if (Number.isNaN(variance)) variance = reachingVariance(w, start, variances, r * n, n);
+          const variance = Number.isNaN(reaching) ? reachingVariance(w, start, variances, r * n, n) : reaching;
+          out.value[at] = sum + b;
           out.variance[at] = variance + squares * operand + accumulationVariance(sum, squares, n);
           // Σ|term| is at most sqrt(n Σ term²).
           if (squares * n > float32Max * float32Max || Number.isNaN(squares)) {
@@ -66,6 +57,50 @@ function inputSpread(x: Block): { squared: Float64Array; variances: Float64Array
     squared: x.value.map((v) => v * v),
     variances: x.range ? x.variance.map((_, i) => usableVariance(x, i)) : x.variance,
   };
+}
+
+const sums = { sum: 0, squares: 0, variance: 0 };
+
+/** Σ w·x, Σ w²·x² and Σ w²·variance in one pass, two terms at a time; the result is overwritten by the next call. */
+function weightedSums(
+  x: Float64Array,
+  squared: Float64Array,
+  variances: Float64Array,
+  xStart: number,
+  w: Float64Array,
+  wStart: number,
+  n: number,
+): typeof sums {
+  let sum0 = 0;
+  let sum1 = 0;
+  let squares0 = 0;
+  let squares1 = 0;
+  let variance0 = 0;
+  let variance1 = 0;
+  let k = 0;
+  for (; k + 1 < n; k += 2) {
+    const i = xStart + k;
+    const u = w[wStart + k]!;
+    const v = w[wStart + k + 1]!;
+    const uu = u * u;
+    const vv = v * v;
+    sum0 += x[i]! * u;
+    sum1 += x[i + 1]! * v;
+    squares0 += uu * squared[i]!;
+    squares1 += vv * squared[i + 1]!;
+    variance0 += uu * variances[i]!;
+    variance1 += vv * variances[i + 1]!;
+  }
+  if (k < n) {
+    const u = w[wStart + k]!;
+    sum0 += x[xStart + k]! * u;
+    squares0 += u * u * squared[xStart + k]!;
+    variance0 += u * u * variances[xStart + k]!;
+  }
+  sums.sum = sum0 + sum1;
+  sums.squares = squares0 + squares1;
+  sums.variance = variance0 + variance1;
+  return sums;
 }
 
 function reachingVariance(w: Float64Array, wStart: number, variances: Float64Array, xStart: number, n: number): number {
