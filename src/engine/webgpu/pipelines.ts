@@ -125,7 +125,8 @@ export function specialise(request: KernelRequest, files: readonly string[], unr
   for (const name of given.keys()) throw new Error(`kernel ${request.name} has no constant ${name}`);
   const structs = (request.blocks ?? []).map((block) => block.wgsl);
   const code = [...directives, ...structs, body].join("\n");
-  return unrolls ? unroll(code) : code;
+  // What is constant in an unrolled body is not in a loop's.
+  return unrolls ? unroll(code) : code.replace(/^( +)const /gm, "$1let ");
 }
 
 function literal(value: number | boolean, type: string): string {
