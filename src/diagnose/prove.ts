@@ -152,6 +152,12 @@ function freeRun(
   const repair = { tokenId: repairedToken, text: detokenize ? detokenize([repairedToken]) : null, continuation };
   if (hypotheses.length === 0) return { repair, fromTokens: undefined };
   const rewritten = graph.with(combine(hypotheses));
+  if (!rewritten.isComputable("sample")) {
+    notes.push(
+      "a cause reads a value that is computed later (left over from an earlier step): the run cannot be repeated from its tokens alone",
+    );
+    return { repair, fromTokens: undefined };
+  }
   const recordedToken = recordedSample(investigation, healthy.lastRow);
   const tokens: number[] = [];
   let layers = { matched: 0, of: 0 };

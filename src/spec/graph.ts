@@ -57,6 +57,22 @@ export class Graph {
     return this.#consumers.get(name) ?? [];
   }
 
+  /** Whether `name` can be computed: no value on its way rests on itself. A rewrite may break that. */
+  isComputable(name: string): boolean {
+    const open = new Set<string>();
+    const done = new Set<string>();
+    const visit = (value: string): boolean => {
+      if (done.has(value)) return true;
+      if (open.has(value)) return false;
+      open.add(value);
+      const computable = this.node(value).inputs.every(visit);
+      open.delete(value);
+      done.add(value);
+      return computable;
+    };
+    return visit(name);
+  }
+
   /** The same graph with some nodes replaced; replacements may also introduce new values. */
   with(replacements: Iterable<GraphNode>): Graph {
     return new Graph(replacements, this);

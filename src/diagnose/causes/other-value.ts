@@ -10,8 +10,9 @@ export const otherValueCauses: CauseFamily = ({ site, finding, investigation }) 
   const { graph, observations } = investigation;
   const out: Hypothesis[] = [];
   for (const node of graph.nodes.values()) {
-    if (out.length >= maxCandidates) break;
-    if (node.columns !== site.columns || node.heads !== site.heads || node.name === site.name) continue;
+    // Only what exists by then: a later value could not stand here.
+    if (out.length >= maxCandidates || node.name === site.name) break;
+    if (node.columns !== site.columns || node.heads !== site.heads) continue;
     // What the site reads is what it passes on when it does nothing: the op's own family says that better.
     if (
       site.inputs.includes(node.name) ||
