@@ -13,6 +13,29 @@ describe("kernel text", () => {
     expect(() => specialise({ name: "k", constants: { A: 1, C: 2 } }, [file])).toThrow("no constant C");
   });
 
+  test("marked loops are unrolled, or kept with values for constants", () => {
+    const file = [
+      "override N: u32;",
+      "fn f() {",
+      "  const outside = 1u;",
+      "  for (var i = 0u; i < N; i++) { // unroll",
+      "    const twice = 2u * i;",
+      "    g(twice);",
+      "  }",
+      "  const after = 2u;",
+      "}",
+    ].join("\n");
+    const request = { name: "k", constants: { N: 2 } };
+    const unrolled = specialise(request, [file]);
+    expect(unrolled.match(/const twice/g)).toHaveLength(2);
+    expect(unrolled).toContain("const i = 1u;");
+    expect(unrolled).not.toContain("for (");
+    const kept = specialise(request, [file], false);
+    expect(kept).toContain("let twice = 2u * i;");
+    expect(kept).toContain("const outside");
+    expect(kept).toContain("const after");
+  });
+
   test("a parameter block packs what its struct declares", () => {
     const block = parameterBlock("P", { a: "u32", b: "i32", c: "f32" });
     expect(block.wgsl).toContain("a: u32,\n  b: i32,\n  c: f32,");

@@ -1,7 +1,7 @@
 import type { Gpu } from "./device.js";
 import { kernelSource } from "./kernel-source.js";
 import type { ParameterBlock } from "./parameters.js";
-import { unroll } from "./unroll.js";
+import { keepLoops, unroll } from "./unroll.js";
 import { computeStage } from "./usage.js";
 
 /** Which kernel, and the constants that specialise it. */
@@ -125,8 +125,7 @@ export function specialise(request: KernelRequest, files: readonly string[], unr
   for (const name of given.keys()) throw new Error(`kernel ${request.name} has no constant ${name}`);
   const structs = (request.blocks ?? []).map((block) => block.wgsl);
   const code = [...directives, ...structs, body].join("\n");
-  // What is constant in an unrolled body is not in a loop's.
-  return unrolls ? unroll(code) : code.replace(/^( +)const /gm, "$1let ");
+  return unrolls ? unroll(code) : keepLoops(code);
 }
 
 function literal(value: number | boolean, type: string): string {

@@ -36,6 +36,18 @@ function expand(lines: readonly string[], constants: ReadonlyMap<string, number>
   return out;
 }
 
+/** Leaves marked loops as they are: what is constant in an unrolled body becomes a value of each round. */
+export function keepLoops(code: string): string {
+  const ends: string[] = [];
+  const lines = code.split("\n").map((line) => {
+    if (line === ends.at(-1)) ends.pop();
+    const indent = marker.exec(line)?.[1];
+    if (indent !== undefined) ends.push(`${indent}}`);
+    return ends.length > 0 ? line.replace(/^(\s*)const /, "$1let ") : line;
+  });
+  return lines.join("\n");
+}
+
 const functions: Record<string, (values: number[]) => number> = {
   u32: ([x]) => x!,
   min: (values) => Math.min(...values),
