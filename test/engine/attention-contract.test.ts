@@ -41,6 +41,11 @@ const kvHeads = 2;
 const cases: Case[] = [
   { kind: "decode", pageSize: 16, group: 1, headDim: 64, qo: [1, 1, 1], kv: [1, 17, 150], kvDtype: "bfloat16" },
   { kind: "decode", layout: "HND", pageSize: 5, group: 7, headDim: 24, qo: [1, 1], kv: [70, 3], softCap: 2 },
+  { kind: "decode", pageSize: 32, group: 2, headDim: 32, qo: [1, 1], kv: [33, 64], kvDtype: "float16" },
+  { kind: "decode", pageSize: 16, group: 3, headDim: 16, qo: [1], kv: [40], softCap: 1, windowLeft: 9 },
+  { kind: "decode", layout: "HND", pageSize: 1, group: 4, headDim: 16, qo: [1, 1], kv: [2, 65], combined: true },
+  { kind: "decode", layout: "HND", pageSize: 32, group: 6, headDim: 24, qo: [1], kv: [31], kvDtype: "bfloat16" },
+  { kind: "decode", pageSize: 5, group: 8, headDim: 16, qo: [1, 1, 1], kv: [5, 6, 1] },
   { kind: "decode", pageSize: 1, group: 5, headDim: 16, qo: [1, 1], kv: [9, 130], windowLeft: 70, combined: true },
   {
     kind: "paged",
@@ -214,7 +219,67 @@ describe("attention contract", () => {
     expect([...single]).toEqual([...o.values.subarray(0, 64)].map(Math.fround));
   });
 
-  test("merging states over two halves of the keys is attention over all, empty states included", async () => {
+  test("with loops unrolled, as on a real GPU, kernels give the same", async () => {
+    const looping = gpu;
+    gpu = await openTestDevice({ unroll: true });
+    try {
+      const some = cases.filter(({ kind, group }) => (kind === "decode" && group === 1) || kind === "ragged");
+      for (const [i, c] of some.entries()) {
+        const o = operands(c, 200 + i);
+        const { output } = await run(c, o);
+        expectRounding(await gpu.readFloats(output, 0, o.query.length), specification(c, o), JSON.stringify(c));
+      }
+    } finally {
+      gpu.destroy();
+      gpu = looping;
+    }
+  });
+
+  test("the log-sum-exp of one key is its score in base 2", async () => {
+    for (const kind of ["decode", "paged", "ragged"] as const) {
+      const c: Case = { kind, pageSize: 5, group: 2, headDim: 16, qo: [1, 1], kv: [1, 1] };
+      const o = operands(c, 9);
+      const { lse } = await run(c, o);
+      const found = await gpu.readFloats(lse, 0, 8);
+      for (let i = 0; i < 8; i++) {
+        const key = (Math.floor(i / 4) * kvHeads + Math.floor((i % 4) / 2)) * 16;
+        let score = 0;
+        for (let d = 0; d < 16; d++) score += o.query[i * 16 + d]! * o.keys[key + d]!;
+        expect(found[i], `${kind} ${i}`).toBeCloseTo((score / Math.sqrt(16)) * Math.LOG2E, 5);
+      }
+    }
+  });
+
+  test("attention over two halves of the keys, merged, is attention over all", async () => {
+    const c: Case = { kind: "ragged", group: 2, headDim: 16, qo: [3], kv: [20] };
+    const o = operands(c, 8);
+    const halves = await Promise.all(
+      [0, 10].map((first) => {
+        const part = (rows: Float64Array) => rows.slice(first * o.columns, (first + 10) * o.columns);
+        return run({ ...c, kv: [10] }, { ...o, keys: part(o.keys), values: part(o.values) });
+      }),
+    );
+    const heads = 2 * kvHeads;
+    const states = new Float32Array(3 * 2 * heads * 16);
+    const logs = new Float32Array(3 * 2 * heads);
+    for (const [half, { output, lse }] of halves.entries()) {
+      const values = await gpu.readFloats(output, 0, 3 * heads * 16);
+      const sums = await gpu.readFloats(lse, 0, 3 * heads);
+      for (let row = 0; row < 3; row++) {
+        const from = row * heads;
+        const to = (row * 2 + half) * heads;
+        states.set(values.subarray(from * 16, (from + heads) * 16), to * 16);
+        logs.set(sums.subarray(from, from + heads), to);
+      }
+    }
+    const merged = await mergeStates(gpu, tensor(states, "float32", [3, 2, heads, 16]), {
+      buffer: gpu.upload("lse", logs),
+      shape: [3, 2, heads],
+    });
+    expectRounding(await gpu.readFloats(merged.output, 0, 3 * heads * 16), specification(c, o), "merged");
+  });
+
+  test("merging states by hand, empty ones included", async () => {
     const random = randomNumbers(3);
     const v = normals(random, 2 * 3 * 16);
     const s = Float32Array.of(0.5, -1, Number.NEGATIVE_INFINITY, 2, Number.NEGATIVE_INFINITY, Number.NEGATIVE_INFINITY);

@@ -1,8 +1,10 @@
 import { expect } from "vitest";
+import { excess, unitClass } from "../../src/diagnose/limits.js";
+import { type Statistics, statisticsOf } from "../../src/diagnose/statistics.js";
 import { Evaluator } from "../../src/spec/evaluator.js";
 import { Graph } from "../../src/spec/graph.js";
 import { type Precision, storeVariance } from "../../src/spec/noise.js";
-import type { Op } from "../../src/spec/op.js";
+import { indices, type Op } from "../../src/spec/op.js";
 import { RowTable, type Step } from "../../src/spec/rows.js";
 import type { ParameterReader } from "../../src/tensor/checkpoint.js";
 import type { DType } from "../../src/tensor/dtype.js";
@@ -13,7 +15,11 @@ export interface Input {
   readonly values: ArrayLike<number>;
 }
 
+/** [rows, columns] */
 export interface Expectation {
+  /** Of the op whose limits apply. */
+  readonly kind: string;
+  readonly columns: number;
   readonly value: Float64Array;
   readonly variance: Float64Array;
 }
@@ -73,27 +79,34 @@ export function expected(
   });
   const block = evaluator.evaluate("output", options.rows ?? Int32Array.from({ length: table.count }, (_, i) => i));
   const variance = block.variance.map((v, i) => v + storeVariance(block.value[i]!, options.store ?? precision.store));
-  return { value: block.value, variance };
+  return { kind: op.kind, columns, value: block.value, variance };
 }
 
-/** rms and largest |z| of what a kernel made. */
-export function scores(observed: ArrayLike<number>, { value, variance }: Expectation): { rms: number; max: number } {
+/** The checker's statistics of what a kernel made. */
+export function statisticsFor(observed: ArrayLike<number>, { value, variance, columns }: Expectation): Statistics {
   expect(observed.length).toBe(value.length);
-  let squares = 0;
-  let max = 0;
-  for (let i = 0; i < value.length; i++) {
-    const difference = observed[i]! - value[i]!;
+  const noise = variance.map(Math.sqrt);
+  const z = value.map((expectedValue, i) => {
+    const difference = observed[i]! - expectedValue;
+    if (Number.isNaN(difference)) return Number.POSITIVE_INFINITY;
     // Below float32's normal range WGSL may flush to zero.
-    const z = Math.abs(difference) < 2 ** -126 ? 0 : difference / Math.sqrt(variance[i]!);
-    squares += z * z;
-    max = Math.max(max, Number.isNaN(z) ? Infinity : Math.abs(z));
-  }
-  return { rms: Math.sqrt(squares / Math.max(1, value.length)), max };
+    return Math.abs(difference) < 2 ** -126 ? 0 : difference / noise[i]!;
+  });
+  return statisticsOf({
+    rows: indices(value.length / columns),
+    columns: indices(columns),
+    expected: value,
+    observed: Float64Array.from(observed),
+    noise,
+    z,
+  });
 }
 
-/** A correct kernel has an rms of z of about one at most. Sums of few terms have heavier tails than a normal variate. */
+/** What a kernel made passes where a recording of it would: within the limits that correct implementations set. */
 export function expectRounding(observed: ArrayLike<number>, expectation: Expectation, what: string): void {
-  const { rms, max } = scores(observed, expectation);
-  expect(rms, `${what}: rms of z`).toBeLessThan(1.25);
-  expect(max, `${what}: largest |z|`).toBeLessThan(10);
+  const statistics = statisticsFor(observed, expectation);
+  expect(
+    excess(statistics, unitClass([expectation.kind])),
+    `${what}: ${JSON.stringify(statistics)}`,
+  ).toBeLessThanOrEqual(1);
 }

@@ -5,6 +5,7 @@ import { describe, expect, it } from "vitest";
 import { isPagedRecord } from "../../src/capture/capture.js";
 import { CaptureObservations } from "../../src/capture/observations.js";
 import { openCapture } from "../../src/capture/reader.js";
+import { excess, unitClass } from "../../src/diagnose/limits.js";
 import { drawSample } from "../../src/diagnose/sample.js";
 import { compareBlock, statisticsOf } from "../../src/diagnose/statistics.js";
 import { generate } from "../../src/engine/generate.js";
@@ -53,12 +54,8 @@ describe.each(["float32", "bfloat16", "float16"] as const)("a recording of the r
         return [...columns].map((column) => value[column]!);
       });
       const block = evaluator.evaluate(node.name, rows, columns);
-      const { rmsZ, maxZ, nonFinite } = statisticsOf(
-        compareBlock(block, Float64Array.from(observed), dtype, rows, columns),
-      );
-      expect(nonFinite, node.name).toBe(0);
-      expect(rmsZ, node.name).toBeLessThan(1.2);
-      expect(maxZ, node.name).toBeLessThan(6);
+      const statistics = statisticsOf(compareBlock(block, Float64Array.from(observed), dtype, rows, columns));
+      expect(excess(statistics, unitClass([node.op.kind])), node.name).toBeLessThanOrEqual(1);
     }
     capture.close();
   });

@@ -6,16 +6,18 @@ import { activation } from "../../src/spec/ops/activation.js";
 import { linear } from "../../src/spec/ops/linear.js";
 import { rmsNorm } from "../../src/spec/ops/rmsnorm.js";
 import { type DType, decode, encode } from "../../src/tensor/dtype.js";
-import { type Expectation, expected, expectRounding, scores } from "./expected.js";
+import { type Expectation, expected, expectRounding, statisticsFor } from "./expected.js";
 import { between, dispatch, header, normals, openTestDevice, randomNumbers } from "./gpu.js";
 
 const dtypes: DType[] = ["bfloat16", "float16", "float32"];
 
-/** The variants of the sums: with subgroups where the device has them, and portable. */
+/** The variants of the sums: with subgroups where the device has them, loops unrolled as on a real GPU; and portable. */
 describe.each(["subgroups", "portable"])("linear kernels, %s", (variant) => {
   let gpu: Gpu;
   beforeAll(async () => {
-    gpu = await openTestDevice(variant === "portable" ? { without: ["subgroups", "matrix"] } : {});
+    gpu = await openTestDevice(
+      variant === "portable" ? { without: ["subgroups", "matrix"], unroll: false } : { unroll: true },
+    );
     expect(gpu.features.has("subgroups")).toBe(variant === "subgroups");
   });
   afterAll(() => gpu.destroy());
@@ -156,7 +158,7 @@ describe.each(["subgroups", "portable"])("linear kernels, %s", (variant) => {
       (a, i) => up[i]! ** 2 * (act.variance[i]! + gateVariance[i]!) + a * a * upVariance[i]!,
     );
     const value = act.value.map((a, i) => a * up[i]!);
-    expectRounding(await gpu.readFloats(output, 0, rows * n), { value, variance }, name);
+    expectRounding(await gpu.readFloats(output, 0, rows * n), { ...both, columns: n, value, variance }, name);
   });
 
   test("a fault of a thousandth is not rounding", async () => {
@@ -165,10 +167,10 @@ describe.each(["subgroups", "portable"])("linear kernels, %s", (variant) => {
       parameters: { w: { shape: [40, 64], values: o.weights } },
     });
     expect(
-      scores(
+      statisticsFor(
         product.value.map((v) => v * 1.001),
         product,
-      ).rms,
+      ).rmsZ,
     ).toBeGreaterThan(50);
   });
 });
@@ -179,7 +181,7 @@ function withResidual(product: Expectation, o: { bias: Float32Array; residual: F
   const variance = product.variance.map(
     (v, i) => v + storeVariance(product.value[i]! - o.bias[i % n]!, "float32") + storeVariance(value[i]!, "float32"),
   );
-  return { value, variance };
+  return { ...product, value, variance };
 }
 
 /** Adds the variance of the normalised input, which the fused kernel never stored. */
@@ -192,5 +194,5 @@ function withInputNoise(product: Expectation, input: Expectation, weights: Float
     for (let c = 0; c < k; c++) sum += weights[(i % n) * k + c]! ** 2 * input.variance[row * k + c]!;
     return sum;
   });
-  return { value: product.value, variance };
+  return { ...product, variance };
 }
