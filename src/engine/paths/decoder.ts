@@ -344,8 +344,10 @@ export class DecoderPath implements Path {
     const history = this.#history;
     const constants = { VOCABULARY: this.config.vocabularySize };
     const topP = await kernel(gpu, "top-p", constants);
-    const argmax = await kernel(gpu, "argmax", { ...constants, PARTS: argmaxParts });
-    const selection = { PARTS: argmaxParts, HISTORY_WIDTH: this.maxSequences, HISTORY_STEPS: historySteps };
+    // A small vocabulary has no work for many workgroups.
+    const count = Math.min(argmaxParts, Math.ceil(this.config.vocabularySize / 1024));
+    const argmax = await kernel(gpu, "argmax", { ...constants, PARTS: count });
+    const selection = { PARTS: count, HISTORY_WIDTH: this.maxSequences, HISTORY_STEPS: historySteps };
     const select = await kernel(gpu, "select-token", { ...selection, ADVANCE: false });
     const advance = await kernel(gpu, "select-token", { ...selection, ADVANCE: true });
     const none = { reads: [], writes: [] };
@@ -363,7 +365,7 @@ export class DecoderPath implements Path {
         label: "argmax",
         kernel: argmax,
         group: argmax.bind({ header, logits, sampling, batch, parts }),
-        grid: (shape) => [argmaxParts, shape.sequences, 1],
+        grid: (shape) => [count, shape.sequences, 1],
         ...none,
       },
       select: { label: "select", kernel: select, group: select.bind(chosen), grid: perSequence, ...none },
