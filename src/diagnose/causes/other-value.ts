@@ -1,3 +1,4 @@
+import type { Graph } from "../../spec/graph.js";
 import type { Hypothesis } from "../hypothesis.js";
 import { replaced, taken } from "../transform.js";
 import { type CauseFamily, hypothesis, lastName } from "./proposal.js";
@@ -8,18 +9,14 @@ const maxCandidates = 80;
 export const otherValueCauses: CauseFamily = ({ site, finding, investigation }) => {
   if (site.name !== finding.node.name || ["identity", "append"].includes(site.op.kind)) return [];
   const { graph, observations } = investigation;
+  const read = new Set(site.inputs.flatMap((name) => [name, ...sourcesOf(graph, name)]));
   const out: Hypothesis[] = [];
   for (const node of graph.nodes.values()) {
     // Only what exists by then: a later value could not stand here.
     if (out.length >= maxCandidates || node.name === site.name) break;
     if (node.columns !== site.columns || node.heads !== site.heads) continue;
     // What the site reads is what it passes on when it does nothing: the op's own family says that better.
-    if (
-      site.inputs.includes(node.name) ||
-      !observations.has(node.name) ||
-      ["identity", "append"].includes(node.op.kind)
-    )
-      continue;
+    if (read.has(node.name) || !observations.has(node.name) || ["identity", "append"].includes(node.op.kind)) continue;
     const distance = (node.layer ?? 0) - (site.layer ?? 0);
     const sameRole = lastName(node.name) === lastName(site.name);
     if (!sameRole && distance !== 0) continue;
@@ -27,6 +24,8 @@ export const otherValueCauses: CauseFamily = ({ site, finding, investigation }) 
       hypothesis("value-replaced", site, [replaced(site, { op: taken({ used: node.name }), inputs: [node.name] })], {
         kind: "state",
         transform: "T12",
+        // What an op computes explains better than that two values are the same.
+        fitted: 1,
         parameters: { used: node.name },
         statement: `what stands here is ${node.name}, unchanged: another buffer was written or read`,
         group: `value-replaced ${lastName(node.name)} ${distance}`,
@@ -35,3 +34,11 @@ export const otherValueCauses: CauseFamily = ({ site, finding, investigation }) 
   }
   return out;
 };
+
+/** The values that `name` is another name of. */
+function sourcesOf(graph: Graph, name: string): string[] {
+  const node = graph.node(name);
+  return node.op.kind === "identity" || node.op.kind === "append"
+    ? [node.inputs[0]!, ...sourcesOf(graph, node.inputs[0]!)]
+    : [];
+}
