@@ -23,12 +23,18 @@ export interface BenchmarkOptions {
   readonly onProgress?: (sentence: string) => void;
 }
 
+const standardOptions = { promptTokens: 128, newTokens: 256, prefillTokens: 2048, repeats: 5, warmUps: 4 };
+const pageSize = 16;
+
 export interface PathSpeed {
   readonly name: string;
   /** Dispatches of one decode step, sampling included. */
   readonly dispatchesPerToken: number;
-  readonly prefillTokensPerSecond: number;
+  /** null when prefill was not measured. */
+  readonly prefillTokensPerSecond: number | null;
   readonly decodeTokensPerSecond: number;
+  /** Decode of every run, of which the one above is the median. */
+  readonly decodeRuns: readonly number[];
   /** From the prompt of `promptTokens` to its first token on the host, milliseconds. */
   readonly timeToFirstToken: number;
   /** GPU time of one decode step and of one prefill by kernel, microseconds; empty without timestamps. */
@@ -45,10 +51,10 @@ export interface KernelTime {
 export interface BenchmarkResult {
   readonly gpu: string;
   readonly weightBytes: number;
-  /** Bytes per second of a kernel that only reads. */
-  readonly readBandwidth: number;
-  /** Tokens per second if reading every weight once were all there is. */
-  readonly floorTokensPerSecond: number;
+  /** Bytes per second of a kernel that only reads; null without timestamps. */
+  readonly readBandwidth: number | null;
+  /** Tokens per second if reading every weight once were all there is; null without timestamps. */
+  readonly floorTokensPerSecond: number | null;
   readonly standard: PathSpeed;
   readonly fused: PathSpeed;
   /** The fused path with one fusion off. */
@@ -80,7 +86,7 @@ export async function benchmark(
     gpu: gpu.name,
     weightBytes: perToken,
     readBandwidth,
-    floorTokensPerSecond: readBandwidth / perToken,
+    floorTokensPerSecond: readBandwidth === null ? null : readBandwidth / perToken,
     standard,
     fused,
     without,
@@ -101,9 +107,8 @@ async function measurePath(
   prefill: boolean,
   options: BenchmarkOptions,
 ): Promise<PathSpeed> {
-  const { promptTokens = 128, newTokens = 256, prefillTokens = 2048, repeats = 5, warmUps = 4 } = options;
+  const { promptTokens, newTokens, prefillTokens } = { ...standardOptions, ...options };
   const longest = Math.max(promptTokens + newTokens, prefill ? prefillTokens : 0);
-  const pageSize = 16;
   const settings: PathOptions = {
     pageCount: Math.ceil(longest / pageSize) + 1,
     pageSize,
@@ -111,46 +116,59 @@ async function measurePath(
     maxSequences: 1,
   };
   const path = new DecoderPath(name, gpu, config, weights, fusions, settings);
-  const prompt = sequenceBatch(0, promptTokens, pageSize, config.vocabularySize);
+  try {
+    const decoded = await measureDecode(path, options);
+    const prefilled = prefill ? await measurePrefill(path, options) : noPrefill;
+    return { name, ...decoded, ...prefilled };
+  } finally {
+    path.dispose();
+  }
+}
+
+type DecodeSpeed = Omit<PathSpeed, "name" | keyof PrefillSpeed>;
+type PrefillSpeed = Pick<PathSpeed, "prefillTokensPerSecond" | "prefillKernels">;
+const noPrefill: PrefillSpeed = { prefillTokensPerSecond: null, prefillKernels: [] };
+
+async function measureDecode(path: DecoderPath, options: BenchmarkOptions): Promise<DecodeSpeed> {
+  const { promptTokens, newTokens, repeats, warmUps } = { ...standardOptions, ...options };
+  const { vocabularySize } = path.config;
+  const prompt = sequenceBatch(0, promptTokens, vocabularySize);
   const firstPage = Math.ceil((promptTokens + 1) / pageSize);
-  const reserve = [Array.from({ length: Math.ceil(longest / pageSize) + 1 - firstPage }, (_, i) => firstPage + i)];
+  const reserve = [Array.from({ length: path.pageCount - firstPage }, (_, i) => firstPage + i)];
   const first: number[] = [];
-  const decode: number[] = [];
-  for (let i = 0; i <= repeats + warmUps; i++) {
+  const decodeRuns: number[] = [];
+  for (let i = 0; i < repeats + 1 + warmUps; i++) {
     const start = performance.now();
     const { tokenIds } = await path.forward(prompt);
     const middle = performance.now();
-    const batch = { ...sequenceBatch(promptTokens, 1, pageSize, config.vocabularySize), tokenIds };
+    const batch = { ...sequenceBatch(promptTokens, 1, vocabularySize), tokenIds };
     await path.decode(batch, { steps: newTokens, reserve, stepsPerRead: 8 });
     // The first round compiles, and an idle GPU takes a while to reach its clocks.
     if (i <= warmUps) continue;
     first.push(middle - start);
-    decode.push((newTokens / (performance.now() - middle)) * 1000);
+    decodeRuns.push((newTokens / (performance.now() - middle)) * 1000);
   }
-  const context = sequenceBatch(promptTokens + Math.floor(newTokens / 2), 1, pageSize, config.vocabularySize);
-  const step = await path.decodeProgram(context);
-  const decodeKernels = await kernelTimes(gpu, step);
-  const prefills: number[] = [];
-  let prefillKernels: KernelTime[] = [];
-  if (prefill) {
-    const batch = sequenceBatch(0, prefillTokens, pageSize, config.vocabularySize);
-    for (let i = 0; i <= repeats + warmUps; i++) {
-      const start = performance.now();
-      await path.forward(batch);
-      if (i > warmUps) prefills.push((prefillTokens / (performance.now() - start)) * 1000);
-    }
-    prefillKernels = await kernelTimes(gpu, await path.decodeProgram(batch));
-  }
-  path.dispose();
+  const step = await path.decodeProgram(sequenceBatch(promptTokens + Math.floor(newTokens / 2), 1, vocabularySize));
   return {
-    name,
     dispatchesPerToken: step.dispatches.length,
-    prefillTokensPerSecond: median(prefills),
-    decodeTokensPerSecond: median(decode),
+    decodeTokensPerSecond: median(decodeRuns),
+    decodeRuns,
     timeToFirstToken: median(first),
-    decodeKernels,
-    prefillKernels,
+    decodeKernels: await kernelTimes(path.gpu, step),
   };
+}
+
+async function measurePrefill(path: DecoderPath, options: BenchmarkOptions): Promise<PrefillSpeed> {
+  const { prefillTokens, repeats, warmUps } = { ...standardOptions, ...options };
+  const batch = sequenceBatch(0, prefillTokens, path.config.vocabularySize);
+  const speeds: number[] = [];
+  for (let i = 0; i < repeats + 1 + warmUps; i++) {
+    const start = performance.now();
+    await path.forward(batch);
+    if (i > warmUps) speeds.push((prefillTokens / (performance.now() - start)) * 1000);
+  }
+  const prefillKernels = await kernelTimes(path.gpu, await path.decodeProgram(batch));
+  return { prefillTokensPerSecond: median(speeds), prefillKernels };
 }
 
 async function kernelTimes(
@@ -172,7 +190,7 @@ async function kernelTimes(
 }
 
 /** Rows `first` to `first + count` of one sequence on pages 0, 1, 2, … */
-function sequenceBatch(first: number, count: number, pageSize: number, vocabulary: number): Batch {
+function sequenceBatch(first: number, count: number, vocabulary: number): Batch {
   const length = first + count;
   const pages = Math.ceil(length / pageSize);
   const rows = (f: (i: number) => number) => Int32Array.from({ length: count }, (_, i) => f(i));
@@ -189,7 +207,7 @@ function sequenceBatch(first: number, count: number, pageSize: number, vocabular
   };
 }
 
-async function measureReadBandwidth(gpu: Gpu, weights: Weights): Promise<number> {
+async function measureReadBandwidth(gpu: Gpu, weights: Weights): Promise<number | null> {
   const { buffer } = weights.head;
   const program = await kernel(gpu, "read-bandwidth", { CHUNKS: buffer.size / 16 });
   const dispatch = {
@@ -202,14 +220,13 @@ async function measureReadBandwidth(gpu: Gpu, weights: Weights): Promise<number>
   };
   const shape = { rows: 1, sequences: 1, decode: true, splitCount: 1, tileCount: 0 };
   const runs = Array.from({ length: 8 }, () => dispatch);
-  if (!gpu.features.has("timestamps")) return Number.NaN;
+  if (!gpu.features.has("timestamps")) return null;
   await timeDispatches(gpu, runs, shape);
   const times = await timeDispatches(gpu, runs, shape);
   return (buffer.size / median(times)) * 1e9;
 }
 
 function median(values: readonly number[]): number {
-  if (values.length === 0) return Number.NaN;
   const sorted = [...values].sort((a, b) => a - b);
   return sorted[Math.floor(sorted.length / 2)]!;
 }

@@ -224,16 +224,20 @@ export class DecoderPath implements Path {
     );
     const mode = productMode(this.gpu, shape.rows);
     const split = plan.splitCount === 1 ? "no" : fused ? "fused" : "merge";
-    const key = JSON.stringify([mode, shape.decode, shape.decode && split, capture]);
+    // Few variants, so that a growing context seldom has to wait for a compilation.
+    const mergedSplits = split === "fused" ? Math.ceil(plan.splitCount / 2) * 2 : 1;
+    const key = JSON.stringify([mode, shape.decode, shape.decode && [split, mergedSplits], capture]);
     let program = this.#programs.get(key);
     if (!program) {
-      program = this.#build({ mode, decode: shape.decode, split, capture });
+      program = this.#build({ mode, decode: shape.decode, split, mergedSplits, capture });
       this.#programs.set(key, program);
     }
     return { shape, program: await program };
   }
 
-  async #build(variant: Pick<LayerContext, "mode" | "decode" | "split" | "capture">): Promise<Program> {
+  async #build(
+    variant: Pick<LayerContext, "mode" | "decode" | "split" | "mergedSplits" | "capture">,
+  ): Promise<Program> {
     const { gpu, config, weights } = this;
     const buffers = this.#buffers;
     const { hiddenSize, vocabularySize } = config;

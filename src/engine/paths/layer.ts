@@ -55,6 +55,8 @@ export interface LayerContext extends LinearContext {
   readonly decode: boolean;
   /** The keys are split: states must be merged, by a kernel of its own or by the output projection. */
   readonly split: "no" | "merge" | "fused";
+  /** With "fused": splits its kernel has room for; every one costs loads, present or not. */
+  readonly mergedSplits: number;
   readonly capture: boolean;
 }
 
@@ -164,7 +166,7 @@ export class LayerBuilder {
     const shared = {
       matrix: this.weights.output,
       input: merge ? buffers.states : attended.buffer,
-      merge: merge ? { lse: buffers.stateLse, headDim } : undefined,
+      merge: merge ? { lse: buffers.stateLse, headDim, mostSplits: this.context.mergedSplits } : undefined,
       outputStride: hiddenSize,
       bias: this.weights.outputBias,
       reads: merge ? [] : [attended],

@@ -3,7 +3,6 @@ import type { Gpu } from "../webgpu/device.js";
 import { formatOf, kernel } from "../webgpu/kernels.js";
 import type { Operand } from "../webgpu/pipelines.js";
 import type { Matrix } from "../weights.js";
-import { fusedSplits } from "./activations.js";
 import type { Dispatch, Grid, Tap } from "./program.js";
 
 /** How a batch's matrix products run: by matrix-vector kernels for few rows, else by tiles, on tensor cores if any. */
@@ -39,7 +38,7 @@ export interface LinearRequest {
   /** RMSNorm of the input, fused. */
   readonly norm?: { gain: GPUBuffer; epsilon: number } | undefined;
   /** The input is split attention states. */
-  readonly merge?: { lse: GPUBuffer; headDim: number } | undefined;
+  readonly merge?: { lse: GPUBuffer; headDim: number; mostSplits: number } | undefined;
   readonly reads: readonly Tap[];
   readonly writes: readonly Tap[];
 }
@@ -95,7 +94,7 @@ export async function linearDispatches(context: LinearContext, request: LinearRe
       EPSILON: request.norm?.epsilon ?? 0,
       MERGE: request.merge !== undefined,
       HEAD_DIM: request.merge?.headDim ?? 8,
-      MOST_SPLITS: fusedSplits,
+      MOST_SPLITS: request.merge?.mostSplits ?? 1,
     });
     if (request.norm) operands.gain = request.norm.gain;
     if (request.merge) operands.lse = request.merge.lse;

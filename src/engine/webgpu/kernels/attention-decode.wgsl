@@ -21,9 +21,14 @@ const THREADS: u32 = 256u;
 const TILE: u32 = 64u;
 const PARTS: u32 = THREADS / TILE;
 const CHUNKS: u32 = HEAD_DIM / 8u;
-const LANES: u32 = THREADS / CHUNKS;
+// Threads that share a token's value, LANES times; more lanes than tokens would have nothing to do.
+const LANES: u32 = min(THREADS / CHUNKS, TILE);
 const PER_LANE: u32 = (TILE + LANES - 1u) / LANES;
 const PER_PART: u32 = (CHUNKS + PARTS - 1u) / PARTS;
+// Query heads whose lanes are joined at once, as far as workgroup memory goes; two tiles of scores save a barrier a tile.
+const AT_ONCE: u32 = max(1u, min(GROUP, 8u / GROUP));
+const BATCHES: u32 = (GROUP + AT_ONCE - 1u) / AT_ONCE;
+const SLOTS: u32 = select(1u, 2u, GROUP <= 4u);
 
 @group(0) @binding(0) var<uniform> header: BatchHeader;
 @group(0) @binding(1) var<uniform> addressing: AttentionParameters;
@@ -37,21 +42,20 @@ const PER_PART: u32 = (CHUNKS + PARTS - 1u) / PARTS;
 @group(0) @binding(8) var<storage, read> gains: array<f32>;
 @group(0) @binding(9) var<storage, read> angles: array<vec2<f32>>;
 
-var<workgroup> query_even: array<vec4<f32>, GROUP * CHUNKS>;
-var<workgroup> query_odd: array<vec4<f32>, GROUP * CHUNKS>;
-var<workgroup> scores: array<f32, GROUP * TILE * PARTS>;
-var<workgroup> weight: array<f32, GROUP * TILE>;
-var<workgroup> tops: array<f32, GROUP * 8u>;
-var<workgroup> lane_even: array<vec4<f32>, THREADS>;
-var<workgroup> lane_odd: array<vec4<f32>, THREADS>;
-var<workgroup> lane_sum: array<f32, LANES>;
+// Queries of the group and, with PROLOGUE, the newest key, before QK-norm's 1/rms: each eight elements as four even ones,
+// then four odd ones.
+var<workgroup> staged: array<f32, (GROUP + u32(PROLOGUE)) * HEAD_DIM>;
+var<workgroup> scores: array<f32, SLOTS * GROUP * TILE * PARTS>;
+var<workgroup> lane_output: array<vec4<f32>, AT_ONCE * 2u * LANES * CHUNKS>;
+var<workgroup> lane_top: array<f32, GROUP * LANES>;
+var<workgroup> lane_sum: array<f32, GROUP * LANES>;
 // The prologue works on pairs (j, j + HEAD_DIM/2) of the group's queries and of the key.
 const HALF: u32 = HEAD_DIM / 2u;
 const PAIRS: u32 = (GROUP + 1u) * HALF;
 const PAIRS_EACH: u32 = (PAIRS + THREADS - 1u) / THREADS;
-var<workgroup> staged: array<f32, select(1u, 2u * PAIRS, PROLOGUE)>;
 var<workgroup> pair_squares: array<f32, select(1u, PAIRS, PROLOGUE)>;
 var<workgroup> newest_value: array<f32, select(1u, HEAD_DIM, PROLOGUE)>;
+// Eight parts of each head's sum of squares.
 var<workgroup> squares: array<f32, (GROUP + 1u) * 8u>;
 
 fn query_element(at: u32) -> f32 {
@@ -65,12 +69,35 @@ fn query_element(at: u32) -> f32 {
   return bitcast<f32>(half << 16u);
 }
 
+// Where element `i` of a head lies in `staged` and `newest_value`.
+fn spread(i: u32) -> u32 {
+  return i / 8u * 8u + i % 2u * 4u + i % 8u / 2u;
+}
+
 fn staged_eight(head: u32, chunk: u32) -> Eight {
   let at = head * HEAD_DIM + chunk * 8u;
   return Eight(
-    vec4(staged[at], staged[at + 2u], staged[at + 4u], staged[at + 6u]),
-    vec4(staged[at + 1u], staged[at + 3u], staged[at + 5u], staged[at + 7u]),
+    vec4(staged[at], staged[at + 1u], staged[at + 2u], staged[at + 3u]),
+    vec4(staged[at + 4u], staged[at + 5u], staged[at + 6u], staged[at + 7u]),
   );
+}
+
+// 1/rms of a head; both RoPE and the product with keys are linear, so it is applied last.
+fn head_scale(head: u32) -> f32 {
+  if (!QK_NORM) {
+    return 1f;
+  }
+  var sum = 0f;
+  for (var i = 0u; i < 8u; i++) { // unroll
+    sum += squares[head * 8u + i];
+  }
+  return inverseSqrt(sum / f32(HEAD_DIM) + EPSILON);
+}
+
+fn normed_eight(head: u32, chunk: u32) -> Eight {
+  let eight = staged_eight(head, chunk);
+  let scale = head_scale(head);
+  return Eight(eight.even * scale, eight.odd * scale);
 }
 
 // What the cache will hold of a value: readers of the newest token must not see more digits than later readers will.
@@ -84,8 +111,8 @@ fn as_stored(eight: Eight) -> Eight {
 fn newest_value_eight(chunk: u32) -> Eight {
   let at = chunk * 8u;
   return Eight(
-    vec4(newest_value[at], newest_value[at + 2u], newest_value[at + 4u], newest_value[at + 6u]),
-    vec4(newest_value[at + 1u], newest_value[at + 3u], newest_value[at + 5u], newest_value[at + 7u]),
+    vec4(newest_value[at], newest_value[at + 1u], newest_value[at + 2u], newest_value[at + 3u]),
+    vec4(newest_value[at + 4u], newest_value[at + 5u], newest_value[at + 6u], newest_value[at + 7u]),
   );
 }
 
@@ -125,14 +152,40 @@ fn main(
       return;
     }
   }
-  let length = u32(batch[header.kvLengthAt + sequence]);
-  let first_page = u32(batch[header.kvIndptrAt + sequence]);
-  let state = (row * heads + kv_head * GROUP) * header.splitCount + split;
+  let lane = thread / CHUNKS;
+  let chunk = thread % CHUNKS;
+  let token = thread / PARTS;
+  let part = thread % PARTS;
   var start = split * header.splitTokens;
+  // Loads that wait for nothing go first, so that a chain of three remains: page, key, score. What a page table says
+  // beyond a sequence's end is never used.
+  var first_page = 0u;
+  if (sequence > 0u) {
+    first_page = u32(batch[header.kvIndptrAt + sequence]);
+  }
+  let length = u32(batch[header.kvLengthAt + sequence]);
+  var x: array<vec2<f32>, PAIRS_EACH>;
+  var gain: array<vec2<f32>, PAIRS_EACH>;
+  let raw = row * addressing.queryRowStride;
+  if (PROLOGUE) {
+    for (var e = 0u; e < PAIRS_EACH; e++) { // unroll
+      let p = min(thread + e * THREADS, PAIRS - 1u);
+      let head = p / HALF;
+      let j = p % HALF;
+      let column = select(kv_head * GROUP + head, KEY_COLUMN / HEAD_DIM + kv_head, head == GROUP) * HEAD_DIM;
+      x[e] = vec2(bitcast<f32>(query[raw + column + j]), bitcast<f32>(query[raw + column + j + HALF]));
+      gain[e] = vec2(1f);
+      if (QK_NORM) {
+        let from_gain = select(0u, HEAD_DIM, head == GROUP) + j;
+        gain[e] = vec2(gains[from_gain], gains[from_gain + HALF]);
+      }
+    }
+  }
   let end = min(start + header.splitTokens, length);
   if (addressing.windowLeft >= 0) {
     start = max(start, length - min(length, u32(addressing.windowLeft) + 1u));
   }
+  let state = (row * heads + kv_head * GROUP) * header.splitCount + split;
   if (start >= end) {
     for (var i = thread; i < GROUP * CHUNKS * 2u; i += THREADS) {
       let to = state + i / (CHUNKS * 2u) * header.splitCount;
@@ -144,10 +197,6 @@ fn main(
     return;
   }
 
-  let lane = thread / CHUNKS;
-  let chunk = thread % CHUNKS;
-  let token = thread / PARTS;
-  let part = thread % PARTS;
   // The first tile is asked for before anything else, and each next one before the present one is used: with short
   // contexts there is one tile, and its latency passes behind the prologue.
   var key: array<Eight, PER_PART>;
@@ -167,28 +216,20 @@ fn main(
   }
 
   if (PROLOGUE) {
-    let raw = row * addressing.queryRowStride;
     let position = length - 1u;
     if (thread < HEAD_DIM) {
-      newest_value[thread] = bitcast<f32>(query[raw + VALUE_COLUMN + kv_head * HEAD_DIM + thread]);
+      newest_value[spread(thread)] = bitcast<f32>(query[raw + VALUE_COLUMN + kv_head * HEAD_DIM + thread]);
     }
-    var x: array<vec2<f32>, PAIRS_EACH>;
-    var gain: array<vec2<f32>, PAIRS_EACH>;
-    var turn: array<vec2<f32>, PAIRS_EACH>;
     for (var e = 0u; e < PAIRS_EACH; e++) { // unroll
       let p = thread + e * THREADS;
       if (p < PAIRS) {
         let head = p / HALF;
         let j = p % HALF;
-        let column = select(kv_head * GROUP + head, KEY_COLUMN / HEAD_DIM + kv_head, head == GROUP) * HEAD_DIM;
-        x[e] = vec2(bitcast<f32>(query[raw + column + j]), bitcast<f32>(query[raw + column + j + HALF]));
-        gain[e] = vec2(1f);
-        if (QK_NORM) {
-          let from_gain = select(0u, HEAD_DIM, head == GROUP) + j;
-          gain[e] = vec2(gains[from_gain], gains[from_gain + HALF]);
-          pair_squares[p] = dot(x[e], x[e]);
-        }
-        turn[e] = angles[position * HALF + j];
+        pair_squares[p] = dot(x[e], x[e]);
+        let y = x[e] * gain[e];
+        let turn = angles[position * HALF + j];
+        staged[head * HEAD_DIM + spread(j)] = y.x * turn.x - y.y * turn.y;
+        staged[head * HEAD_DIM + spread(j + HALF)] = y.y * turn.x + y.x * turn.y;
       }
     }
     if (QK_NORM) {
@@ -200,30 +241,20 @@ fn main(
         }
         squares[i] = sum;
       }
-      workgroupBarrier();
     }
-    for (var e = 0u; e < PAIRS_EACH; e++) { // unroll
-      let p = thread + e * THREADS;
-      if (p < PAIRS) {
-        let head = p / HALF;
-        var y = x[e];
-        if (QK_NORM) {
-          var sum = 0f;
-          for (var i = 0u; i < 8u; i++) { // unroll
-            sum += squares[head * 8u + i];
-          }
-          y = y * inverseSqrt(sum / f32(HEAD_DIM) + EPSILON) * gain[e];
-        }
-        staged[head * HEAD_DIM + p % HALF] = y.x * turn[e].x - y.y * turn[e].y;
-        staged[head * HEAD_DIM + p % HALF + HALF] = y.y * turn[e].x + y.x * turn[e].y;
-      }
+  } else {
+    for (var i = thread; i < GROUP * HEAD_DIM; i += THREADS) {
+      let head = kv_head * GROUP + i / HEAD_DIM;
+      let at = addressing.queryOffset + row * addressing.queryRowStride + head * addressing.queryHeadStride;
+      staged[i / HEAD_DIM * HEAD_DIM + spread(i % HEAD_DIM)] = query_element(at + i % HEAD_DIM);
     }
-    workgroupBarrier();
-    for (var i = thread; i < GROUP * CHUNKS; i += THREADS) {
-      let eight = staged_eight(i / CHUNKS, i % CHUNKS);
-      query_even[i] = eight.even;
-      query_odd[i] = eight.odd;
-      if (CAPTURE_AT != 0u && end == length) {
+  }
+  workgroupBarrier();
+
+  if (PROLOGUE) {
+    if (CAPTURE_AT != 0u && end == length) {
+      for (var i = thread; i < GROUP * CHUNKS; i += THREADS) {
+        let eight = normed_eight(i / CHUNKS, i % CHUNKS);
         let to = CAPTURE_AT / 4u + ((row * (heads + workgroups.y) + kv_head * GROUP) * CHUNKS + i) * 2u;
         output[to] = low_of(eight);
         output[to + 1u] = high_of(eight);
@@ -232,7 +263,7 @@ fn main(
     // The newest key: its owner stores it.
     if (end == length && thread < CHUNKS) {
       let at = cache_row(first_page, length - 1u, kv_head);
-      let newest = staged_eight(GROUP, thread);
+      let newest = normed_eight(GROUP, thread);
       store_key(at.key + thread * 8u, newest);
       if (CAPTURE_AT != 0u) {
         let to = CAPTURE_AT / 4u + ((row * (heads + workgroups.y) + heads + kv_head) * CHUNKS + thread) * 2u;
@@ -241,27 +272,23 @@ fn main(
       }
       store_value(at.value + thread * 8u, newest_value_eight(thread));
     }
-  } else {
-    for (var i = thread; i < GROUP * CHUNKS; i += THREADS) {
-      let head = kv_head * GROUP + i / CHUNKS;
-      let at = addressing.queryOffset + row * addressing.queryRowStride + head * addressing.queryHeadStride + i % CHUNKS * 8u;
-      var v: array<f32, 8>;
-      for (var c = 0u; c < 8u; c++) {
-        v[c] = query_element(at + c);
-      }
-      query_even[i] = vec4(v[0], v[2], v[4], v[6]);
-      query_odd[i] = vec4(v[1], v[3], v[5], v[7]);
-    }
   }
-  workgroupBarrier();
 
+  // Every lane keeps its own greatest score, and the lanes are joined at the end: a maximum over the tile costs barriers.
+  var scale: array<f32, GROUP>;
   var greatest: array<f32, GROUP>;
   var sum: array<f32, GROUP>;
-  var even: array<vec4<f32>, GROUP>;
-  var odd: array<vec4<f32>, GROUP>;
+  // The last batch may be longer than what is left of the group.
+  var even: array<vec4<f32>, BATCHES * AT_ONCE>;
+  var odd: array<vec4<f32>, BATCHES * AT_ONCE>;
   for (var g = 0u; g < GROUP; g++) { // unroll
     greatest[g] = NOTHING;
+    scale[g] = 1f;
+    if (PROLOGUE) {
+      scale[g] = head_scale(g);
+    }
   }
+  var slot = 0u;
   for (var tile = start; tile < end; tile += TILE) {
     var product: array<f32, GROUP>;
     for (var i = 0u; i < PER_PART; i++) { // unroll
@@ -269,10 +296,11 @@ fn main(
       if (tile + token < end && c < CHUNKS) {
         var k = key[i];
         if (PROLOGUE && tile + token == length - 1u) {
-          k = as_stored(staged_eight(GROUP, c));
+          k = as_stored(normed_eight(GROUP, c));
         }
         for (var g = 0u; g < GROUP; g++) { // unroll
-          product[g] += dot(k.even, query_even[g * CHUNKS + c]) + dot(k.odd, query_odd[g * CHUNKS + c]);
+          let q = staged_eight(g, c);
+          product[g] += dot(k.even, q.even) + dot(k.odd, q.odd);
         }
       }
     }
@@ -283,40 +311,32 @@ fn main(
         }
       }
     }
-    if (tile + TILE < end) {
-      if (tile + TILE + token < end) {
-        let at = cache_row(first_page, tile + TILE + token, kv_head).key;
-        for (var i = 0u; i < PER_PART; i++) { // unroll
-          if (part + i * PARTS < CHUNKS) {
-            key[i] = key_eight(at + (part + i * PARTS) * 8u);
-          }
+    if (tile + TILE + token < end) {
+      let at = cache_row(first_page, tile + TILE + token, kv_head).key;
+      for (var i = 0u; i < PER_PART; i++) { // unroll
+        if (part + i * PARTS < CHUNKS) {
+          key[i] = key_eight(at + (part + i * PARTS) * 8u);
         }
       }
     }
     for (var g = 0u; g < GROUP; g++) { // unroll
-      scores[(g * TILE + token) * PARTS + part] = product[g];
-    }
-    workgroupBarrier();
-    for (var i = thread; i < GROUP * TILE; i += THREADS) {
-      var total = 0f;
-      for (var p = 0u; p < PARTS; p++) { // unroll
-        total += scores[i * PARTS + p];
-      }
-      weight[i] = select(NOTHING, scaled_score(total), tile + i % TILE < end);
-    }
-    workgroupBarrier();
-    for (var i = thread; i < GROUP * 8u; i += THREADS) {
-      var top = NOTHING;
-      for (var t = i % 8u; t < TILE; t += 8u) {
-        top = max(top, weight[i / 8u * TILE + t]);
-      }
-      tops[i] = top;
+      scores[((slot * GROUP + g) * TILE + token) * PARTS + part] = product[g];
     }
     workgroupBarrier();
     for (var g = 0u; g < GROUP; g++) { // unroll
+      var score: array<f32, PER_LANE>;
       var top = greatest[g];
-      for (var i = 0u; i < 8u; i++) { // unroll
-        top = max(top, tops[g * 8u + i]);
+      for (var i = 0u; i < PER_LANE; i++) { // unroll
+        let t = lane + i * LANES;
+        score[i] = NOTHING;
+        if (lane < LANES && t < TILE && tile + t < end) {
+          var total = 0f;
+          for (var p = 0u; p < PARTS; p++) { // unroll
+            total += scores[((slot * GROUP + g) * TILE + t) * PARTS + p];
+          }
+          score[i] = scaled_score(total * scale[g]);
+        }
+        top = max(top, score[i]);
       }
       let shrink = exp2(greatest[g] - top);
       greatest[g] = top;
@@ -324,46 +344,65 @@ fn main(
       even[g] *= shrink;
       odd[g] *= shrink;
       for (var i = 0u; i < PER_LANE; i++) { // unroll
-        let t = lane + i * LANES;
-        if (lane < LANES && t < TILE && tile + t < end) {
-          let w = exp2(weight[g * TILE + t] - top);
+        if (!is_nothing(score[i])) {
+          let w = exp2(score[i] - top);
           sum[g] += w;
           even[g] += w * value[i].even;
           odd[g] += w * value[i].odd;
         }
       }
     }
-    if (tile + TILE < end) {
-      for (var i = 0u; i < PER_LANE; i++) { // unroll
-        if (lane < LANES && lane + i * LANES < TILE && tile + TILE + lane + i * LANES < end) {
-          value[i] = value_eight(cache_row(first_page, tile + TILE + lane + i * LANES, kv_head).value + chunk * 8u);
-        }
+    for (var i = 0u; i < PER_LANE; i++) { // unroll
+      if (lane < LANES && lane + i * LANES < TILE && tile + TILE + lane + i * LANES < end) {
+        value[i] = value_eight(cache_row(first_page, tile + TILE + lane + i * LANES, kv_head).value + chunk * 8u);
       }
+    }
+    if (SLOTS == 1u) {
+      workgroupBarrier();
+    } else {
+      slot = 1u - slot;
     }
   }
 
   for (var g = 0u; g < GROUP; g++) { // unroll
-    workgroupBarrier();
-    lane_even[thread] = even[g];
-    lane_odd[thread] = odd[g];
     if (chunk == 0u && lane < LANES) {
-      lane_sum[lane] = sum[g];
+      lane_top[g * LANES + lane] = greatest[g];
+      lane_sum[g * LANES + lane] = sum[g];
+    }
+  }
+  for (var b = 0u; b < BATCHES; b++) { // unroll
+    if (b > 0u) {
+      workgroupBarrier();
+    }
+    for (var a = 0u; a < AT_ONCE; a++) { // unroll
+      const g = b * AT_ONCE + a;
+      if (lane < LANES) {
+        lane_output[(2u * a * LANES + lane) * CHUNKS + chunk] = low_of(Eight(even[g], odd[g]));
+        lane_output[((2u * a + 1u) * LANES + lane) * CHUNKS + chunk] = high_of(Eight(even[g], odd[g]));
+      }
     }
     workgroupBarrier();
-    if (thread < CHUNKS) {
-      var total = 0f;
-      var eight = Eight(vec4(0f), vec4(0f));
-      for (var i = 0u; i < LANES; i++) { // unroll
-        total += lane_sum[i];
-        eight.even += lane_even[i * CHUNKS + thread];
-        eight.odd += lane_odd[i * CHUNKS + thread];
+    for (var i = thread; i < AT_ONCE * 2u * CHUNKS; i += THREADS) {
+      let half = i / CHUNKS;
+      let g = b * AT_ONCE + half / 2u;
+      if (g >= GROUP) {
+        continue;
       }
-      eight = Eight(eight.even / total, eight.odd / total);
+      var top = NOTHING;
+      for (var l = 0u; l < LANES; l++) { // unroll
+        top = max(top, lane_top[g * LANES + l]);
+      }
+      var total = 0f;
+      var joined = vec4(0f);
+      for (var l = 0u; l < LANES; l++) { // unroll
+        let w = exp2(lane_top[g * LANES + l] - top);
+        total += w * lane_sum[g * LANES + l];
+        joined += w * lane_output[(half * LANES + l) * CHUNKS + i % CHUNKS];
+      }
       let to = state + g * header.splitCount;
-      output[(to * CHUNKS + thread) * 2u] = low_of(eight);
-      output[(to * CHUNKS + thread) * 2u + 1u] = high_of(eight);
-      if (thread == 0u) {
-        lse[to] = greatest[g] + log2(total);
+      output[(to * CHUNKS + i % CHUNKS) * 2u + half % 2u] = joined / total;
+      if (i % (2u * CHUNKS) == 0u) {
+        lse[to] = top + log2(total);
       }
     }
   }

@@ -100,13 +100,26 @@ fn merged_at(row: u32, chunk: u32) -> Eight {
 
 @compute @workgroup_size(THREADS)
 fn main(place: Place, @builtin(workgroup_id) workgroup: vec3<u32>) {
+  const OUTPUTS: u32 = select(PRODUCTS, PRODUCTS / 2u, GATED);
+  const PER_COLUMN: u32 = OUTPUTS / COLUMNS;
   let first = workgroup.y * COLUMNS;
-  let count = select(header.rows, header.sequences, LAST_ROWS);
+  // With one row per workgroup the grid is exact, and nothing need wait for the header.
+  var count = first + 1u;
+  if (COLUMNS > 1u) {
+    count = select(header.rows, header.sequences, LAST_ROWS);
+  }
+  // What is added to the sum of thread i is asked for before the loop: at its end it would be waited for.
+  let c_out = place.thread / PER_COLUMN;
+  let n_out = workgroup.x * PER_COLUMN + place.thread % PER_COLUMN;
+  let writes = place.thread < OUTPUTS && n_out < N && first + c_out < count;
+  var added = 0f;
+  if (RESIDUAL && writes) {
+    added = residual[(first + c_out) * N + n_out];
+  }
   var sums: array<f32, SUMS>;
   var at: array<u32, COLUMNS>;
   for (var c = 0u; c < COLUMNS; c++) { // unroll
-    // With one row per workgroup the grid is exact, and the input need not wait for the header.
-    at[c] = input_row(select(min(first + c, count - 1u), first, COLUMNS == 1u));
+    at[c] = input_row(min(first + c, count - 1u));
   }
   for (var chunk = place.thread; chunk < CHUNKS; chunk += THREADS) {
     var w: array<Eight, ROWS>;
@@ -134,32 +147,24 @@ fn main(place: Place, @builtin(workgroup_id) workgroup: vec3<u32>) {
     }
   }
   add_over_workgroup(&sums, place);
-  const OUTPUTS: u32 = select(PRODUCTS, PRODUCTS / 2u, GATED);
-  const PER_COLUMN: u32 = OUTPUTS / COLUMNS;
-  for (var i = place.thread; i < OUTPUTS; i += THREADS) {
-    let c = i / PER_COLUMN;
-    let n = workgroup.x * PER_COLUMN + i % PER_COLUMN;
-    if (n >= N || first + c >= count) {
-      continue;
-    }
-    var scale = 1f;
-    if (NORM) {
-      scale = inverseSqrt(totals[min(PRODUCTS + c, SUMS - 1u)] / f32(K) + EPSILON);
-    }
-    var value = totals[c * ROWS + i % PER_COLUMN] * scale;
-    if (BIAS) {
-      value += bias[FIRST_ROW + n];
-    }
-    if (GATED) {
-      var up = totals[c * ROWS + HALF + i % PER_COLUMN] * scale;
-      if (BIAS) {
-        up += bias[N + n];
-      }
-      value = silu(value) * up;
-    }
-    if (RESIDUAL) {
-      value += residual[(first + c) * N + n];
-    }
-    output[(first + c) * OUTPUT_STRIDE + OUTPUT_OFFSET + n] = value;
+  if (!writes) {
+    return;
   }
+  let product = c_out * ROWS + place.thread % PER_COLUMN;
+  var scale = 1f;
+  if (NORM) {
+    scale = inverseSqrt(total_of(min(PRODUCTS + c_out, SUMS - 1u), place) / f32(K) + EPSILON);
+  }
+  var value = total_of(product, place) * scale;
+  if (BIAS) {
+    value += bias[FIRST_ROW + n_out];
+  }
+  if (GATED) {
+    var up = total_of(product + HALF, place) * scale;
+    if (BIAS) {
+      up += bias[N + n_out];
+    }
+    value = silu(value) * up;
+  }
+  output[(first + c_out) * OUTPUT_STRIDE + OUTPUT_OFFSET + n_out] = value + added;
 }

@@ -11,18 +11,29 @@ struct CacheRow {
   value: u32,
 }
 
-fn cache_row(first_page: u32, position: u32, head: u32) -> CacheRow {
-  var page = first_page + position;
+fn page_entry(first_page: u32, position: u32) -> u32 {
+  let size = select(header.pageSize, PAGE_SIZE, PAGE_SIZE != 0u);
+  return header.kvIndicesAt + first_page + position / size;
+}
+
+// `page` is what the page table says at `page_entry`; without pages, the row itself.
+fn row_in_page(page: u32, position: u32, head: u32) -> CacheRow {
   var slot = 0u;
   if (PAGED) {
-    let size = select(header.pageSize, PAGE_SIZE, PAGE_SIZE != 0u);
-    page = u32(batch[header.kvIndicesAt + first_page + position / size]);
-    slot = position % size;
+    slot = position % select(header.pageSize, PAGE_SIZE, PAGE_SIZE != 0u);
   }
   return CacheRow(
     addressing.keyOffset + page * addressing.keyPageStride + slot * addressing.keySlotStride + head * addressing.keyHeadStride,
     addressing.valueOffset + page * addressing.valuePageStride + slot * addressing.valueSlotStride + head * addressing.valueHeadStride,
   );
+}
+
+fn cache_row(first_page: u32, position: u32, head: u32) -> CacheRow {
+  var page = first_page + position;
+  if (PAGED) {
+    page = u32(batch[page_entry(first_page, position)]);
+  }
+  return row_in_page(page, position, head);
 }
 
 fn key_eight(at: u32) -> Eight {

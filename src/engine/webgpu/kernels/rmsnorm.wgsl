@@ -34,7 +34,7 @@ fn main(place: Place, @builtin(workgroup_id) workgroup: vec3<u32>) {
     sums[0] += input[source + i] * input[source + i];
   }
   add_over_workgroup(&sums, place);
-  let scale = inverseSqrt(totals[0] / f32(WIDTH) + EPSILON);
+  let scale = inverseSqrt(total_of(0u, place) / f32(WIDTH) + EPSILON);
   for (var i = place.thread; i < WIDTH; i += THREADS) {
     output[to + i] = input[source + i] * scale * gain[GAIN_OFFSET + i];
   }

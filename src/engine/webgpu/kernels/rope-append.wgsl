@@ -46,7 +46,7 @@ fn main(place: Place, @builtin(workgroup_id) workgroup: vec3<u32>) {
   var scale = 1f;
   if (QK_NORM) {
     add_over_workgroup(&sums, place);
-    scale = inverseSqrt(totals[0] / f32(HEAD_DIM) + EPSILON);
+    scale = inverseSqrt(total_of(0u, place) / f32(HEAD_DIM) + EPSILON);
   }
   if (!is_value) {
     let position = u32(batch[header.positionsAt + row]);

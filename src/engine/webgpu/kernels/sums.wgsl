@@ -1,4 +1,4 @@
-// Adds SUMS values over all THREADS of a workgroup, in a fixed order; the totals are then in `totals`.
+// Adds SUMS values over all THREADS of a workgroup, in a fixed order; any thread then asks for them with `total_of`.
 // Portable variant: a tree over workgroup memory, four values at a time.
 
 struct Place {
@@ -29,4 +29,8 @@ fn add_over_workgroup(values: ptr<function, array<f32, SUMS>>, place: Place) {
     }
     workgroupBarrier();
   }
+}
+
+fn total_of(i: u32, place: Place) -> f32 {
+  return totals[i];
 }

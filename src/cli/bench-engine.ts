@@ -1,0 +1,212 @@
+import Table from "cli-table3";
+import { Command, InvalidArgumentError, Option } from "commander";
+import type { BenchmarkResult, KernelTime, PathSpeed } from "../engine/benchmark.js";
+import { type ModelConfig, parseModelConfig, readModelConfig } from "../spec/models/config.js";
+import { Checkpoint } from "../tensor/checkpoint.js";
+import { InputError } from "../tensor/errors.js";
+
+/** Shapes to measure without a checkpoint, as their config.json has them. */
+const shapes = {
+  "qwen3-0.6b": {
+    model_type: "qwen3",
+    hidden_size: 1024,
+    intermediate_size: 3072,
+    num_hidden_layers: 28,
+    num_attention_heads: 16,
+    num_key_value_heads: 8,
+    head_dim: 128,
+    vocab_size: 151936,
+    max_position_embeddings: 40960,
+    rms_norm_eps: 1e-6,
+    rope_theta: 1000000,
+    tie_word_embeddings: true,
+  },
+  // Says nothing about speed: for trying the command.
+  tiny: {
+    model_type: "qwen3",
+    hidden_size: 32,
+    intermediate_size: 48,
+    num_hidden_layers: 1,
+    num_attention_heads: 4,
+    num_key_value_heads: 2,
+    head_dim: 16,
+    vocab_size: 97,
+    max_position_embeddings: 512,
+    rms_norm_eps: 1e-6,
+    rope_theta: 10000,
+    tie_word_embeddings: true,
+  },
+} as const;
+
+const help = `
+Weights are bfloat16 as in the checkpoint, or random; the KV cache is bfloat16, the batch one sequence. Every number is
+a median over the runs after the warm-up: an idle GPU takes hundreds of tokens to reach its clocks. GPU times per kernel
+come from timestamps around a pass each, which adds a few microseconds to every one.
+
+Examples:
+  faultline bench engine --random qwen3-0.6b
+  faultline bench engine --model models/ishmael-7m --json
+  faultline bench engine --random tiny --adapter software --prompt-tokens 8 --new-tokens 4 --prefill 20 --runs 1 --warm-ups 0
+`;
+
+interface Options {
+  readonly model?: string;
+  readonly random?: keyof typeof shapes;
+  readonly promptTokens: number;
+  readonly newTokens: number;
+  readonly prefill: number;
+  readonly runs: number;
+  readonly warmUps: number;
+  readonly adapter?: string;
+  readonly json?: true;
+}
+
+/** `faultline bench engine` */
+export function benchEngineCommand(): Command {
+  return new Command("engine")
+    .description("tokens per second of both GPU paths, GPU time per kernel, and what each fusion is worth")
+    .option("--model <dir>", "Hugging Face model folder")
+    .addOption(
+      new Option("--random <shape>", "random bfloat16 weights of this model's shape")
+        .choices(Object.keys(shapes))
+        .conflicts("model"),
+    )
+    .option("--prompt-tokens <n>", "tokens of the prompt before decoding", wholeNumber(1), 128)
+    .option("--new-tokens <n>", "tokens decoded", wholeNumber(1), 256)
+    .option("--prefill <n>", "tokens of the prefill measurement", wholeNumber(1), 2048)
+    .option("--runs <n>", "measurements per number", wholeNumber(1), 5)
+    .option("--warm-ups <n>", "runs before the first measurement", wholeNumber(0), 4)
+    .option("--adapter <name>", 'part of a GPU\'s name, or "software"')
+    .option("--json", "print the figures as JSON (docs/performance.md)")
+    .addHelpText("after", help)
+    .action(benchEngine);
+}
+
+async function benchEngine(options: Options): Promise<void> {
+  const config = readConfig(options);
+  const longest = Math.max(options.promptTokens + options.newTokens, options.prefill);
+  if (longest > config.maxPositions) {
+    throw new InputError(`${longest} tokens were asked for, the model has ${config.maxPositions} positions`);
+  }
+  // The GPU code is loaded only here, so that the other commands run without its packages.
+  const [{ openDevice }, { loadWeights, randomWeights }, { benchmark }] = await Promise.all([
+    import("../engine/webgpu/device.js"),
+    import("../engine/weights.js"),
+    import("../engine/benchmark.js"),
+  ]);
+  const gpu = await openDevice({ adapter: options.adapter }).catch((error: Error) => {
+    throw new InputError(`bench engine: ${error.message}`);
+  });
+  const checkpoint = options.model === undefined ? undefined : new Checkpoint(options.model);
+  try {
+    say(`weights onto ${gpu.name}`);
+    const weights = checkpoint
+      ? await loadWeights(gpu, config, checkpoint)
+      : await randomWeights(gpu, config, "bfloat16");
+    const { promptTokens, newTokens, prefill: prefillTokens, runs, warmUps } = options;
+    const result = await benchmark(gpu, config, weights, {
+      promptTokens,
+      newTokens,
+      prefillTokens,
+      repeats: runs,
+      warmUps,
+      onProgress: say,
+    });
+    weights.destroy();
+    process.stdout.write(options.json ? `${JSON.stringify(result, null, 2)}\n` : resultText(result, options));
+  } finally {
+    checkpoint?.close();
+    gpu.destroy();
+  }
+}
+
+function readConfig({ model, random }: Options): ModelConfig {
+  if (model !== undefined) return readModelConfig(model).config;
+  if (random !== undefined) return parseModelConfig(shapes[random], random);
+  throw new InputError("bench engine: expected --model <dir> or --random <shape>");
+}
+
+function resultText(result: BenchmarkResult, options: Options): string {
+  const { standard, fused, floorTokensPerSecond: floor } = result;
+  const paths = [standard, fused];
+  const row = (name: string, cell: (path: PathSpeed) => string) => [name, ...paths.map(cell)];
+  const share = (path: PathSpeed) => (floor === null ? "unknown" : `${percent(path.decodeTokensPerSecond / floor)}`);
+  const sections = [
+    `${result.gpu}: ${options.model ?? `random ${options.random}`}, ${(result.weightBytes / 1e9).toFixed(2)} GB of weights read per token`,
+    floor === null
+      ? "The bandwidth floor is unknown: this GPU has no timestamps."
+      : `Bandwidth floor: ${whole(floor)} tokens/s at the ${(result.readBandwidth! / 1e12).toPrecision(3)} TB/s of a kernel that only reads.`,
+    table(
+      ["", "standard", "fused"],
+      [
+        row(`decode, ${options.newTokens} tokens after ${options.promptTokens}: tokens/s`, (path) =>
+          whole(path.decodeTokensPerSecond),
+        ),
+        row("  every run", (path) => path.decodeRuns.map(whole).join(" ")),
+        row("  share of the bandwidth floor", share),
+        row(`prefill of ${options.prefill}: tokens/s`, (path) => whole(path.prefillTokensPerSecond!)),
+        row(
+          `time to first token, prompt of ${options.promptTokens}`,
+          (path) => `${path.timeToFirstToken.toFixed(1)} ms`,
+        ),
+        row("dispatches per token", (path) => whole(path.dispatchesPerToken)),
+      ],
+    ),
+    table(
+      ["fused without", "decode, tokens/s", "of all fusions", "dispatches per token"],
+      result.without.map(({ fusion, speed }) => [
+        fusion,
+        whole(speed.decodeTokensPerSecond),
+        percent(speed.decodeTokensPerSecond / fused.decodeTokensPerSecond),
+        whole(speed.dispatchesPerToken),
+      ]),
+    ),
+    ...paths.flatMap((path) => [
+      kernelText(`GPU time of one decode step, ${path.name}`, path.decodeKernels),
+      kernelText(`GPU time of one prefill of ${options.prefill}, ${path.name}`, path.prefillKernels),
+    ]),
+  ];
+  return `${sections.filter((text) => text !== "").join("\n\n")}\n`;
+}
+
+function kernelText(title: string, kernels: readonly KernelTime[]): string {
+  if (kernels.length === 0) return "";
+  const total = kernels.reduce((sum, { microseconds }) => sum + microseconds, 0);
+  const rows = kernels.map(({ label, count, microseconds }) => [
+    label,
+    whole(count),
+    (microseconds / count).toFixed(1),
+    percent(microseconds / total),
+  ]);
+  return `${title}: ${whole(total)} µs\n${table(["kernel", "count", "µs each", "share"], rows)}`;
+}
+
+function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
+  const made = new Table({
+    head: [...head],
+    style: { head: [], border: [] },
+    colAligns: head.map((_, i) => (i === 0 ? "left" : "right")),
+  });
+  made.push(...rows.map((row) => [...row]));
+  return made.toString();
+}
+
+function wholeNumber(least: number) {
+  return (text: string): number => {
+    const value = Number(text);
+    if (text.trim() !== "" && Number.isInteger(value) && value >= least && value <= 2 ** 24) return value;
+    throw new InvalidArgumentError(`expected a whole number from ${least} to ${2 ** 24}`);
+  };
+}
+
+function whole(value: number): string {
+  return String(Math.round(value));
+}
+
+function percent(share: number): string {
+  return `${(100 * share).toFixed(1)}%`;
+}
+
+function say(text: string): void {
+  if (process.stderr.isTTY) process.stderr.write(`${text}\n`);
+}
