@@ -264,7 +264,7 @@ export const attentionFaults: readonly Fault[] = [
     title: "attention reads the queries of the layer before",
     kind: "seam",
     transform: "T12",
-    expected: ["wrong-operand", "operand-swapped", "operand-from-other-layer"],
+    expected: ["cache-of-other-layer", "wrong-operand", "operand-swapped", "operand-from-other-layer"],
     applies: (_config, _store, layer) => layer > 0,
     parameters: (random) => ({ operand: integer(random, 0, 2) }),
     firstBad: (_, layer) => [output(layer)],
