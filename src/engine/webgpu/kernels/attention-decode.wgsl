@@ -290,7 +290,8 @@ fn main(
   }
   var slot = 0u;
   for (var tile = start; tile < end; tile += TILE) {
-    var product: array<f32, GROUP>;
+    // Without the zeros spelled out, Dawn clears it once and not in every turn of the loop.
+    var product = array<f32, GROUP>();
     for (var i = 0u; i < PER_PART; i++) { // unroll
       let c = part + i * PARTS;
       if (tile + token < end && c < CHUNKS) {

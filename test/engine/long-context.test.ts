@@ -1,0 +1,53 @@
+import { afterAll, beforeAll, expect, test } from "vitest";
+import type { Path } from "../../src/engine/path.js";
+import { fusedPath } from "../../src/engine/paths/fused.js";
+import { standardPath } from "../../src/engine/paths/standard.js";
+import type { Gpu } from "../../src/engine/webgpu/device.js";
+import { randomWeights, type Weights } from "../../src/engine/weights.js";
+import { parseModelConfig } from "../../src/spec/models/config.js";
+import { TestPages } from "./batches.js";
+import { openTestDevice, randomNumbers } from "./gpu.js";
+import { tinyConfigJson } from "./tiny-model.js";
+
+/** Beyond 512 keys a split of the fused path has several tiles: its loop runs more than once. */
+
+const config = parseModelConfig({ ...tinyConfigJson, num_hidden_layers: 1, max_position_embeddings: 2048 }, "long");
+const options = { pageCount: 80, pageSize: 16, maxRows: 1024, maxSequences: 1, cacheDtype: "float32" } as const;
+let gpu: Gpu;
+let weights: Weights;
+
+beforeAll(async () => {
+  gpu = await openTestDevice();
+  weights = await randomWeights(gpu, config, "bfloat16");
+});
+afterAll(() => gpu.destroy());
+
+async function logits(path: Path, tokens: number[], chunks: readonly number[]): Promise<Float32Array> {
+  const pages = new TestPages(path.pageCount, path.pageSize, randomNumbers(3));
+  const sequence = pages.sequence(0);
+  let last: Float32Array | undefined;
+  let at = 0;
+  for (const count of chunks) {
+    const batch = pages.batch([{ sequence, tokens: tokens.slice(at, at + count) }]);
+    last = (await path.forward(batch, { logits: true })).logits;
+    at += count;
+  }
+  return last!;
+}
+
+test.each([
+  ["standard", standardPath],
+  ["fused", fusedPath],
+] as const)("%s: decoding after long prompts is prefilling one token more", { timeout: 60_000 }, async (_, make) => {
+  const path = make(gpu, config, weights, options);
+  const random = randomNumbers(5);
+  for (const count of [600]) {
+    const tokens = Array.from({ length: count }, () => Math.floor(random() * config.vocabularySize));
+    const whole = await logits(path, tokens, [count]);
+    const decoded = await logits(path, tokens, [count - 2, 1, 1]);
+    const scale = Math.max(...whole.map(Math.abs));
+    const worst = Math.max(...whole.map((value, i) => Math.abs(value - decoded[i]!)));
+    expect(worst / scale, `${count} keys`).toBeLessThan(1e-5);
+  }
+  path.dispose();
+});
