@@ -9,6 +9,7 @@ import type { Graph } from "../spec/graph.js";
 import { parseModelConfig, readModelConfig } from "../spec/models/config.js";
 import { decoderGraph } from "../spec/models/decoder.js";
 import { InputError } from "../tensor/errors.js";
+import { colorsOnOutput } from "./style.js";
 
 const help = `
 A capture is a capture directory or a plain .safetensors file of module outputs. REFERENCE is the good run (also called
@@ -64,10 +65,9 @@ function compare(referencePath: string, targetPath: string, options: Options): v
           `${targetPath}: expected values that ${referencePath} has too, found none in common: "${comparison.missing[0]?.name}" / "${comparison.extra[0]?.name}"`,
         );
       }
-      const colors = process.stdout.isTTY === true && !process.env.NO_COLOR;
       const text = options.json
         ? `${JSON.stringify(comparisonJson(comparison), null, 2)}\n`
-        : comparisonText(comparison, { colors, differingOnly: options.differing });
+        : comparisonText(comparison, { colors: colorsOnOutput(), differingOnly: options.differing });
       progress.clear();
       process.stdout.write(text);
       process.exitCode = comparison.same ? 0 : 1;

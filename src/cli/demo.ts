@@ -2,11 +2,11 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { Command } from "commander";
-import pc from "picocolors";
 import { renderVerdict } from "../report/terminal.js";
 import { InputError } from "../tensor/errors.js";
 import { detokenizer } from "./detokenizer.js";
-import { runDiagnosis, terminalStyle } from "./diagnose.js";
+import { runDiagnosis } from "./diagnose.js";
+import { outputColors, terminalStyle } from "./style.js";
 
 /** `faultline demo`: the case that made this tool necessary, from symptom to proof. */
 export function demoCommand(): Command {
@@ -19,7 +19,7 @@ export function demoCommand(): Command {
       const target = shipped(join("cases", "exclamation-mark", "capture.safetensors"));
       const model = shipped(join("models", "ishmael-7m"));
       const style = terminalStyle(false);
-      const c = pc.createColors(style.colors);
+      const c = outputColors();
       const verdict = await runDiagnosis({ target, model });
       const text = detokenizer(model);
       const said = verdict.proof.fromTokens?.recordedToken ?? 0;

@@ -4,6 +4,7 @@ import type { Verdict } from "../diagnose/verdict.js";
 import { progressLine } from "../report/progress.js";
 import { renderVerdict } from "../report/terminal.js";
 import { detokenizer } from "./detokenizer.js";
+import { terminalStyle } from "./style.js";
 
 const exitCodes: Record<Verdict["verdict"], number> = { clean: 0, fault: 1, ambiguous: 1, inconclusive: 3 };
 
@@ -46,13 +47,4 @@ export async function runDiagnosis(options: Pick<DiagnoseOptions, "target" | "mo
   } finally {
     clear();
   }
-}
-
-/** Colours and width of standard output. */
-export function terminalStyle(verbose: boolean) {
-  return {
-    colors: process.stdout.isTTY === true && !process.env.NO_COLOR,
-    verbose,
-    width: process.stdout.columns ?? 100,
-  };
 }

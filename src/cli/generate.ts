@@ -1,6 +1,5 @@
 import { join } from "node:path";
 import { Command, InvalidArgumentError, Option } from "commander";
-import pc from "picocolors";
 import { Generation } from "../engine/generate.js";
 import { readChatTemplate, readJson, readTokenizer } from "../engine/model-folder.js";
 import { type OpenedPath, openPath, type PathName, pathNames } from "../engine/open-path.js";
@@ -11,6 +10,7 @@ import { type ModelConfig, readModelConfig } from "../spec/models/config.js";
 import { Checkpoint } from "../tensor/checkpoint.js";
 import type { DType } from "../tensor/dtype.js";
 import { InputError } from "../tensor/errors.js";
+import { outputColors } from "./style.js";
 
 interface GenerateOptions {
   readonly model: string;
@@ -184,7 +184,7 @@ class LiveText {
   #begin(): void {
     const { length } = this.prompts;
     if (length > 1)
-      process.stdout.write(`${this.#live > 0 ? "\n" : ""}${pc.dim(`[${this.#live + 1} of ${length}]`)}\n`);
+      process.stdout.write(`${this.#live > 0 ? "\n" : ""}${outputColors().dim(`[${this.#live + 1} of ${length}]`)}\n`);
     this.#flush();
   }
 

@@ -2,7 +2,6 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Command, Option } from "commander";
-import pc from "picocolors";
 import { benchmark, type Outcome, type Score, tally } from "../lab/benchmark.js";
 import { calibrate } from "../lab/calibrate.js";
 import { catalogue, findFault } from "../lab/catalogue.js";
@@ -11,6 +10,7 @@ import { type LabModel, openLabModel, truncateModel } from "../lab/model.js";
 import { tinyFamilies, writeTinyModel } from "../lab/tiny-model.js";
 import type { DType } from "../tensor/dtype.js";
 import { InputError } from "../tensor/errors.js";
+import { outputColors } from "./style.js";
 
 const runHelp = `
 Without --model, small random models of the three families (Qwen3, Qwen2, Llama) are made in a temporary folder.
@@ -90,7 +90,9 @@ function list({ json }: { json?: boolean }): void {
   const width = Math.max(...catalogue.map(({ id }) => id.length));
   for (const fault of catalogue) {
     console.log(`${fault.id.padEnd(width)}  ${fault.title}`);
-    console.log(pc.dim(`${" ".repeat(width)}  ${fault.kind}, ${fault.transform}; hidden by: ${fault.hiddenWhen}`));
+    console.log(
+      outputColors().dim(`${" ".repeat(width)}  ${fault.kind}, ${fault.transform}; hidden by: ${fault.hiddenWhen}`),
+    );
   }
 }
 
@@ -190,7 +192,8 @@ function progress(text: string): void {
 
 function paint(outcome: Outcome): string {
   const text = outcome.padEnd(11);
-  if (outcome === "named") return pc.green(text);
-  if (outcome === "missed" || outcome === "false-alarm") return pc.red(text);
-  return outcome === "hidden" ? pc.dim(text) : pc.yellow(text);
+  const colors = outputColors();
+  if (outcome === "named") return colors.green(text);
+  if (outcome === "missed" || outcome === "false-alarm") return colors.red(text);
+  return outcome === "hidden" ? colors.dim(text) : colors.yellow(text);
 }

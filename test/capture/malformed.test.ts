@@ -135,7 +135,13 @@ const table: [what: string, target: string, model: string, names: string, says: 
     "model.safetensors",
     /expected a tensor "input_ids"/,
   ],
-  ["a model folder as the recording", at("model"), "model", "model", /manifest\.json, found none/],
+  [
+    "a model folder as the recording",
+    at("model"),
+    "model",
+    "model",
+    /a tensor "input_ids" with the tokens of the run, found none/,
+  ],
   [
     "the manifest alone",
     write("manifest-only.json", readFileSync(join(at("paged"), "manifest.json"))),
