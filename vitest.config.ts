@@ -7,5 +7,7 @@ export default defineConfig({
     testTimeout: 120_000,
     hookTimeout: 120_000,
     pool: "forks",
+    // One per core, of which such a machine has two; the default leaves one idle.
+    maxWorkers: "100%",
   },
 });
