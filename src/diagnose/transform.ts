@@ -1,5 +1,5 @@
 import type { GraphNode } from "../spec/graph.js";
-import { type Block, emptyBlock, indices, type Op, type OpContext } from "../spec/op.js";
+import { type Block, emptyBlock, type Op, type OpContext } from "../spec/op.js";
 
 /** An op whose result is changed afterwards: the form of every fitted transform. */
 export function transformed(
@@ -38,7 +38,6 @@ export function affine(
 /** Each element is another element of the same value, or a constant where `source` gives none. */
 export function relabelled(
   op: Op,
-  width: number,
   attributes: Record<string, unknown>,
   source: (row: number, column: number) => readonly [number, number] | undefined,
 ): Op {
@@ -46,21 +45,23 @@ export function relabelled(
     kind: op.kind,
     attributes: { ...op.attributes, ...attributes },
     evaluate(context, rows, columns) {
-      const needed = new Set<number>();
+      const neededRows = new Set<number>();
+      const neededColumns = new Set<number>();
       forEachElement(rows, columns, (row, column) => {
         const from = source(row, column);
-        if (from) needed.add(from[0]);
+        if (!from) return;
+        neededRows.add(from[0]);
+        neededColumns.add(from[1]);
       });
-      const sourceRows = Int32Array.from(needed).sort();
-      const index = new Map<number, number>();
-      sourceRows.forEach((row, i) => {
-        index.set(row, i);
-      });
-      const block = op.evaluate(context, sourceRows, indices(width));
+      const sourceRows = Int32Array.from(neededRows).sort();
+      const sourceColumns = Int32Array.from(neededColumns).sort();
+      const rowIndex = positions(sourceRows);
+      const columnIndex = positions(sourceColumns);
+      const block = op.evaluate(context, sourceRows, sourceColumns);
       const out = emptyBlock(rows.length * columns.length);
       forEachElement(rows, columns, (row, column, i) => {
         const from = source(row, column);
-        if (from) copyElement(block, index.get(from[0])! * width + from[1], out, i);
+        if (from) copyElement(block, rowIndex.get(from[0])! * sourceColumns.length + columnIndex.get(from[1])!, out, i);
       });
       return out;
     },
@@ -135,7 +136,7 @@ export function misread(
       const needed = new Set<number>();
       forEachElement(rows, columns, (row, column) => needed.add(source(row, column)[0]));
       const sourceRows = Int32Array.from(needed).sort();
-      const index = new Map(Array.from(sourceRows, (row, i) => [row, i]));
+      const index = positions(sourceRows);
       const width = context.width(0);
       const block = context.input(0, sourceRows);
       const out = emptyBlock(rows.length * columns.length);
@@ -146,6 +147,15 @@ export function misread(
       return out;
     },
   };
+}
+
+/** Where each of distinct indices stands. */
+function positions(distinct: Int32Array): Map<number, number> {
+  const at = new Map<number, number>();
+  distinct.forEach((index, i) => {
+    at.set(index, i);
+  });
+  return at;
 }
 
 export function forEachElement(

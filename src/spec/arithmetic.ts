@@ -71,7 +71,24 @@ export class RoundedArithmetic implements Arithmetic {
     let i = reversed ? aStart + n - 1 : aStart;
     let j = reversed ? bStart + n - 1 : bStart;
     let total = 0;
-    for (let first = 0; first < n; first += block) {
+    let first = 0;
+    // Four partial sums side by side, each in its own order: one alone would wait for each rounding before the next.
+    for (const apart = block * step; first + 4 * block <= n; first += 4 * block) {
+      let p0 = 0;
+      let p1 = 0;
+      let p2 = 0;
+      let p3 = 0;
+      for (let left = block; left > 0; left--, i += step, j += step) {
+        p0 = Math.fround(p0 + a[i]! * b[j]!);
+        p1 = Math.fround(p1 + a[i + apart]! * b[j + apart]!);
+        p2 = Math.fround(p2 + a[i + 2 * apart]! * b[j + 2 * apart]!);
+        p3 = Math.fround(p3 + a[i + 3 * apart]! * b[j + 3 * apart]!);
+      }
+      i += 3 * apart;
+      j += 3 * apart;
+      total = Math.fround(Math.fround(Math.fround(Math.fround(total + p0) + p1) + p2) + p3);
+    }
+    for (; first < n; first += block) {
       let partial = 0;
       for (let left = Math.min(block, n - first); left > 0; left--, i += step, j += step) {
         partial = Math.fround(partial + a[i]! * b[j]!);

@@ -55,7 +55,9 @@ export function emptyBlock(size: number): {
 
 /** 0 … count-1 as columns or rows. */
 export function indices(count: number): Int32Array {
-  return Int32Array.from({ length: count }, (_, i) => i);
+  const out = new Int32Array(count);
+  for (let i = 0; i < count; i++) out[i] = i;
+  return out;
 }
 
 /** Variance of an element, infinite where its range leaves open what it is. */

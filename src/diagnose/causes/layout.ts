@@ -58,17 +58,12 @@ export function misreadings(site: GraphNode, investigation: Proposal["investigat
 
 function axisOrders({ site, investigation }: Proposal): Hypothesis[] {
   return misreadings(site, investigation).map(({ title, source }) =>
-    hypothesis(
-      "strides-ignored",
-      site,
-      [replaced(site, { op: relabelled(site.op, site.columns, { order: title }, source) })],
-      {
-        kind: "seam",
-        transform: "T2",
-        parameters: { order: title },
-        statement: `${title}: strides were ignored, or a transpose is missing or one too many`,
-      },
-    ),
+    hypothesis("strides-ignored", site, [replaced(site, { op: relabelled(site.op, { order: title }, source) })], {
+      kind: "seam",
+      transform: "T2",
+      parameters: { order: title },
+      statement: `${title}: strides were ignored, or a transpose is missing or one too many`,
+    }),
   );
 }
 

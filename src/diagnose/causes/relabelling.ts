@@ -60,7 +60,7 @@ function rowMaps({ site, finding, investigation }: Proposal): Hypothesis[] {
   const moved = [...from].filter(([row, source]) => row !== source);
   if (moved.length === 0) return [];
   const shifts = new Set(moved.map(([row, source]) => source - row));
-  const op = relabelled(site.op, site.columns, { rows: "relabelled" }, (row, column) => [from.get(row) ?? row, column]);
+  const op = relabelled(site.op, { rows: "relabelled" }, (row, column) => [from.get(row) ?? row, column]);
   const shift = shifts.size === 1 ? [...shifts][0]! : undefined;
   return [
     hypothesis("rows-shifted", site, [replaced(site, { op })], {
@@ -110,7 +110,7 @@ function headMaps({ site, finding }: Proposal): Hypothesis[] {
       if (best > closeEnough) return [];
     }
     if (map.every((source, target) => source === target)) return [];
-    const op = relabelled(site.op, site.columns, { map }, (row, column) => [
+    const op = relabelled(site.op, { map }, (row, column) => [
       row,
       map[Math.floor(column / width)]! * width + (column % width),
     ]);
@@ -138,7 +138,7 @@ function blockMaps({ site, investigation }: Proposal): Hypothesis[] {
         site,
         [
           replaced(site, {
-            op: relabelled(site.op, site.columns, { order: title }, (row, column) => [row, source(column)]),
+            op: relabelled(site.op, { order: title }, (row, column) => [row, source(column)]),
           }),
         ],
         {
