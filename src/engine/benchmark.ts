@@ -1,7 +1,7 @@
 import type { ModelConfig } from "../spec/models/config.js";
 import type { Batch } from "./path.js";
 import { DecoderPath, type PathOptions } from "./paths/decoder.js";
-import { allFusions, type Fusions, noFusions } from "./paths/layer.js";
+import { allFusions, type Fusions, noFusions } from "./paths/fusions.js";
 import { timeDispatches } from "./paths/program.js";
 import type { Gpu } from "./webgpu/device.js";
 import { kernel } from "./webgpu/kernels.js";

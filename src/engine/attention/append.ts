@@ -4,9 +4,9 @@ import { formatOf, kernel } from "../webgpu/kernels.js";
 import type { KvLayout } from "../webgpu/kv-store.js";
 import { attentionParameters } from "../webgpu/parameters.js";
 import { BufferUsage } from "../webgpu/usage.js";
+import { submit } from "./launch.js";
 import { cacheView, type PagedCache, requireTensor, stridesOf, type Tensor } from "./tensor.js";
 import { type PageTable, requireInt32, validatePageTable } from "./validate.js";
-import { submit } from "./wrapper.js";
 
 export interface AppendRequest {
   /** [nnz, kv_heads, head_dim] float32; rows may be strided. */

@@ -1,7 +1,7 @@
 import type { Gpu } from "../webgpu/device.js";
 import { kernel } from "../webgpu/kernels.js";
+import { mergeLayout, submit } from "./launch.js";
 import { requireTensor, type Tensor } from "./tensor.js";
-import { mergeLayout, submit } from "./wrapper.js";
 
 /**
  * Joins attention states over disjoint sets of keys, FlashInfer's merge_states: v [rows, states, heads, head_dim] and

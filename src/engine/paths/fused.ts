@@ -3,7 +3,7 @@ import type { Path } from "../path.js";
 import type { Gpu } from "../webgpu/device.js";
 import type { Weights } from "../weights.js";
 import { DecoderPath, type PathOptions } from "./decoder.js";
-import { allFusions } from "./layer.js";
+import { allFusions } from "./fusions.js";
 
 /**
  * The fused path: five dispatches a layer in decode (RMSNorm and q, k, v projections; QK-norm, RoPE, KV append and
