@@ -21,14 +21,15 @@ interface Import {
   readonly typeOnly: boolean;
 }
 
-function importsOf(text: string): Import[] {
+function statementsOf(text: string): Import[] {
   const statements = text.matchAll(/^\s*(?:import|export)\s+(type\s)?[^;"']*?from\s+["']([^"']+)["']/gm);
+  return [...statements].map((m) => ({ specifier: m[2]!, typeOnly: m[1] !== undefined }));
+}
+
+function importsOf(text: string): Import[] {
   const dynamic = text.matchAll(/\bimport\(\s*["']([^"']+)["']\s*\)/g);
   const bare = text.matchAll(/^\s*import\s+["']([^"']+)["']/gm);
-  return [
-    ...[...statements].map((m) => ({ specifier: m[2]!, typeOnly: m[1] !== undefined })),
-    ...[...dynamic, ...bare].map((m) => ({ specifier: m[1]!, typeOnly: false })),
-  ];
+  return [...statementsOf(text), ...[...dynamic, ...bare].map((m) => ({ specifier: m[1]!, typeOnly: false }))];
 }
 
 const files = filesUnder(source, /\.ts$/);
@@ -78,6 +79,20 @@ describe("the source", () => {
     };
     for (const path of files) visit(path, []);
     expect(cycles).toEqual([]);
+  });
+
+  it("can be imported by a page: the engine loads Node's modules only when it needs them", () => {
+    const reached = new Set([join(source, "engine/index.ts")]);
+    const outside = new Set<string>();
+    for (const path of reached) {
+      for (const { specifier, typeOnly } of statementsOf(texts.get(path)!)) {
+        if (typeOnly) continue;
+        if (specifier.startsWith(".")) reached.add(target(path, specifier));
+        else outside.add(specifier);
+      }
+    }
+    expect(reached.size).toBeGreaterThan(30);
+    expect([...outside].sort()).toEqual(["@huggingface/tokenizers", "zod"]);
   });
 
   it("holds one noun per file, in fewer than 320 lines", () => {

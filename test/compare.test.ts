@@ -8,7 +8,7 @@ import { type CompareOptions, compareCaptures } from "../src/diagnose/compare/co
 import { randomGenerator } from "../src/diagnose/sample.js";
 import { comparisonText } from "../src/report/comparison.js";
 import { comparisonJson } from "../src/report/comparison-json.js";
-import { readModelConfig } from "../src/spec/models/config.js";
+import { readModelConfig } from "../src/spec/models/config-file.js";
 import { decoderGraph } from "../src/spec/models/decoder.js";
 import { type DType, encode, roundTo } from "../src/tensor/dtype.js";
 import { writeSafetensors } from "../src/tensor/safetensors.js";

@@ -8,7 +8,7 @@ export default defineConfig({
   base: "./",
   // The model is served beside the page: ./ishmael-7m/config.json, …
   publicDir: here("../../models"),
-  resolve: { alias: [{ find: /^(.*\/node-gpu\.js|node:fs|node:path)$/, replacement: here("./no-node.ts") }] },
+  resolve: { alias: [{ find: /^(.*\/node-gpu\.js|node:fs\/promises)$/, replacement: here("./no-node.ts") }] },
   server: { fs: { allow: [here("../..")] } },
   build: { outDir: here("./dist"), emptyOutDir: true, target: "es2023" },
 });

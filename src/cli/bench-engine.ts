@@ -1,7 +1,8 @@
 import Table from "cli-table3";
 import { Command, InvalidArgumentError, Option } from "commander";
 import type { BenchmarkResult, KernelTime, PathSpeed } from "../engine/benchmark.js";
-import { type ModelConfig, parseModelConfig, readModelConfig } from "../spec/models/config.js";
+import { type ModelConfig, parseModelConfig } from "../spec/models/config.js";
+import { readModelConfig } from "../spec/models/config-file.js";
 import { Checkpoint } from "../tensor/checkpoint.js";
 import { InputError } from "../tensor/errors.js";
 

@@ -6,7 +6,8 @@ import { type OpenedPath, openPath, type PathName, pathNames } from "../engine/o
 import { Recording } from "../engine/recording.js";
 import type { Sequence } from "../engine/scheduler.js";
 import { TextStream, type Tokenizer } from "../engine/tokenizer.js";
-import { type ModelConfig, readModelConfig } from "../spec/models/config.js";
+import type { ModelConfig } from "../spec/models/config.js";
+import { readModelConfig } from "../spec/models/config-file.js";
 import { Checkpoint } from "../tensor/checkpoint.js";
 import type { DType } from "../tensor/dtype.js";
 import { InputError } from "../tensor/errors.js";

@@ -1,6 +1,6 @@
 import { expectPlausible } from "../capture/plausibility.js";
 import { openCapture } from "../capture/reader.js";
-import { readModelConfig } from "../spec/models/config.js";
+import { readModelConfig } from "../spec/models/config-file.js";
 import { Checkpoint } from "../tensor/checkpoint.js";
 import { type AssembledCause, causesOf, directCause, extended, finite } from "./assemble.js";
 import { audit } from "./audits.js";

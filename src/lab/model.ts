@@ -1,7 +1,8 @@
 import { existsSync, mkdirSync, readdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import type { Graph } from "../spec/graph.js";
-import { type ModelConfig, parseModelConfig, readModelConfig } from "../spec/models/config.js";
+import { type ModelConfig, parseModelConfig } from "../spec/models/config.js";
+import { readModelConfig } from "../spec/models/config-file.js";
 import { decoderGraph } from "../spec/models/decoder.js";
 import { Checkpoint } from "../tensor/checkpoint.js";
 import { InputError } from "../tensor/errors.js";

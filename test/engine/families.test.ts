@@ -13,7 +13,7 @@ import type { Request } from "../../src/engine/scheduler.js";
 import type { Gpu } from "../../src/engine/webgpu/device.js";
 import { loadWeights, type Weights } from "../../src/engine/weights.js";
 import { type TinyModelOptions, writeTinyModel } from "../../src/lab/tiny-model.js";
-import { readModelConfig } from "../../src/spec/models/config.js";
+import { readModelConfig } from "../../src/spec/models/config-file.js";
 import { Checkpoint } from "../../src/tensor/checkpoint.js";
 import { openTestDevice, randomNumbers } from "./gpu.js";
 

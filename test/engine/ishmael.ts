@@ -1,5 +1,5 @@
 import { readFileSync } from "node:fs";
-import { readModelConfig } from "../../src/spec/models/config.js";
+import { readModelConfig } from "../../src/spec/models/config-file.js";
 import { Checkpoint } from "../../src/tensor/checkpoint.js";
 
 /** The small model of this repository and what Hugging Face generates with it. */

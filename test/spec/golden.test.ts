@@ -5,7 +5,7 @@ import { drawSample } from "../../src/diagnose/sample.js";
 import { compareBlock, statisticsOf } from "../../src/diagnose/statistics.js";
 import { Evaluator } from "../../src/spec/evaluator.js";
 import type { GraphNode } from "../../src/spec/graph.js";
-import { readModelConfig } from "../../src/spec/models/config.js";
+import { readModelConfig } from "../../src/spec/models/config-file.js";
 import { decoderGraph } from "../../src/spec/models/decoder.js";
 import { Checkpoint } from "../../src/tensor/checkpoint.js";
 import type { DType } from "../../src/tensor/dtype.js";

@@ -1,5 +1,3 @@
-import { readFileSync } from "node:fs";
-import { join } from "node:path";
 import { z } from "zod";
 import { InputError } from "../../tensor/errors.js";
 import { type ActivationName, activations } from "../ops/activation.js";
@@ -147,22 +145,4 @@ export function parseModelConfig(config: unknown, origin: string): ModelConfig {
     endTokens: c.eos_token_id === undefined || c.eos_token_id === null ? [] : [c.eos_token_id].flat(),
     dtype: c.dtype ?? c.torch_dtype ?? "bfloat16",
   };
-}
-
-/** Reads `config.json` of a model folder. @throws InputError when it is missing or malformed. */
-export function readModelConfig(directory: string): { config: ModelConfig; json: Record<string, unknown> } {
-  const path = join(directory, "config.json");
-  let text: string;
-  try {
-    text = readFileSync(path, "utf8");
-  } catch {
-    throw new InputError(`${path}: expected the model's config.json, but it cannot be read`);
-  }
-  let json: unknown;
-  try {
-    json = JSON.parse(text);
-  } catch {
-    throw new InputError(`${path}: expected JSON`);
-  }
-  return { config: parseModelConfig(json, path), json: json as Record<string, unknown> };
 }
