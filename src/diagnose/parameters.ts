@@ -7,7 +7,10 @@ import { InputError } from "../tensor/errors.js";
 import type { Investigation } from "./investigation.js";
 import type { DirectCause } from "./metadata.js";
 
-/** @throws InputError when the checkpoint lacks a parameter its config calls for, or has one of another shape. */
+/**
+ * @throws InputError when the checkpoint lacks a parameter its config calls for, has one of another shape, or one that
+ * begins with a row of nothing but NaN: no run can be judged by it.
+ */
 export function expectParameters(config: ModelConfig, checkpoint: Checkpoint): void {
   for (const [name, shape] of expectedParameters(config)) {
     const found = checkpoint.shape(name);
@@ -18,6 +21,11 @@ export function expectParameters(config: ModelConfig, checkpoint: Checkpoint): v
     if (found.join() !== shape.join()) {
       throw new InputError(
         `${checkpoint.directory}: "${name}" has shape [${found.join(", ")}], its config.json calls for [${shape.join(", ")}]`,
+      );
+    }
+    if (decode(checkpoint.bytes(name, 0, 1), checkpoint.entry(name)!.dtype).every(Number.isNaN)) {
+      throw new InputError(
+        `${checkpoint.directory}: "${name}": expected numbers, found NaN in ${found.length < 2 ? "every element" : "every element of its first row"}`,
       );
     }
   }

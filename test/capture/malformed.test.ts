@@ -79,6 +79,8 @@ write("bare/config.json", JSON.stringify(tinyConfig));
 const otherModel = writeTinyModel(at("other-model"), { ...tinyConfig, hidden_size: 32, head_dim: 16 });
 otherModel.checkpoint.close();
 const weights = readFileSync(at("model/model.safetensors"));
+// 0xffff is NaN in bfloat16; the header stays.
+const nanWeights = Buffer.from(weights).fill(0xff, 8 + Number(weights.readBigUInt64LE(0)));
 const cutWeights = weights.subarray(0, weights.length - 1);
 
 /** What is given, as target and model, and the sentence: which file it names and what it says. */
@@ -253,6 +255,13 @@ const table: [what: string, target: string, model: string, names: string, says: 
     modelWith("bert", "config.json", JSON.stringify({ ...tinyConfig, model_type: "bert" })),
     "config.json",
     /model_type/,
+  ],
+  [
+    "weights that are NaN",
+    at("plain.safetensors"),
+    modelWith("nan-model", "model.safetensors", nanWeights),
+    "nan-model",
+    /"model\.embed_tokens\.weight": expected numbers, found NaN in every element of its first row/,
   ],
   [
     "weights that are cut",
