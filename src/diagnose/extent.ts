@@ -71,6 +71,7 @@ export function regionOf(comparison: Comparison, node: GraphNode): Region | unde
     wrongColumns.length >= 0.6 * wrongHeads.length * headWidth * (columns.length / node.columns);
   const headSet = new Set(wrongHeads);
   const columnRange = rangeOf(wrongColumns, columns);
+  const channels = allHeads ? channelsOfEveryHead(wrongColumns, columns, headWidth) : undefined;
   const firstRow = rows[wrongRows[0]!]!;
   return {
     whole: allRows && allColumns,
@@ -80,19 +81,36 @@ export function regionOf(comparison: Comparison, node: GraphNode): Region | unde
     ...(!allColumns && {
       columns: byHead
         ? ranges(wrongHeads.flatMap((h) => [h * headWidth!, (h + 1) * headWidth! - 1]))
-        : `${columnRange.first} to ${columnRange.last}`,
+        : channels
+          ? `${channels.first} to ${channels.last} of every head`
+          : `${columnRange.first} to ${columnRange.last}`,
     }),
     contains: (row, column) => {
       if (!allRows && !rowSet.has(row)) return false;
       if (allColumns) return true;
       if (byHead) return headSet.has(Math.floor(column / headWidth!));
-      return column >= columnRange.first && column <= columnRange.last;
+      const at = channels ? column % headWidth! : column;
+      const { first, last } = channels ?? columnRange;
+      return at >= first && at <= last;
     },
   };
 }
 
 function rangeOf(members: readonly number[], columns: Int32Array): { first: number; last: number } {
   return { first: columns[members[0]!]!, last: columns[members.at(-1)!]! };
+}
+
+/** The same channels of each head, when those are what is wrong and most of them are; undefined otherwise. */
+function channelsOfEveryHead(
+  wrong: readonly number[],
+  columns: Int32Array,
+  width: number,
+): { first: number; last: number } | undefined {
+  const channels = wrong.map((c) => columns[c]! % width);
+  const first = Math.min(...channels);
+  const last = Math.max(...channels);
+  const inside = columns.filter((column) => column % width >= first && column % width <= last).length;
+  return inside < columns.length && wrong.length >= 0.6 * inside ? { first, last } : undefined;
 }
 
 /** 0 1 2 5 as "0 to 2, 5". */

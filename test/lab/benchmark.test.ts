@@ -16,8 +16,6 @@ const placeSuffices = new Set([
   "I42-dtype-bits",
   "I42-activation-bits",
   "I70-weights-untied",
-  "C9.02-upper-channels-unwritten",
-  "C6-final-norm-twice",
   "T20-record-overwritten",
 ]);
 

@@ -11,7 +11,7 @@ const epsilons = [0, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9, 1e-10, 1e-1
 /** RMSNorm: epsilon, weight, order, extent of the mean. */
 export const normCauses: CauseFamily = (proposal) => {
   const { site } = proposal;
-  if (site.op.kind !== "rmsnorm") return [];
+  if (site.op.kind !== "rmsnorm") return normedAgain(proposal);
   const a = site.op.attributes as unknown as RmsNormAttributes;
   const rewrite = (change: Partial<RmsNormAttributes>) => [replaced(site, { op: rmsNorm({ ...a, ...change }) })];
   const out: Hypothesis[] = [];
@@ -56,6 +56,7 @@ export const normCauses: CauseFamily = (proposal) => {
       transform: "T13",
       statement: "the norm is not applied: its input is passed on as it is",
     }),
+    twice(site, [{ ...site, name: `${site.name}.once` }, { ...site, inputs: [`${site.name}.once`] }]),
   );
   if (hasZeroRow(proposal)) {
     out.push(
@@ -84,6 +85,25 @@ export const normCauses: CauseFamily = (proposal) => {
     ...afterRope(proposal),
   ];
 };
+
+/** A consumer that norms its operand although that was recorded as normed already. */
+function normedAgain({ site, investigation }: Proposal): Hypothesis[] {
+  const { graph, observations } = investigation;
+  return site.inputs.flatMap((input, i) => {
+    const norm = graph.find(input);
+    if (norm?.op.kind !== "rmsnorm" || !observations.has(input)) return [];
+    const again = { ...norm, name: `${site.name}.operand ${i} again`, inputs: [input] };
+    return [twice(site, [again, { ...site, inputs: site.inputs.with(i, again.name) }])];
+  });
+}
+
+function twice(site: GraphNode, replacements: GraphNode[]): Hypothesis {
+  return hypothesis("norm-twice", site, replacements, {
+    kind: "seam",
+    transform: "T13",
+    statement: "the norm is applied twice: both sides of the seam believe it is theirs",
+  });
+}
 
 /** An overflowing sum leaves rows of zeros. */
 function hasZeroRow({ finding }: Proposal): boolean {
