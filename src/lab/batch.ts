@@ -9,6 +9,8 @@ export function lengthsFor(situation: Situation): BatchLengths {
   switch (situation) {
     case "any":
       return [[24]];
+    case "long":
+      return [[280]];
     case "last-token":
     case "several-sequences":
       return [[17, 9, 12, 1]];

@@ -33,7 +33,7 @@ export interface Injection {
 }
 
 /** The run a fault needs to show at all. */
-export type Situation = "any" | "several-sequences" | "chunked" | "decode-batch" | "last-token";
+export type Situation = "any" | "several-sequences" | "chunked" | "decode-batch" | "last-token" | "long";
 
 /** One thing that goes wrong in real runtimes, as data and a function that makes a run show it. */
 export interface Fault {

@@ -1,6 +1,7 @@
 import type { Op } from "../../spec/op.js";
 import { embedding } from "../../spec/ops/embedding.js";
 import { select } from "../../spec/ops/select.js";
+import { roundTo } from "../../tensor/dtype.js";
 import type { Hypothesis } from "../hypothesis.js";
 import { short } from "../hypothesis.js";
 import { affine, replaced, transformed } from "../transform.js";
@@ -17,25 +18,52 @@ export const endpointCauses: CauseFamily = (proposal) => {
 function embeddings({ site, investigation }: Proposal): Hypothesis[] {
   const weight = site.op.attributes.weight as string;
   const { vocabularySize, hiddenSize, layerCount } = investigation.config;
-  const shifted = (offset: number): Op => ({
+  const inRange = (token: number) => ((token % vocabularySize) + vocabularySize) % vocabularySize;
+  const lookingUp = (attributes: Record<string, unknown>, tokenOf: (token: number) => number): Op => ({
     kind: "embedding",
-    attributes: { weight, offset },
+    attributes: { weight, ...attributes },
     evaluate(context, rows, columns) {
-      const inRange = (token: number) => ((token % vocabularySize) + vocabularySize) % vocabularySize;
       const table = Object.create(context.rows, {
-        token: { value: context.rows.token.map((t) => (t < 0 ? t : inRange(t + offset))) },
+        token: { value: context.rows.token.map((t) => (t < 0 ? t : inRange(tokenOf(t)))) },
       });
       return embedding(weight).evaluate({ ...context, rows: table }, rows, columns);
     },
   });
   const out = [1, -1, 2, -2].map((offset) =>
-    hypothesis("embedding-row-shifted", site, [replaced(site, { op: shifted(offset) })], {
+    hypothesis("embedding-row-shifted", site, [replaced(site, { op: lookingUp({ offset }, (t) => t + offset) })], {
       kind: "parameter",
       transform: "T3",
       parameters: { offset },
       statement: `the embedding of token id ${offset > 0 ? "+" : "-"} ${Math.abs(offset)} is looked up`,
     }),
   );
+  for (const [dtype, exactBelow] of [
+    ["bfloat16", 2 ** 8],
+    ["float16", 2 ** 11],
+    ["float32", 2 ** 24],
+  ] as const) {
+    if (vocabularySize <= exactBelow) continue;
+    const op = lookingUp({ dtype }, (t) => roundTo(t, dtype));
+    out.push(
+      hypothesis("token-ids-rounded", site, [replaced(site, { op })], {
+        kind: "seam",
+        transform: "T3",
+        parameters: { dtype },
+        statement: `token ids pass through ${dtype}, which is exact only up to ${exactBelow}: other rows are looked up`,
+      }),
+    );
+  }
+  for (const bits of [8, 16]) {
+    if (vocabularySize <= 2 ** bits) continue;
+    out.push(
+      hypothesis("token-ids-truncated", site, [replaced(site, { op: lookingUp({ bits }, (t) => t % 2 ** bits) })], {
+        kind: "seam",
+        transform: "T3",
+        parameters: { bits },
+        statement: `token ids keep their lowest ${bits} bits: other rows are looked up`,
+      }),
+    );
+  }
   const factors = new Map([
     [Math.sqrt(hiddenSize), "sqrt(hidden)"],
     [1 / Math.sqrt(hiddenSize), "1/sqrt(hidden)"],

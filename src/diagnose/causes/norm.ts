@@ -56,7 +56,10 @@ export const normCauses: CauseFamily = (proposal) => {
       transform: "T13",
       statement: "the norm is not applied: its input is passed on as it is",
     }),
-    twice(site, [{ ...site, name: `${site.name}.once` }, { ...site, inputs: [`${site.name}.once`] }]),
+    twice(site, [
+      { ...site, name: `${site.name}.once` },
+      { ...site, inputs: [`${site.name}.once`] },
+    ]),
   );
   if (hasZeroRow(proposal)) {
     out.push(

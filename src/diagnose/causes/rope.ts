@@ -205,6 +205,25 @@ function positions({ site, investigation, finding }: Proposal, a: RopeAttributes
     ),
   );
   const last = Math.max(...Array.from(finding.comparison.rows, (row) => table.position[row]!));
+  for (const [dtype, exactUpTo] of [
+    ["bfloat16", 2 ** 8],
+    ["float16", 2 ** 11],
+  ] as const) {
+    if (last <= exactUpTo) continue;
+    out.push(
+      hypothesis(
+        "positions-rounded",
+        site,
+        rewrite((_, position) => roundTo(position, dtype)),
+        {
+          kind: "metadata",
+          transform: "T5",
+          parameters: { dtype },
+          statement: `RoPE positions pass through ${dtype}, which is exact only up to ${exactUpTo}: later tokens share angles`,
+        },
+      ),
+    );
+  }
   for (let limit = 2; limit <= Math.min(last, 64); limit++) out.push(...clamped(limit));
   for (let limit = 128; limit <= last; limit *= 2) out.push(...clamped(limit));
   return out;

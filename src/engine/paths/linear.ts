@@ -173,11 +173,13 @@ async function weightScales(gpu: Gpu, matrix: Matrix): Promise<GPUBuffer> {
 
 /** Threads and weight rows of a workgroup of the matrix-vector kernel; docs/performance.md has the measurements. */
 export function vectorTiling(n: number, k: number, columns: number, merge: boolean): { threads: number; rows: number } {
+  // A thread takes eight inputs at a time: a narrow matrix has no work for more.
+  const busy = (threads: number) => Math.min(threads, Math.max(32, 2 ** Math.ceil(Math.log2(k / 8))));
   // More input rows per workgroup need registers: fewer weight rows then.
-  if (columns >= 8) return { threads: 64, rows: 4 };
+  if (columns >= 8) return { threads: busy(64), rows: 4 };
   // Every workgroup merges the whole input: few of them, and a chunk per thread.
-  if (merge) return { threads: 256, rows: 4 };
+  if (merge) return { threads: busy(256), rows: 4 };
   // A vocabulary's rows are many: a subgroup takes eight of them.
   if (n >= 32768) return { threads: 32, rows: 8 };
-  return k >= 2048 ? { threads: 256, rows: 1 } : { threads: 128, rows: 4 };
+  return k >= 2048 ? { threads: 256, rows: 1 } : { threads: busy(128), rows: 4 };
 }

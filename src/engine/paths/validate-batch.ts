@@ -88,5 +88,6 @@ function expectLength(name: string, array: Int32Array, length: number): void {
 }
 
 function expectBelow(name: string, index: number, value: number, limit: number): void {
-  if (value < 0 || value >= limit) throw new RangeError(`${name}[${index}]: ${value} is not in 0 … ${limit - 1}`);
+  if (!Number.isInteger(value) || value < 0 || value >= limit)
+    throw new RangeError(`${name}[${index}]: ${value} is not in 0 … ${limit - 1}`);
 }

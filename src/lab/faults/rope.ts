@@ -204,11 +204,21 @@ export const ropeFaults: readonly Fault[] = [
     }),
   }),
   rotation({
-    id: "I31-rope-table-rounded",
+    id: "I31-positions-rounded",
+    title: "positions passed through bfloat16",
+    kind: "metadata",
+    transform: "T5",
+    situation: "long",
+    expected: ["positions-rounded"],
+    hiddenWhen: "no position beyond 256",
+    change: (attributes) => ({ ...attributes, positionOf: (_, position) => roundTo(position, "bfloat16") }),
+  }),
+  rotation({
+    id: "I31-rope-frequencies-rounded",
     title: "inverse frequencies rounded to bfloat16",
     kind: "kernel",
     transform: "T5",
-    expected: ["rope-table-rounded"],
+    expected: ["rope-frequencies-rounded"],
     hiddenWhen: "early positions: the angle error grows with the position",
     change: (attributes) => ({
       ...attributes,
