@@ -1,9 +1,8 @@
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Command, Option } from "commander";
 import { benchmark, type Outcome, type Score, tally } from "../lab/benchmark.js";
-import { calibrate } from "../lab/calibrate.js";
 import { catalogue, findFault } from "../lab/catalogue.js";
 import { faultData, scoreLine } from "../lab/format.js";
 import { type LabModel, openLabModel, truncateModel } from "../lab/model.js";
@@ -23,11 +22,6 @@ fault, and nothing is accused), missed, false-alarm (something accused that has 
 Exit status: 0 when nothing was missed and nothing falsely accused, 1 otherwise, 2 when an input cannot be read.
 `;
 
-const calibrateHelp = `
-Every unit of every recording is evaluated from its own recorded inputs. The limits are the worst statistics seen,
-times a margin: what a verdict may call rounding. Recordings given as arguments must be of correct runs.
-`;
-
 const stores = ["bfloat16", "float16", "float32"] as const;
 
 interface RunOptions {
@@ -39,13 +33,6 @@ interface RunOptions {
   readonly dtype: DType;
   readonly legal?: boolean;
   readonly json?: boolean;
-}
-
-interface CalibrateOptions {
-  readonly model?: string;
-  readonly draws: string;
-  readonly margin: string;
-  readonly out?: string;
 }
 
 /** `faultline lab` */
@@ -69,16 +56,6 @@ export function labCommand(): Command {
     .option("--json", "print every score as JSON")
     .addHelpText("after", runHelp)
     .action(run);
-  lab
-    .command("calibrate")
-    .description("the widest statistics of correct runs, and limits from them")
-    .argument("[recordings...]", "recordings of correct runs of --model")
-    .option("--model <dir>", "the model they were recorded from")
-    .option("--draws <n>", "correct implementations to draw and run", "200")
-    .option("--margin <factor>", "limits over the worst value seen", "1.25")
-    .option("--out <file>", "write the JSON to a new file instead of printing it")
-    .addHelpText("after", calibrateHelp)
-    .action(calibrateAction);
   return lab;
 }
 
@@ -127,30 +104,6 @@ function run(options: RunOptions): void {
       console.log(`\n${scores.length} runs: ${parts.join(", ")}`);
     }
     if (counts.missed + counts["false-alarm"] > 0) process.exitCode = 1;
-  });
-}
-
-function calibrateAction(recordings: string[], options: CalibrateOptions): void {
-  const draws = whole(options.draws, "--draws", 100000, 0);
-  const margin = Number(options.margin);
-  if (!(margin >= 1 && margin <= 10)) throw new InputError(`--margin: expected 1 to 10, found "${options.margin}"`);
-  if (recordings.length > 0 && !options.model)
-    throw new InputError("lab calibrate: recordings need --model, the folder of the model they were recorded from");
-  withFolder((folder) => {
-    const models = tinyModels(folder);
-    const recorded = options.model ? openLabModel(options.model) : undefined;
-    const result = calibrate({ models, draws, margin, folder, recordings, recorded, progress });
-    progress("");
-    const text = JSON.stringify(result, null, 2);
-    if (!options.out) {
-      console.log(text);
-      return;
-    }
-    try {
-      writeFileSync(options.out, `${text}\n`, { flag: "wx" });
-    } catch {
-      throw new InputError(`${options.out}: cannot be created (it exists, or its folder does not)`);
-    }
   });
 }
 

@@ -1,6 +1,6 @@
-import type { ExplainedFinding } from "./explain.js";
+import type { ExplainedFinding } from "./explain/explainer.js";
+import { groupCauses } from "./explain/group.js";
 import { type Extent, extentOf, ranges } from "./extent.js";
-import { groupCauses } from "./group.js";
 import type { Hypothesis } from "./hypothesis.js";
 import type { Investigation, UnitCheck } from "./investigation.js";
 import type { DirectCause } from "./metadata.js";

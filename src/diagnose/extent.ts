@@ -1,5 +1,5 @@
 import type { GraphNode } from "../spec/graph.js";
-import type { Comparison } from "./statistics.js";
+import type { Comparison } from "./check/statistics.js";
 
 /** Which rows, heads and columns of a unit are wrong, in words; absent means all. */
 export interface Extent {

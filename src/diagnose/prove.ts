@@ -2,6 +2,7 @@ import { RoundedArithmetic } from "../spec/arithmetic.js";
 import { Evaluator } from "../spec/evaluator.js";
 import type { Graph, GraphNode } from "../spec/graph.js";
 import { indices } from "../spec/op.js";
+import { UnitRecipe } from "../spec/recipe.js";
 import { RowTable } from "../spec/rows.js";
 import type { Hypothesis } from "./hypothesis.js";
 import type { Investigation, UnitCheck } from "./investigation.js";
@@ -41,7 +42,7 @@ export function prove(
   const touchedBy = causes.map((cause) => touchedUnits(investigation, checks, cause.hypotheses));
   const matchedWith = (hypotheses: readonly Hypothesis[], names: ReadonlySet<string>) => {
     const evaluator = investigation.evaluator.rewritten(combine(hypotheses));
-    return new Set([...names].filter((name) => investigation.check(name, evaluator).excess <= 1));
+    return new Set([...names].filter((name) => investigation.checkRewritten(name, evaluator).excess <= 1));
   };
   const touched = new Set(touchedBy.flatMap((names) => [...names]));
   const reproduced = matchedWith(all, touched);
@@ -103,7 +104,10 @@ class FreeRun {
       parameters: investigation.parameters,
       rows: this.table,
       precision: investigation.precision,
-      ...(choices && { arithmetic: new RoundedArithmetic({ store, roundBetween: store !== "float32", ...choices }) }),
+      ...(choices && {
+        arithmetic: new RoundedArithmetic(choices),
+        recipe: new UnitRecipe(store, investigation.book.ops),
+      }),
     });
   }
 

@@ -117,7 +117,7 @@ function scaleSweep(
       const evaluator = investigation.evaluator.rewritten([
         replaced(node, { op: attention({ ...a, scale: a.scale * factor }) }),
       ]);
-      return investigation.check(node.name, evaluator, thin(investigation, node.name)).excess <= 1;
+      return investigation.checkNoise(node.name, evaluator, thin(investigation, node.name)).excess <= 1;
     });
     if (fits.length === factors.length) indifferent.push(node.layer ?? 0);
     else if (fits.length === 1 && fits[0] === 1) needed.push(node.layer ?? 0);

@@ -1,5 +1,6 @@
 import type { GraphNode } from "../spec/graph.js";
-import { type Block, emptyBlock, type Op, type OpContext } from "../spec/op.js";
+import { type Block, emptyBlock, type MutableBlock, type Op, raiseJump, scaled } from "../spec/op.js";
+import { copyOf } from "../spec/ops/identity.js";
 
 /** An op whose result is changed afterwards: the form of every fitted transform. */
 export function transformed(
@@ -10,6 +11,7 @@ export function transformed(
   return {
     kind: op.kind,
     attributes: { ...op.attributes, ...attributes },
+    recipes: op.recipes,
     evaluate: (context, rows, columns) => apply(op.evaluate(context, rows, columns), rows, columns),
   };
 }
@@ -23,12 +25,14 @@ export function affine(
   offsetVariance?: (column: number) => number,
 ): Op {
   return transformed(op, attributes, (block, rows, columns) => {
-    const out = emptyBlock(block.value.length);
+    const noise = block.variance.length > 0;
+    const out = emptyBlock(block.value.length, noise);
     forEachElement(rows, columns, (row, column, i) => {
       const a = gain(row, column);
-      out.value[i] = block.value[i]! * a + (offset?.(row, column) ?? 0);
-      out.variance[i] = a === 0 ? 0 : block.variance[i]! * a * a;
-      if (offsetVariance) out.variance[i]! += offsetVariance(column);
+      out.value[i] = (a === 0 ? 0 : block.value[i]! * a) + (offset?.(row, column) ?? 0);
+      if (!noise) return;
+      out.variance[i] = scaled(a * a, block.variance[i]!) + (offsetVariance?.(column) ?? 0);
+      if (block.jump) raiseJump(out, i, Math.abs(a) * block.jump[i]!);
     });
     if (block.range) out.range = block.range;
     return out;
@@ -44,6 +48,7 @@ export function relabelled(
   return {
     kind: op.kind,
     attributes: { ...op.attributes, ...attributes },
+    recipes: op.recipes,
     evaluate(context, rows, columns) {
       const neededRows = new Set<number>();
       const neededColumns = new Set<number>();
@@ -58,7 +63,7 @@ export function relabelled(
       const rowIndex = positions(sourceRows);
       const columnIndex = positions(sourceColumns);
       const block = op.evaluate(context, sourceRows, sourceColumns);
-      const out = emptyBlock(rows.length * columns.length);
+      const out = emptyBlock(rows.length * columns.length, context.noise);
       forEachElement(rows, columns, (row, column, i) => {
         const from = source(row, column);
         if (from) copyElement(block, rowIndex.get(from[0])! * sourceColumns.length + columnIndex.get(from[1])!, out, i);
@@ -78,10 +83,11 @@ export function restricted(
   return {
     kind: outside.kind,
     attributes: { ...inside.attributes, ...attributes },
+    recipes: outside.recipes ?? inside.recipes,
     evaluate(context, rows, columns) {
       const a = outside.evaluate(context, rows, columns);
       const b = inside.evaluate(context, rows, columns);
-      const out = emptyBlock(rows.length * columns.length);
+      const out = emptyBlock(rows.length * columns.length, context.noise);
       forEachElement(rows, columns, (row, column, i) => {
         copyElement(contains(row, column) ? b : a, i, out, i);
       });
@@ -94,14 +100,10 @@ export function restricted(
 export function either(op: Op, contains: (row: number, column: number) => boolean): Op {
   const from = (index: number): Op => ({
     ...op,
+    recipes: undefined,
     evaluate: (context, rows, columns) => copyOf(context.input(index, rows, columns)),
   });
   return restricted(from(0), from(1), {}, contains);
-}
-
-function copyOf(block: Block): Block {
-  const variance = block.variance.length > 0 ? block.variance.slice() : new Float64Array(block.value.length);
-  return { ...block, value: block.value.slice(), variance };
 }
 
 /** Another recorded or evaluated value, taken as it is: `columnOf` chooses its column. */
@@ -113,14 +115,7 @@ export function taken(
   return {
     kind: "identity",
     attributes,
-    evaluate: (context: OpContext, rows, columns) => {
-      const block = context.input(0, rows.map(rowOf), columns.map(columnOf));
-      return {
-        ...block,
-        value: block.value.slice(),
-        variance: block.variance.length ? block.variance.slice() : new Float64Array(block.value.length),
-      };
-    },
+    evaluate: (context, rows, columns) => copyOf(context.input(0, rows.map(rowOf), columns.map(columnOf))),
   };
 }
 
@@ -139,7 +134,7 @@ export function misread(
       const index = positions(sourceRows);
       const width = context.width(0);
       const block = context.input(0, sourceRows);
-      const out = emptyBlock(rows.length * columns.length);
+      const out = emptyBlock(rows.length * columns.length, context.noise);
       forEachElement(rows, columns, (row, column, i) => {
         const [fromRow, fromColumn] = source(row, column);
         copyElement(block, index.get(fromRow)! * width + fromColumn, out, i);
@@ -167,9 +162,10 @@ export function forEachElement(
   for (const row of rows) for (const column of columns) visit(row, column, i++);
 }
 
-function copyElement(from: Block, at: number, to: ReturnType<typeof emptyBlock>, i: number): void {
+function copyElement(from: Block, at: number, to: MutableBlock, i: number): void {
   to.value[i] = from.value[at]!;
   if (from.variance.length > 0) to.variance[i] = from.variance[at]!;
+  if (from.jump) raiseJump(to, i, from.jump[at]!);
   if (from.range?.[at]) {
     to.range ??= new Uint8Array(to.value.length);
     to.range[i] = from.range[at]!;

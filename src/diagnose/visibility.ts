@@ -1,36 +1,37 @@
 import type { Evaluator } from "../spec/evaluator.js";
 import { propose } from "./causes/catalogue.js";
+import type { Sample } from "./check/sample.js";
 import { type Hypothesis, role, short } from "./hypothesis.js";
 import type { Investigation, UnitCheck } from "./investigation.js";
-import { limits } from "./limits.js";
-import type { Sample } from "./sample.js";
 
-/** How far a rewrite would move a unit, in units of its rounding: root mean square and largest. */
+/** What a rewrite would do to a unit that is right: whether it would have shown, and the share of elements it changes. */
 function effect(
   investigation: Investigation,
-  name: string,
+  base: UnitCheck,
   evaluator: Evaluator,
   sample: Sample,
-  base: UnitCheck,
-): { rms: number; largest: number } {
-  const moved = investigation.check(name, evaluator, sample).comparison;
-  let sum = 0;
-  let largest = 0;
+): { visible: boolean; changed: number } {
+  const { name } = base.node;
+  const moved =
+    base.matched && base.recipe
+      ? investigation.checkUnder(name, base.recipe, evaluator, sample)
+      : investigation.checkNoise(name, evaluator, sample);
+  const { expected, noise } = moved.comparison;
+  let changed = 0;
   let count = 0;
-  for (let i = 0; i < moved.expected.length; i++) {
-    const sigma = base.comparison.noise[i]!;
-    if (!Number.isFinite(sigma)) continue;
+  for (let i = 0; i < expected.length; i++) {
+    if (!Number.isFinite(noise[i]!)) continue;
     count++;
-    const difference = Math.abs(moved.expected[i]! - base.comparison.expected[i]!);
-    const z = difference === 0 ? 0 : sigma > 0 ? difference / sigma : Infinity;
-    sum += Math.min(z, 1e9) ** 2;
-    if (z > largest) largest = z;
+    if (expected[i] !== base.comparison.expected[i]) changed++;
   }
-  return { rms: count ? Math.sqrt(sum / count) : 0, largest };
+  return { visible: moved.excess > 1, changed: count > 0 ? changed / count : 0 };
 }
 
-function visible({ rms, largest }: { rms: number; largest: number }): boolean {
-  return rms > limits.rmsZ || largest > limits.maxZ;
+/** A unit as the spec has it, on few elements. */
+function thinly(investigation: Investigation, { node, recipe, matched }: UnitCheck, sample: Sample): UnitCheck {
+  return matched && recipe
+    ? investigation.checkUnder(node.name, recipe, investigation.evaluator, sample)
+    : investigation.checkNoise(node.name, investigation.evaluator, sample);
 }
 
 /** Layers where a cause seen in others would not have shown, grouped by why. */
@@ -55,7 +56,8 @@ function hiddenAt(investigation: Investigation, hypothesis: Hypothesis, layer: n
   if (!site) return undefined;
   const units = investigation.units().filter((node) => investigation.interior(node.name).includes(site));
   if (units.length === 0 || units.every((node) => investigation.isDeep(node.name))) return "not recorded finely enough";
-  const finding = investigation.check(units[0]!.name, investigation.evaluator, thin(investigation, units[0]!.name));
+  const checks = units.map(({ name }) => investigation.check(name));
+  const finding = thinly(investigation, checks[0]!, thin(investigation, units[0]!.name));
   const same = propose({ investigation, site, finding }).find(
     (h) => h.group === hypothesis.group && role(h.site) === role(hypothesis.site),
   );
@@ -63,12 +65,11 @@ function hiddenAt(investigation: Investigation, hypothesis: Hypothesis, layer: n
   const evaluator = investigation.evaluator.rewritten(same.replacements);
   let allZero = true;
   let inRange = false;
-  for (const { name } of units) {
-    const sample = thin(investigation, name);
-    const base = investigation.check(name, investigation.evaluator, sample);
+  for (const check of checks) {
+    const sample = thin(investigation, check.node.name);
+    const base = thinly(investigation, check, sample);
     if (base.comparison.observed.some((x) => x !== 0)) allZero = false;
-    const moved = effect(investigation, name, evaluator, sample, base);
-    if (visible(moved)) return undefined;
+    if (effect(investigation, base, evaluator, sample).visible) return undefined;
     if (base.statistics.checked > 0) inRange = true;
   }
   if (allZero) return "everything recorded there is zero";
@@ -95,7 +96,7 @@ export function sensitivity(
   investigation: Investigation,
   checks: readonly UnitCheck[],
 ): { cause: string; why: string }[] {
-  const strongest = new Map<string, { rms: number; unit: string; visible: boolean }>();
+  const strongest = new Map<string, { changed: number; unit: string; visible: boolean }>();
   const middle = new Map<string, UnitCheck[]>();
   for (const check of checks) {
     if (check.excess > 1 || investigation.isDeep(check.node.name)) continue;
@@ -107,26 +108,20 @@ export function sensitivity(
     const check = (alive.length > 0 ? alive : candidates)[Math.floor((alive.length || candidates.length) / 2)]!;
     const { name } = check.node;
     const sample = thin(investigation, name);
-    const base = investigation.check(name, investigation.evaluator, sample);
+    const base = thinly(investigation, check, sample);
     for (const site of investigation.interior(name)) {
       for (const hypothesis of propose({ investigation, site, finding: base })) {
         const key = `${hypothesis.cause} ${role(hypothesis.site)}`;
         if (hypothesis.fitted > 0 || strongest.get(key)?.visible) continue;
-        const moved = effect(
-          investigation,
-          name,
-          investigation.evaluator.rewritten(hypothesis.replacements),
-          sample,
-          base,
-        );
-        const before = strongest.get(key)?.rms ?? -1;
-        if (visible(moved) || moved.rms > before)
-          strongest.set(key, { rms: moved.rms, unit: role(name), visible: visible(moved) });
+        const evaluator = investigation.evaluator.rewritten(hypothesis.replacements);
+        const { visible, changed } = effect(investigation, base, evaluator, sample);
+        const before = strongest.get(key)?.changed ?? -1;
+        if (visible || changed > before) strongest.set(key, { changed, unit: role(name), visible });
       }
     }
   }
   const hidden = new Map<string, string>();
-  for (const [key, { rms, unit, visible: shown }] of strongest) {
+  for (const [key, { changed, unit, visible: shown }] of strongest) {
     const cause = key.split(" ")[0]!;
     const elsewhere = [...strongest].some(
       ([other, s]) => s.visible && other.startsWith(`${cause} `) && other !== key && unit === s.unit,
@@ -134,9 +129,9 @@ export function sensitivity(
     if (shown || elsewhere) continue;
     const where = key.slice(cause.length + 1);
     const why =
-      rms === 0
+      changed === 0
         ? `on this input it changes nothing in ${where}`
-        : `on this input it would change ${unit} by ${short(rms)} of its rounding error`;
+        : `on this input it would change ${short(100 * changed)}% of ${unit}, by no more than rounding`;
     if (!hidden.has(`${cause} ${where}`)) hidden.set(`${cause} ${where}`, why);
   }
   return [...hidden].map(([key, why]) => ({ cause: key.split(" ")[0]!, why }));

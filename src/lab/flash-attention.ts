@@ -22,7 +22,7 @@ export function flashAttention(a: AttentionAttributes, choices: FlashChoices): O
     evaluate(context, rows, columns) {
       const { rows: table, input } = context;
       const q = input(0, rows);
-      const out = emptyBlock(rows.length * columns.length);
+      const out = emptyBlock(rows.length * columns.length, false);
       const queryWidth = a.heads * a.headDim;
       const keyWidth = a.keyValueHeads * a.headDim;
       for (let r = 0; r < rows.length; r++) {

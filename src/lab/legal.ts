@@ -4,19 +4,21 @@ import type { Precision } from "../spec/noise.js";
 import type { AttentionAttributes } from "../spec/ops/attention.js";
 import type { LinearAttributes } from "../spec/ops/linear.js";
 import { type RmsNormAttributes, rmsNorm } from "../spec/ops/rmsnorm.js";
-import { type RopeAttributes, rope } from "../spec/ops/rope.js";
+import { type Recipe, roleOf, UnitRecipe } from "../spec/recipe.js";
 import type { ParameterReader } from "../tensor/checkpoint.js";
 import { type DType, roundTo } from "../tensor/dtype.js";
 import { choose } from "./fault.js";
 import { flashAttention } from "./flash-attention.js";
 import { type ChangedParameter, wholeParameter } from "./overlay.js";
-import { type SummationChoices, toTf32, withArithmetic } from "./rounding.js";
+import { type OrderChoices, withArithmetic } from "./rounding.js";
 
 /** A correct implementation of a graph, drawn at random. */
 export interface Implementation {
   readonly graph: Graph;
-  /** Rounding of stores. */
+  /** Order of sums where the graph's own ops do not choose. */
   readonly arithmetic: Arithmetic;
+  /** Where values are rounded. */
+  readonly recipe: UnitRecipe;
   readonly precision: Precision;
   /** Values fused away, so that nothing can record them. */
   readonly unrecorded: ReadonlySet<string>;
@@ -25,16 +27,17 @@ export interface Implementation {
   readonly description: Readonly<Record<string, unknown>>;
 }
 
-/** Plain float32 arithmetic with every value stored: the run that faults are put into. */
+/** The commonest recipe of every op, float32 sums in blocks, every value stored: the run that faults are put into. */
 export function plainImplementation(graph: Graph, store: DType): Implementation {
-  const choices = { store, roundBetween: false, block: 16, reversed: false };
+  const choices = { block: 16, reversed: false };
   return {
     graph,
     arithmetic: new RoundedArithmetic(choices),
+    recipe: new UnitRecipe(store),
     precision: { store, compute: "float32" },
     unrecorded: new Set(),
     parameters: new Map(),
-    description: choices,
+    description: { store, ...choices },
   };
 }
 
@@ -42,8 +45,8 @@ export function plainImplementation(graph: Graph, store: DType): Implementation 
 const fusable = ["q_proj", "k_proj", "q_norm", "k_norm", "input_layernorm", "gate_proj", "up_proj", "o_proj.input"];
 
 /**
- * Draws a correct implementation: orders of summation and places of rounding per node, values kept in float32 while a
- * rounded copy is recorded, values fused away, softmax in tiles, norm weights folded into the next product.
+ * Draws a correct implementation: a recipe per role, orders of summation per node, values kept in float32 while a rounded
+ * copy is recorded, values fused away, softmax by another algorithm, norm weights folded into the next product.
  */
 export function legalImplementation(
   graph: Graph,
@@ -53,84 +56,93 @@ export function legalImplementation(
 ): Implementation {
   const chance = (probability: number) => random() < probability;
   const tf32 = store === "float32" && chance(0.3);
-  // Hugging Face computes RoPE angles by a matrix product, which tensor cores take part in.
-  const tf32Angles = tf32 && chance(0.5);
   const kept = {
-    stream: chance(0.4),
-    norms: chance(0.25),
-    products: chance(0.15),
+    stream: chance(0.25),
+    norms: chance(0.15),
+    products: chance(0.1),
     interior: chance(0.5),
-    rotated: chance(0.15),
+    rotated: chance(0.1),
   };
-  const flash = chance(0.5)
-    ? {
-        tile: choose(random, [1, 4, 16, 64]),
-        probabilities: choose<DType>(random, [store, "float32"]),
-        base2: chance(0.5),
-      }
-    : undefined;
-  const folded = chance(0.2);
-  const roundBetween = choose(random, ["always", "never", "mixed"]);
+  const flash = chance(0.3) ? drawFlash(random, store) : undefined;
+  const folded = chance(0.15);
   const fused = chance(0.4) ? fusable.filter(() => chance(0.3)) : [];
-  const draw = (product: boolean): SummationChoices => ({
-    store,
-    roundBetween: roundBetween === "always" || (roundBetween === "mixed" && chance(0.5)),
+  const draw = (): OrderChoices => ({
     block: choose(random, [1, 4, 16, 32, 128, 4096]),
     lanes: choose(random, [1, 1, 4, 8, 32]),
     reversed: chance(0.5),
     fused: chance(0.5),
-    tf32: tf32 && product,
   });
-
   const fold = folded ? foldNorms(graph, parameters, store) : { nodes: [], parameters: new Map(), unrecorded: [] };
+  const recipes = new Map<string, Recipe>();
   const implemented = [...graph.with(fold.nodes).nodes.values()].map((node): GraphNode => {
-    let op = node.op;
+    const { op } = node;
     if (op.kind === "attention" && flash && "heads" in op.attributes && !("lookAhead" in op.attributes)) {
       return { ...node, op: flashAttention(op.attributes as unknown as AttentionAttributes, flash) };
     }
-    if (op.kind === "rope" && "inverseFrequencies" in op.attributes) {
-      const attributes = op.attributes as unknown as RopeAttributes;
-      op = rope({
-        ...attributes,
-        inverseFrequencies: attributes.inverseFrequencies.map(tf32Angles ? toTf32 : Math.fround),
-      });
-    }
-    return { ...node, op: withArithmetic(op, draw(op.kind === "linear" || op.kind === "attention")) };
+    const role = roleOf(node.name);
+    if (op.recipes && !recipes.has(role)) recipes.set(role, drawRecipe(op.recipes, store, tf32, random));
+    return { ...node, op: withArithmetic(op, draw()) };
   });
+  const description = {
+    store,
+    tf32,
+    kept: Object.entries(kept).flatMap(([name, isKept]) => (isKept ? [name] : [])),
+    flash,
+    folded,
+    fused,
+    recipes: Object.fromEntries([...recipes].map(([role, { id }]) => [role, id])),
+  };
   return {
     graph: new Graph(implemented),
-    arithmetic: new RoundedArithmetic({
-      store,
-      roundBetween: false,
-      block: 1,
-      reversed: false,
-      kept: (name) => keptClass(name, kept),
-    }),
+    arithmetic: new RoundedArithmetic({ block: 1, reversed: false }),
+    recipe: new UnitRecipe(store, recipes, keptRoles(graph, kept)),
     precision: { store, compute: tf32 ? "tf32" : "float32" },
     unrecorded: new Set([
       ...fold.unrecorded,
       ...[...graph.nodes.keys()].filter((name) => fused.some((suffix) => name.endsWith(`.${suffix}`))),
     ]),
     parameters: fold.parameters,
-    description: { store, tf32, tf32Angles, kept, flash, folded, roundBetween, fused },
+    description,
   };
 }
 
-interface Kept {
-  stream: boolean;
-  norms: boolean;
-  products: boolean;
-  interior: boolean;
-  rotated: boolean;
+function drawFlash(random: () => number, store: DType) {
+  return {
+    tile: choose(random, [1, 4, 16, 64]),
+    probabilities: choose<DType>(random, [store, "float32"]),
+    base2: random() < 0.5,
+  };
 }
 
-/** Whether the value stays in float32 between its producer and its consumers. */
-function keptClass(name: string, kept: Kept): boolean {
-  if (/layers\.\d+$|layernorm\.input$|embed_tokens$/.test(name)) return kept.stream;
-  if (/act_fn$|down_proj\.input$/.test(name)) return kept.interior;
-  if (/norm$/.test(name)) return kept.norms;
-  if (/rope$|cache$/.test(name)) return kept.rotated;
-  return kept.products && /proj$|self_attn$|mlp$/.test(name);
+/** A recipe of an op that the types of the run allow: TF32 needs float32, rounding to 16 bits 16-bit stores. */
+function drawRecipe(recipes: readonly Recipe[], store: DType, tf32: boolean, random: () => number): Recipe {
+  const isTf32 = ({ settings }: Recipe) => settings.tf32 === true || settings.angle === "tf32";
+  const possible = recipes.filter((recipe) => {
+    if (isTf32(recipe)) return tf32;
+    return recipe.refines === undefined || (store !== "float32" && random() < 0.2);
+  });
+  const forced = possible.filter(isTf32);
+  return choose(random, forced.length > 0 && random() < 0.7 ? forced : possible);
+}
+
+interface Kept {
+  readonly stream: boolean;
+  readonly norms: boolean;
+  readonly products: boolean;
+  readonly interior: boolean;
+  readonly rotated: boolean;
+}
+
+/** Roles of the values that stay in float32 between their producer and their consumers. */
+function keptRoles(graph: Graph, kept: Kept): Set<string> {
+  const isKept = (name: string) => {
+    if (/layers\.\d+$|layernorm\.input$|embed_tokens$/.test(name)) return kept.stream;
+    if (/act_fn$|down_proj\.input$/.test(name)) return kept.interior;
+    if (/norm$/.test(name)) return kept.norms;
+    if (/rope$|cache$/.test(name)) return kept.rotated;
+    return kept.products && /proj$|self_attn$|mlp$/.test(name);
+  };
+  return new Set([...graph.nodes.keys()].filter(isKept).map(roleOf));
 }
 
 /** Norm weights multiplied into the weights of the products that read them, rounded once more. */

@@ -17,7 +17,7 @@ export function gathered(from: (row: number, column: number, table: RowTable) =>
     kind: "gathered",
     attributes: {},
     evaluate(context, rows, columns) {
-      const out = emptyBlock(rows.length * columns.length);
+      const out = emptyBlock(rows.length * columns.length, false);
       const places: ({ input: number; row: number; column: number } | undefined)[] = [];
       const wanted = new Map<number, Set<number>>();
       for (const row of rows) {
@@ -59,7 +59,7 @@ export function elementwise(
     attributes: {},
     evaluate(context, rows, columns) {
       const blocks = Array.from({ length: inputs }, (_, index) => context.input(index, rows, columns).value);
-      const out = emptyBlock(rows.length * columns.length);
+      const out = emptyBlock(rows.length * columns.length, false);
       for (let i = 0; i < out.value.length; i++) {
         const row = rows[Math.floor(i / columns.length)]!;
         out.value[i] = f(

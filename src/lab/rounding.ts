@@ -1,20 +1,16 @@
-import { RoundedArithmetic, type RoundingChoices } from "../spec/arithmetic.js";
-import { tf32Format } from "../spec/noise.js";
+import { RoundedArithmetic, type SummationChoices } from "../spec/arithmetic.js";
 import type { Op } from "../spec/op.js";
-import { unitInLastPlace } from "../tensor/dtype.js";
 
-export interface SummationChoices extends RoundingChoices {
+export interface OrderChoices extends SummationChoices {
   /** Sums that run beside each other, each over every n-th term, as vector lanes do; 1 for one running sum. */
   readonly lanes: number;
   /** Whether products enter the sum unrounded (fused multiply-add). */
   readonly fused: boolean;
-  /** Whether products take operands of 10 fraction bits (tensor cores on float32). */
-  readonly tf32: boolean;
 }
 
 /** Float32 arithmetic in one of the orders that kernels use. */
 export class OrderedArithmetic extends RoundedArithmetic {
-  constructor(readonly order: SummationChoices) {
+  constructor(readonly order: OrderChoices) {
     super(order);
     this.#lanes = new Float64Array(order.lanes);
     this.#inner = new Float64Array(order.lanes);
@@ -25,11 +21,9 @@ export class OrderedArithmetic extends RoundedArithmetic {
   readonly #inner: Float64Array;
 
   override dot(a: Float64Array, aStart: number, b: Float64Array, bStart: number, n: number): number {
-    const { fused, tf32 } = this.order;
     const terms = this.#scratch(n);
-    if (tf32) for (let i = 0; i < n; i++) terms[i] = toTf32(a[aStart + i]!) * toTf32(b[bStart + i]!);
-    else for (let i = 0; i < n; i++) terms[i] = a[aStart + i]! * b[bStart + i]!;
-    if (!fused) for (let i = 0; i < n; i++) terms[i] = Math.fround(terms[i]!);
+    for (let i = 0; i < n; i++) terms[i] = a[aStart + i]! * b[bStart + i]!;
+    if (!this.order.fused) for (let i = 0; i < n; i++) terms[i] = Math.fround(terms[i]!);
     return this.#total(terms, n);
   }
 
@@ -65,19 +59,8 @@ export class OrderedArithmetic extends RoundedArithmetic {
   }
 }
 
-/** `value` with the 10 fraction bits that tensor cores keep of a float32 operand. */
-export function toTf32(value: number): number {
-  if (!Number.isFinite(value) || value === 0) return value;
-  const ulp = unitInLastPlace(value, tf32Format);
-  return Math.round(value / ulp) * ulp;
-}
-
 /** The same op in an arithmetic of its own. */
-export function withArithmetic(op: Op, choices: SummationChoices): Op {
+export function withArithmetic(op: Op, choices: OrderChoices): Op {
   const arithmetic = new OrderedArithmetic(choices);
-  return {
-    kind: op.kind,
-    attributes: op.attributes,
-    evaluate: (context, rows, columns) => op.evaluate({ ...context, arithmetic }, rows, columns),
-  };
+  return { ...op, evaluate: (context, rows, columns) => op.evaluate({ ...context, arithmetic }, rows, columns) };
 }

@@ -81,6 +81,7 @@ export function runLab(options: RunOptions): LabRun {
     rows,
     precision: implementation.precision,
     arithmetic: implementation.arithmetic,
+    recipe: implementation.recipe,
   });
   const hidden = new Set([...injections.flatMap(({ unrecorded }) => unrecorded ?? []), ...implementation.unrecorded]);
   const recorded = new Set<string>();

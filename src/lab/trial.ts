@@ -1,6 +1,5 @@
 import { rmSync } from "node:fs";
 import { join } from "node:path";
-import { excess, unitClass } from "../diagnose/limits.js";
 import type { DType } from "../tensor/dtype.js";
 import { type BatchLengths, lengthsFor, randomSteps } from "./batch.js";
 import type { Fault, FaultValues } from "./fault.js";
@@ -8,7 +7,7 @@ import { legalImplementation } from "./legal.js";
 import type { LabModel } from "./model.js";
 import { randomGenerator, seedOf } from "./random.js";
 import { type LabRun, runLab } from "./run.js";
-import { unitStatistics } from "./units.js";
+import { unitChecks } from "./units.js";
 
 /** One fault with drawn settings in one run of a model. */
 export interface Trial {
@@ -68,12 +67,11 @@ export function runTrial({ model, fault, store, seed, folder, ...options }: Tria
 
 /** Units of a trial that stand beyond rounding, each judged by the spec on its own recorded inputs. */
 export function unitsBeyondNoise({ run, model }: Trial): Map<string, number> {
-  const beyond = new Map<string, number>();
-  for (const [name, unit] of unitStatistics(run.path, model, run.precision)) {
-    const factor = excess(unit, unitClass([model.graph.node(name).op.kind]));
-    if (factor > 1) beyond.set(name, factor);
-  }
-  return beyond;
+  return new Map(
+    unitChecks(run.path, model)
+      .filter(({ excess }) => excess > 1)
+      .map(({ node, excess }) => [node.name, excess]),
+  );
 }
 
 /** Removes a trial's recording. */

@@ -1,20 +1,14 @@
-import { type DType, roundTo } from "../tensor/dtype.js";
-
 /**
- * How sums are ordered and where values are rounded. The spec means exact arithmetic; `RoundedArithmetic` draws one of
- * the many correct implementations, so that one op definition serves both.
+ * How sums are ordered. The spec means exact arithmetic; `RoundedArithmetic` is one of the many correct orders, so that
+ * one op definition serves both.
  */
 export interface Arithmetic {
   /** Σ a[aStart + i] · b[bStart + i], i < n. */
   dot(a: Float64Array, aStart: number, b: Float64Array, bStart: number, n: number): number;
   /** Σ a[start + i], i < n. */
   sum(a: Float64Array, start: number, n: number): number;
-  /** A value that an op may or may not store between two of its own steps. */
-  between(value: number): number;
   /** A value that an op keeps in its compute type. */
   compute(value: number): number;
-  /** A value stored as the output of node `name`. */
-  store(value: number, name: string): number;
 }
 
 /** The definition itself: float64 throughout, nothing rounded on purpose. */
@@ -42,27 +36,19 @@ export const exactArithmetic: Arithmetic = {
     for (let i = 0; i < n; i++) sum += a[start + i]!;
     return sum;
   },
-  between: (value) => value,
   compute: (value) => value,
-  store: (value) => value,
 };
 
-export interface RoundingChoices {
-  /** Type of stored values. */
-  readonly store: DType;
-  /** Whether an op also rounds between its own steps (Hugging Face) or keeps float32 (fused kernels). */
-  readonly roundBetween: boolean;
+export interface SummationChoices {
   /** Terms per partial sum; partial sums are added in order. 1 is plain sequential summation. */
   readonly block: number;
   /** Whether sums run from the last term to the first. */
   readonly reversed: boolean;
-  /** Nodes whose output stays in float32 because the next op is fused with theirs. */
-  readonly kept?: (name: string) => boolean;
 }
 
-/** One correct implementation: float32 sums in a chosen order, stores rounded to a chosen type. */
+/** One correct order: float32 sums. Where values are rounded besides is a matter of recipes. */
 export class RoundedArithmetic implements Arithmetic {
-  constructor(readonly choices: RoundingChoices) {}
+  constructor(readonly choices: SummationChoices) {}
 
   dot(a: Float64Array, aStart: number, b: Float64Array, bStart: number, n: number): number {
     const { block, reversed } = this.choices;
@@ -110,15 +96,7 @@ export class RoundedArithmetic implements Arithmetic {
     return total;
   }
 
-  between(value: number): number {
-    return this.choices.roundBetween ? roundTo(value, this.choices.store) : Math.fround(value);
-  }
-
   compute(value: number): number {
     return Math.fround(value);
-  }
-
-  store(value: number, name: string): number {
-    return this.choices.kept?.(name) ? Math.fround(value) : roundTo(value, this.choices.store);
   }
 }

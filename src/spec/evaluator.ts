@@ -1,9 +1,11 @@
 import type { ParameterReader } from "../tensor/checkpoint.js";
-import type { DType } from "../tensor/dtype.js";
+import { type DType, floatFormat, unitInLastPlace } from "../tensor/dtype.js";
+import { roundAll } from "../tensor/rounding.js";
 import { type Arithmetic, exactArithmetic } from "./arithmetic.js";
 import type { Graph, GraphNode } from "./graph.js";
-import { type Precision, storeVariance } from "./noise.js";
-import { type Block, indices, type OpContext } from "./op.js";
+import { flipVariance, type Precision, storeVariance } from "./noise.js";
+import { type Block, indices, type MutableBlock, type OpContext, type OpRounding, raiseJump } from "./op.js";
+import { roleOf, type UnitRecipe } from "./recipe.js";
 import type { RowTable } from "./rows.js";
 
 /** Where evaluation stops: values somebody recorded. */
@@ -33,11 +35,16 @@ export interface EvaluatorOptions {
   readonly arithmetic?: Arithmetic;
   /** Propagate rounding variance; off for plain forward evaluation. */
   readonly noise?: boolean;
+  /** The roundings to emulate; absent: exact values, and a variance that covers every legal rounding. */
+  readonly recipe?: UnitRecipe | undefined;
+  /** Layer of the unit that `recipe` belongs to. */
+  readonly recipeLayer?: number | undefined;
 }
 
 interface Row {
   readonly value: Float64Array;
   readonly variance?: Float64Array | undefined;
+  readonly jump?: Float64Array | undefined;
   readonly range?: Uint8Array | undefined;
 }
 
@@ -55,6 +62,8 @@ export class Evaluator {
   readonly observations: Observations;
   readonly arithmetic: Arithmetic;
   readonly noise: boolean;
+  readonly recipe: UnitRecipe | undefined;
+  readonly recipeLayer: number | undefined;
   readonly #memory = new Map<string, Map<number, Row>>();
   readonly #base: Evaluator | undefined;
   readonly #changed = new Map<string, boolean>();
@@ -67,12 +76,24 @@ export class Evaluator {
     this.observations = options.observations ?? nothing;
     this.arithmetic = options.arithmetic ?? exactArithmetic;
     this.noise = options.noise ?? false;
+    this.recipe = options.recipe;
+    this.recipeLayer = options.recipeLayer;
     this.#base = base;
   }
 
   /** The same evaluation of a rewritten graph; what the rewrite does not touch is taken from here. */
   rewritten(replacements: Iterable<GraphNode>): Evaluator {
     return new Evaluator({ ...this, graph: this.graph.with(replacements) }, this);
+  }
+
+  /** The same graph under the roundings of `recipe`, which belongs to `unit`. */
+  under(recipe: UnitRecipe, unit: GraphNode, noise: boolean): Evaluator {
+    return new Evaluator({ ...this, recipe, recipeLayer: unit.layer, noise });
+  }
+
+  /** The same with variances. */
+  withNoise(): Evaluator {
+    return this.noise ? this : new Evaluator({ ...this, noise: true });
   }
 
   /** What the spec means by `name`, from the recorded inputs of its unit; its own record is not consulted. */
@@ -87,7 +108,7 @@ export class Evaluator {
     const wanted = columns ?? indices(node.columns);
     const out: Row[] = new Array(rows.length);
     const missing: number[] = [];
-    const recorded = this.observations.has(name);
+    const recorded = this.observations.has(name) && !this.#recomputes(node);
     const memory = this.#memoryOf(name);
     for (let i = 0; i < rows.length; i++) {
       const row = rows[i]!;
@@ -156,21 +177,42 @@ export class Evaluator {
     return this.#assemble(mixed, indices(size), size);
   }
 
+  /** Whether the unit's kernel had this recorded value in float32 instead of reading it back. */
+  #recomputes({ name, layer }: GraphNode): boolean {
+    const { recipe } = this;
+    return recipe !== undefined && recipe.recomputed.size > 0 && recipe.recomputed.has(this.#placed(name, layer));
+  }
+
+  /** A role with its distance in layers from the unit: a chain of residuals has the same role in every layer. */
+  #placed(name: string, layer: number | undefined): string {
+    return placedRole(name, layer, this.recipeLayer);
+  }
+
   #stored(node: GraphNode, rows: Int32Array, columns: Int32Array, readAt?: number): Block {
     const block = node.op.evaluate(this.#context(node, readAt), rows, columns);
     const { value, variance } = block;
-    for (let i = 0; i < value.length; i++) value[i] = this.arithmetic.store(value[i]!, node.name);
-    if (this.noise) {
-      for (let i = 0; i < value.length; i++) variance[i]! += storeVariance(value[i]!, this.precision.store);
+    if (!this.recipe) {
+      if (this.noise) {
+        for (let i = 0; i < value.length; i++) variance[i]! += storeVariance(value[i]!, this.precision.store);
+      }
+      return block;
     }
-    return block;
+    // Another name of a value is not another store.
+    if (node.op.kind === "identity" || node.op.kind === "select") return block;
+    if (this.recipe.kept.has(roleOf(node.name)) || this.#recomputes(node)) return block;
+    const { store } = this.recipe;
+    const out: MutableBlock = { value, variance, ...(block.range && { range: block.range }) };
+    if (this.noise) storeNoise(out, block.jump, store);
+    roundAll(value, store);
+    return out;
   }
 
   #fromObservation(observed: ObservedRow): Row {
     if (!this.noise) return observed;
-    // A fused consumer may have used more digits than were stored: one rounding of the input is legal either way.
+    // A fused consumer may have used more digits than were stored: one rounding of the input is legal either way. Under a
+    // recipe it read what is recorded.
     const variance = new Float64Array(observed.value.length);
-    if (!observed.exact) {
+    if (!observed.exact && !this.recipe) {
       for (let i = 0; i < variance.length; i++) variance[i] = storeVariance(observed.value[i]!, observed.dtype);
     }
     return { value: observed.value, variance };
@@ -181,6 +223,7 @@ export class Evaluator {
     const value = new Float64Array(rows.length * size);
     const variance = new Float64Array(this.noise ? rows.length * size : 0);
     let range: Uint8Array | undefined;
+    let jump: Float64Array | undefined;
     const whole = size === width;
     rows.forEach((row, i) => {
       if (whole) {
@@ -196,8 +239,21 @@ export class Evaluator {
         range ??= new Uint8Array(rows.length * size);
         for (let c = 0; c < size; c++) range[i * size + c] = row.range[columns[c]!]!;
       }
+      if (row.jump) {
+        jump ??= new Float64Array(rows.length * size);
+        for (let c = 0; c < size; c++) jump[i * size + c] = row.jump[columns[c]!]!;
+      }
     });
-    return { value, variance, range };
+    return { value, variance, jump, range };
+  }
+
+  #rounding({ name, op }: GraphNode): OpRounding | undefined {
+    const { recipe } = this;
+    if (!recipe) return undefined;
+    // In float64 nothing is rounded inside an op: only stores are.
+    if (this.precision.compute === "float64") return { store: recipe.store, settings: {} };
+    const chosen = recipe.ops.get(roleOf(name)) ?? op.recipes?.[0];
+    return { store: recipe.store, settings: chosen?.settings ?? {} };
   }
 
   #context(node: GraphNode, readAt?: number): OpContext {
@@ -207,10 +263,27 @@ export class Evaluator {
       arithmetic: this.arithmetic,
       precision: this.precision,
       noise: this.noise,
+      rounding: this.#rounding(node),
       input: (index, rows, columns, at) => this.read(node.inputs[index]!, rows, node.name, columns, at ?? readAt),
       width: (index) => this.graph.node(node.inputs[index]!).columns,
     };
   }
+}
+
+/** Errors of stored values: none, or that of a flip to the other neighbour. */
+function storeNoise(out: MutableBlock, before: Float64Array | undefined, store: DType): void {
+  const format = floatFormat(store);
+  for (let i = 0; i < out.value.length; i++) {
+    if (out.variance[i] === 0) continue;
+    out.variance[i] = flipVariance(out.value[i]!, out.variance[i]!, store);
+    if (out.variance[i] === 0 || !format) continue;
+    raiseJump(out, i, Math.max(before?.[i] ?? 0, unitInLastPlace(out.value[i]!, format)));
+  }
+}
+
+/** The role of a value, with its layer counted from the unit's. */
+export function placedRole(name: string, layer: number | undefined, unitLayer: number | undefined): string {
+  return `${(layer ?? 0) - (unitLayer ?? 0)} ${roleOf(name)}`;
 }
 
 /** A row from before the recording, or of no step at all: nobody can say what it holds. */
@@ -223,6 +296,7 @@ function rowOf(block: Block, i: number, size: number): Row {
   return {
     value: block.value.subarray(from, from + size),
     variance: block.variance.length > 0 ? block.variance.subarray(from, from + size) : undefined,
+    jump: block.jump?.subarray(from, from + size),
     range: block.range?.subarray(from, from + size),
   };
 }
@@ -231,6 +305,7 @@ function pick(row: Row, columns: Int32Array): Row {
   return {
     value: Float64Array.from(columns, (c) => row.value[c]!),
     variance: row.variance && Float64Array.from(columns, (c) => row.variance![c]!),
+    jump: row.jump && Float64Array.from(columns, (c) => row.jump![c]!),
     range: row.range && Uint8Array.from(columns, (c) => row.range![c]!),
   };
 }

@@ -32,12 +32,35 @@ export const computeVariance = 2 ** -48 / 6;
 /** Relative variance of an operand that tensor cores first round to tf32. */
 export const tf32Variance = 2 ** -22 / 6;
 
+/** Relative variance of a library function in float32, of which the worst are off by 4 ulp (exp2, rsqrt, division, fast variants). */
+export const functionVariance = (2 ** -21 / 3) ** 2;
+
 /**
  * Variance of summing n float32 terms one after the other, the worst legal order: each partial sum is rounded once, and
- * partial sums grow like sqrt(n) when terms cancel (`squares` = Σ term²) or like n when they do not (`sum`).
+ * partial sums grow like sqrt(n) when terms cancel (`squares` = Σ term²) or like n when they do not (`sum`). Where the
+ * terms are at hand, `path` says what the partial sums in their own order came to: twice the mean error of an ulp covers
+ * the place of each within its binade.
  */
-export function accumulationVariance(sum: number, squares: number, n: number): number {
-  return computeVariance * Math.max((squares * n) / 2, (sum * sum * n) / 3);
+export function accumulationVariance(sum: number, squares: number, n: number, path = 0): number {
+  return computeVariance * Math.max((squares * n) / 2, (sum * sum * n) / 3, 2 * path);
+}
+
+/** Σ S_k² over partial sums S_k, forwards or backwards, whichever is larger, from Σ S_k, Σ S_k² and the whole sum. */
+export function longerPath(sum: number, n: number, partials: number, partialSquares: number): number {
+  return Math.max(partialSquares, partialSquares + n * sum * sum - 2 * sum * partials);
+}
+
+/** Terms that one matrix instruction adds at once. */
+const termsPerInstruction = 16;
+
+/**
+ * The same for a sum that tensor cores may have computed: they cut partial sums off instead of rounding them, so that
+ * each instruction may lose up to an ulp of float32, always towards zero. A third of that bound counts as one sigma.
+ * Fasi, Higham, Mikaitis, Pranesh, "Numerical behavior of NVIDIA tensor cores", 2021.
+ */
+export function matrixVariance(sum: number, squares: number, n: number, path = 0): number {
+  const cut = (n / termsPerInstruction) * 2 ** -23;
+  return accumulationVariance(sum, squares, n, path) + ((cut * cut) / 9) * Math.max(sum * sum, squares);
 }
 
 /** Largest float32; a correct kernel may overflow beyond it although the mathematical result is finite. */
@@ -51,6 +74,41 @@ export function operandVariance(precision: Precision): number {
 /** Relative variance of a RoPE angle: position × inverse frequency, computed in float32 or, by a tf32 matmul, in tf32. */
 export function angleVariance(precision: Precision): number {
   return precision.compute === "tf32" ? 2 * tf32Variance : 6 * computeVariance;
+}
+
+/** An error is taken to stay within this many sigma: beyond, its probability is below 10⁻¹⁸ at any rate. */
+const reach = 9;
+
+/**
+ * Second moment of the error of a value that was rounded to `dtype` where the exact one, `value`, is uncertain by
+ * `variance`: none, unless `value` lies so near a rounding boundary that the other neighbour may have been stored.
+ */
+export function flipVariance(value: number, variance: number, to: DType | FloatFormat): number {
+  if (variance === 0) return 0;
+  const format = typeof to === "string" ? floatFormat(to) : to;
+  if (!format || !Number.isFinite(value)) return variance;
+  const ulp = unitInLastPlace(value, format);
+  const scaled = Math.abs(value) / ulp;
+  const distance = Math.abs(scaled - Math.floor(scaled) - 0.5) * ulp;
+  const sigma = Math.sqrt(variance);
+  if (distance > reach * sigma) return 0;
+  // Far beyond an ulp the error is the value's own, a store does not add to it.
+  return Math.max(variance, ulp * ulp) * Math.exp(-(distance * distance) / (2 * variance));
+}
+
+/**
+ * How improbable an error of at least `distance` is, as -ln of a bound on its probability: Bennett's inequality for a sum
+ * of independent errors, none larger than `jump`, of the given total variance; Gaussian where no single error stands out.
+ * Bennett, "Probability inequalities for the sum of independent random variables", 1962.
+ */
+export function surprise(distance: number, variance: number, jump: number): number {
+  if (!(distance > 0)) return 0;
+  if (variance === Infinity) return 0;
+  if (variance === 0) return Infinity;
+  const gaussian = (distance * distance) / (2 * variance);
+  const x = (distance * jump) / variance;
+  const bound = x < 1e-3 ? gaussian : (variance / (jump * jump)) * ((1 + x) * Math.log1p(x) - x);
+  return Math.max(0, bound - Math.LN2);
 }
 
 export { tf32 as tf32Format };

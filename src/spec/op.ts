@@ -1,20 +1,31 @@
 import type { ParameterReader } from "../tensor/checkpoint.js";
+import type { DType } from "../tensor/dtype.js";
 import type { Arithmetic } from "./arithmetic.js";
 import type { Precision } from "./noise.js";
+import type { Recipe, RecipeSettings } from "./recipe.js";
 import type { RowTable } from "./rows.js";
 
 /** What a correct kernel may show instead of the value, where the declared types leave their range. */
 export const mayBe = { zero: 1, infinite: 2, notANumber: 4 } as const;
 
-/** Elements of one value: `value` and its rounding `variance`, both [rows, columns], row-major. */
+/** Elements of one value, [rows, columns], row-major. */
 export interface Block {
   readonly value: Float64Array;
-  /** All zero when the evaluation was asked for values alone. */
+  /**
+   * Second moment of what rounding may make of each element; empty when the evaluation was asked for values alone.
+   * Without a recipe it covers every legal rounding, under a recipe only the order of summation and library functions.
+   */
   readonly variance: Float64Array;
+  /** Largest error that a single flipped rounding inside the unit can cause; absent: none stands out. */
+  readonly jump?: Float64Array | undefined;
   /** Bits of `mayBe` per element; absent when every element is in range. */
   readonly range?: Uint8Array | undefined;
-  /** The part of `variance` that all elements of a row and head share: it moves them together, as a gain. */
-  readonly shared?: Float64Array | undefined;
+}
+
+/** The rounding of one op under a recipe: `store` is the type between ops, `settings` the op's own. */
+export interface OpRounding {
+  readonly store: DType;
+  readonly settings: RecipeSettings;
 }
 
 /** What an op may ask for while it computes: elements of its inputs, parameters, the row table. */
@@ -25,6 +36,8 @@ export interface OpContext {
   readonly precision: Precision;
   /** Whether `variance` and `range` are wanted. */
   readonly noise: boolean;
+  /** The rounding to emulate; absent: the op's exact meaning, with a variance that covers every legal rounding. */
+  readonly rounding?: OpRounding | undefined;
   /**
    * Elements of input `index`: all columns unless `columns` is given.
    * @param readAt index of the step at whose time a KV cache is read; a cache may change between steps.
@@ -40,17 +53,23 @@ export interface Op {
   readonly kind: string;
   /** The op's settings, as data: reports print them. */
   readonly attributes: Readonly<Record<string, unknown>>;
+  /** Ways to round inside the op, the commonest first; absent: nothing is rounded inside it. */
+  readonly recipes?: readonly Recipe[] | undefined;
+  /** Elements as the op makes them, before they are stored. */
   evaluate(context: OpContext, rows: Int32Array, columns: Int32Array): Block;
 }
 
-/** A block of zeros. */
-export function emptyBlock(size: number): {
+/** A block that is being filled. */
+export interface MutableBlock {
   value: Float64Array;
   variance: Float64Array;
+  jump?: Float64Array;
   range?: Uint8Array;
-  shared?: Float64Array;
-} {
-  return { value: new Float64Array(size), variance: new Float64Array(size) };
+}
+
+/** A block of zeros; its variance is empty when no noise is wanted. */
+export function emptyBlock(size: number, noise: boolean): MutableBlock {
+  return { value: new Float64Array(size), variance: new Float64Array(noise ? size : 0) };
 }
 
 /** 0 … count-1 as columns or rows. */
@@ -63,4 +82,16 @@ export function indices(count: number): Int32Array {
 /** Variance of an element, infinite where its range leaves open what it is. */
 export function usableVariance(block: Block, i: number): number {
   return block.range?.[i] ? Infinity : block.variance[i]!;
+}
+
+/** Marks that the error of element `i` may contain a single one of this size. */
+export function raiseJump(block: MutableBlock, i: number, jump: number): void {
+  if (!(jump > 0)) return;
+  block.jump ??= new Float64Array(block.value.length);
+  if (jump > block.jump[i]!) block.jump[i] = jump;
+}
+
+/** 0 · ∞ = 0: what does not contribute cannot blur the result. */
+export function scaled(factor: number, variance: number): number {
+  return factor === 0 ? 0 : factor * variance;
 }

@@ -1,6 +1,6 @@
 import { existsSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
-import { byteWidth, decode } from "./dtype.js";
+import { byteWidth, type DType, decode } from "./dtype.js";
 import { InputError } from "./errors.js";
 import { parseJson } from "./json.js";
 import { SafetensorsFile, type TensorEntry } from "./safetensors.js";
@@ -12,6 +12,8 @@ export interface ParameterReader {
   /** Rows `first` to `first + count` of a parameter [rows, columns], as float64. */
   rows(name: string, first: number, count: number): Float64Array;
   names(): Iterable<string>;
+  /** The type a parameter is stored in, where that is known. */
+  dtype?(name: string): DType | undefined;
 }
 
 const cacheLimitBytes = 128 * 2 ** 20;
@@ -44,6 +46,10 @@ export class Checkpoint implements ParameterReader {
 
   shape(name: string): readonly number[] | undefined {
     return this.#where.get(name)?.entry.shape;
+  }
+
+  dtype(name: string): DType | undefined {
+    return this.#where.get(name)?.entry.dtype;
   }
 
   /** The raw bytes of a parameter's rows, in the checkpoint's own dtype. */

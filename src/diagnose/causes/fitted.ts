@@ -1,7 +1,7 @@
 import type { GraphNode } from "../../spec/graph.js";
+import type { Comparison } from "../check/statistics.js";
 import type { Hypothesis } from "../hypothesis.js";
 import { short } from "../hypothesis.js";
-import type { Comparison } from "../statistics.js";
 import { affine, replaced } from "../transform.js";
 import { type CauseFamily, hypothesis, type Proposal } from "./proposal.js";
 

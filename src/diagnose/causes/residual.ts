@@ -92,7 +92,7 @@ function fittedWeights({ site, finding, investigation }: Proposal, branch: strin
   const byRow = rows.length > 1;
   return [0, 1].flatMap((term) => {
     const without = term === 0 ? [0, 1] : [1, 0];
-    const rest = investigation.check(
+    const rest = investigation.checkNoise(
       finding.node.name,
       investigation.evaluator.rewritten([replaced(site, { op: add(without) })]),
     ).comparison;

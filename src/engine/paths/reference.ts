@@ -1,11 +1,12 @@
-import { type Arithmetic, exactArithmetic } from "../../spec/arithmetic.js";
+import type { Arithmetic } from "../../spec/arithmetic.js";
 import { Evaluator, type Observations } from "../../spec/evaluator.js";
 import type { Graph, GraphNode } from "../../spec/graph.js";
 import type { ModelConfig } from "../../spec/models/config.js";
 import { decoderGraph } from "../../spec/models/decoder.js";
+import { UnitRecipe } from "../../spec/recipe.js";
 import { RowTable } from "../../spec/rows.js";
 import type { ParameterReader } from "../../tensor/checkpoint.js";
-import { type DType, encode, roundTo } from "../../tensor/dtype.js";
+import { type DType, encode } from "../../tensor/dtype.js";
 import { expectConsistent, keyCountOf, lastRows, rowCountOf, slotOf } from "../batch.js";
 import { HostPages } from "../host-pages.js";
 import {
@@ -29,7 +30,7 @@ export interface ReferenceOptions {
   readonly dtype?: DType | undefined;
   /** What is run instead of the model's own spec: a rewrite of it. */
   readonly graph?: Graph | undefined;
-  /** Sums and roundings instead of the exact ones. */
+  /** Sums in another order than the exact one's. */
   readonly arithmetic?: Arithmetic | undefined;
 }
 
@@ -47,7 +48,7 @@ export class ReferencePath implements Path {
   readonly dtype: DType;
   readonly graph: Graph;
   readonly #parameters: ParameterReader;
-  readonly #arithmetic: Arithmetic;
+  readonly #arithmetic: Arithmetic | undefined;
   readonly #caches = new Map<string, HostPages>();
   #epoch = 0;
 
@@ -59,7 +60,7 @@ export class ReferencePath implements Path {
     this.dtype = dtype;
     this.graph = options.graph ?? decoderGraph(options.config);
     this.#parameters = options.parameters;
-    this.#arithmetic = options.arithmetic ?? { ...exactArithmetic, store: (value) => roundTo(value, dtype) };
+    this.#arithmetic = options.arithmetic;
     const { keyValueHeadCount: heads, headDim } = options.config;
     for (const node of this.graph.nodes.values()) {
       if (node.op.kind === "append") {
@@ -83,7 +84,8 @@ export class ReferencePath implements Path {
       parameters: this.#parameters,
       rows,
       precision: { store: this.dtype, compute: "float64" },
-      arithmetic: this.#arithmetic,
+      recipe: new UnitRecipe(this.dtype),
+      ...(this.#arithmetic && { arithmetic: this.#arithmetic }),
       observations: this.#cacheReads(batch, rows, written),
     });
     const epoch = this.#epoch++;

@@ -16,7 +16,7 @@ function looksUp({ graph, config }: FaultContext, rowOf: (token: number) => numb
       at: Int32Array,
       columns: Int32Array,
     ) {
-      const out = emptyBlock(at.length * columns.length);
+      const out = emptyBlock(at.length * columns.length, false);
       at.forEach((row, i) => {
         const wanted = Math.min(Math.max(rowOf(rows.token[row]!), 0), config.vocabularySize - 1);
         const embedded = parameters.rows(table, wanted, 1);

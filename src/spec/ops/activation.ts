@@ -1,5 +1,5 @@
 import { computeVariance } from "../noise.js";
-import { emptyBlock, type Op, usableVariance } from "../op.js";
+import { emptyBlock, type Op, raiseJump, scaled, usableVariance } from "../op.js";
 
 export const activations = {
   silu: (x: number) => x / (1 + Math.exp(-x)),
@@ -20,17 +20,18 @@ export function activation(name: ActivationName): Op {
     attributes: { activation: name },
     evaluate({ input, noise }, rows, columns) {
       const x = input(0, rows, columns);
-      const out = emptyBlock(rows.length * columns.length);
+      const out = emptyBlock(rows.length * columns.length, noise);
+      for (let i = 0; i < out.value.length; i++) out.value[i] = f(x.value[i]!);
+      if (!noise) return out;
       for (let i = 0; i < out.value.length; i++) {
         const xi = x.value[i]!;
-        out.value[i] = f(xi);
-        if (!noise) continue;
         // exp may be off by 3 + 2|x| ulp (WGSL), so the relative error grows with the argument.
         const step = Math.max(1e-4 * Math.abs(xi), 1e-6);
         const slope = (f(xi + step) - f(xi - step)) / (2 * step);
-        const spread = slope * slope * usableVariance(x, i);
         out.variance[i] =
-          (slope === 0 ? 0 : spread) + out.value[i]! ** 2 * computeVariance * (3 + 2 * Math.abs(xi)) ** 2;
+          scaled(slope * slope, usableVariance(x, i)) +
+          out.value[i]! ** 2 * computeVariance * (3 + 2 * Math.abs(xi)) ** 2;
+        if (x.jump) raiseJump(out, i, Math.abs(slope) * x.jump[i]!);
       }
       return out;
     },

@@ -11,7 +11,7 @@ export function argmax(): Op {
     evaluate({ input, width, noise }, rows) {
       const n = width(0);
       const x = input(0, rows);
-      const out = emptyBlock(rows.length);
+      const out = emptyBlock(rows.length, noise);
       for (let r = 0; r < rows.length; r++) {
         let best = 0;
         for (let c = 1; c < n; c++)

@@ -1,5 +1,15 @@
-import { computeVariance, float32Max, operandVariance, storeVariance } from "../noise.js";
-import { type Block, emptyBlock, indices, mayBe, type Op, type OpContext, usableVariance } from "../op.js";
+import {
+  type Block,
+  emptyBlock,
+  indices,
+  type MutableBlock,
+  mayBe,
+  type Op,
+  type OpContext,
+  usableVariance,
+} from "../op.js";
+import { attentionRecipes } from "./attention-recipes.js";
+import { asTf32, isTf32, type SoftmaxRow, softmaxRow, uniformRow, valueNoise } from "./softmax.js";
 
 export interface AttentionAttributes {
   readonly heads: number;
@@ -26,6 +36,8 @@ export interface AttentionAttributes {
   readonly keysFrom?: (row: number) => number;
   /** Whether a query may see the key at `position`, on top of the rules above. */
   readonly visible?: (row: number, position: number, keyCount: number) => boolean;
+  /** Added to the scaled score of a key `distance` positions before the query (ALiBi). */
+  readonly scoreBias?: (head: number, distance: number) => number;
 }
 
 /**
@@ -36,13 +48,15 @@ export function attention(attributes: AttentionAttributes): Op {
   return {
     kind: "attention",
     attributes: { ...attributes },
+    recipes: attentionRecipes,
     evaluate(context, rows, columns) {
       const q = context.input(0, rows);
-      const out = emptyBlock(rows.length * columns.length);
+      const out = emptyBlock(rows.length * columns.length, context.noise);
       for (const group of sequences(context, rows, attributes.keysFrom)) {
         const step = context.rows.stepOf[group.first]!;
         const keys = context.input(1, group.keyRows, undefined, step);
-        const values = context.input(2, group.keyRows, undefined, step);
+        const read = context.input(2, group.keyRows, undefined, step);
+        const values = isTf32(context.rounding, "values") ? { ...read, value: asTf32(read.value) } : read;
         for (const r of group.members) attendRow(context, attributes, { q, keys, values, out }, rows[r]!, r, columns);
       }
       return out;
@@ -54,7 +68,7 @@ interface Operands {
   q: Block;
   keys: Block;
   values: Block;
-  out: ReturnType<typeof emptyBlock>;
+  out: MutableBlock;
 }
 
 /** Rows grouped by the sequence and step whose keys they share. */
@@ -87,6 +101,16 @@ function visiblePositions({ rows: table }: OpContext, a: AttentionAttributes, ro
   return positions;
 }
 
+/** Where a row stands among its sequence's rows of the step, and how many those are. */
+function placeInStep({ rows: table }: OpContext, row: number): { index: number; queries: number } {
+  const step = table.steps[table.stepOf[row]!]!;
+  const b = table.sequenceOf[row]!;
+  return {
+    index: row - step.firstRow - step.qoIndptr[b]!,
+    queries: step.qoIndptr[b + 1]! - step.qoIndptr[b]!,
+  };
+}
+
 function attendRow(
   context: OpContext,
   a: AttentionAttributes,
@@ -103,128 +127,46 @@ function attendRow(
   let positions = visiblePositions(context, a, row, count);
   const masked = positions.length === 0 && a.emptyRow === "mean";
   if (masked) positions = Array.from(indices(count));
+  const own = context.rows.position[row]!;
+  const place = placeInStep(context, row);
   let head = -1;
+  let valueHead = 0;
   let weights: SoftmaxRow | undefined;
   for (let c = 0; c < columns.length; c++) {
     const column = columns[c]!;
     if (Math.floor(column / headDim) !== head) {
       head = Math.floor(column / headDim);
       const keyHead = a.keyHeadOf?.(head) ?? Math.floor((head * keyValueHeads) / heads);
-      weights = masked
-        ? uniformRow(count, context.noise)
-        : softmaxRow(context, a, q, r * queryWidth + head * headDim, keys, keyHead, positions);
+      valueHead = (a.valueHeadOf ?? a.keyHeadOf)?.(head) ?? Math.floor((head * keyValueHeads) / heads);
+      const query = {
+        block: q,
+        start: r * queryWidth + head * headDim,
+        head,
+        position: own,
+        ...place,
+        keyCount: count,
+      };
+      weights = masked ? uniformRow(count, context.noise) : softmaxRow(context, a, query, keys, keyHead, positions);
     }
-    const valueHead = (a.valueHeadOf ?? a.keyHeadOf)?.(head) ?? Math.floor((head * keyValueHeads) / heads);
     const channel = valueHead * headDim + (column % headDim);
-    weightedSum(context, weights!, values, channel, keyWidth, positions, out, r * columns.length + c);
-  }
-}
-
-interface SoftmaxRow {
-  /** Probability of each visible key. */
-  readonly p: Float64Array;
-  /** Variance of each score before the softmax. */
-  readonly scoreVariance: Float64Array;
-  readonly overflow: boolean;
-}
-
-function uniformRow(count: number, noise: boolean): SoftmaxRow {
-  return {
-    p: new Float64Array(count).fill(1 / count),
-    scoreVariance: new Float64Array(noise ? count : 0),
-    overflow: false,
-  };
-}
-
-function softmaxRow(
-  { arithmetic, precision, noise }: OpContext,
-  a: AttentionAttributes,
-  q: Block,
-  qStart: number,
-  keys: Block,
-  keyHead: number,
-  positions: readonly number[],
-): SoftmaxRow {
-  const { headDim, scale, softCap } = a;
-  const keyWidth = a.keyValueHeads * headDim;
-  const p = new Float64Array(positions.length);
-  const scoreVariance = new Float64Array(noise ? positions.length : 0);
-  const operand = noise ? operandVariance(precision) : 0;
-  let overflow = false;
-  let largest = -Infinity;
-  for (let j = 0; j < positions.length; j++) {
-    const kStart = positions[j]! * keyWidth + keyHead * headDim;
-    const dot = arithmetic.between(arithmetic.dot(q.value, qStart, keys.value, kStart, headDim));
-    let score = arithmetic.between(dot * scale);
-    let slope = 1;
-    if (softCap) {
-      const t = Math.tanh(score / softCap);
-      score = softCap * t;
-      slope = 1 - t * t;
+    const at = r * columns.length + c;
+    const { weight, total } = weights!;
+    let sum = 0;
+    for (let j = 0; j < weight.length; j++) {
+      // A masked or vanishing probability does not multiply what the cache holds there: 0 · NaN would be NaN.
+      if (weight[j] !== 0) sum += weight[j]! * values.value[positions[j]! * keyWidth + channel]!;
     }
-    p[j] = score;
-    if (score > largest) largest = score;
-    if (!noise) continue;
-    let variance = 0;
-    let squares = 0;
-    for (let d = 0; d < headDim; d++) {
-      const x = q.value[qStart + d]!;
-      const y = keys.value[kStart + d]!;
-      squares += x * x * y * y;
-      const vx = usableVariance(q, qStart + d);
-      const vy = usableVariance(keys, kStart + d);
-      if (vx !== 0 && y !== 0) variance += y * y * vx;
-      if (vy !== 0 && x !== 0) variance += x * x * vy;
+    out.value[at] = total === 0 ? 0 : sum / total;
+    if (!context.noise) continue;
+    const element = (j: number) => positions[j]! * keyWidth + channel;
+    valueNoise(context, weights!, out, at, {
+      value: (j) => values.value[element(j)]!,
+      variance: (j) => usableVariance(values, element(j)),
+      jump: (j) => values.jump?.[element(j)] ?? 0,
+    });
+    if (weights!.overflow) {
+      out.range ??= new Uint8Array(out.value.length);
+      out.range[at] = mayBe.zero | mayBe.infinite | mayBe.notANumber;
     }
-    if (squares > float32Max) overflow = true;
-    variance += squares * (operand + computeVariance * headDim) + storeVariance(dot, precision.store);
-    scoreVariance[j] = slope * slope * (variance * scale * scale + storeVariance(score, precision.store));
-  }
-  let total = a.sink === undefined ? 0 : Math.exp(a.sink - largest);
-  for (let j = 0; j < p.length; j++) {
-    p[j] = Math.exp(p[j]! - largest);
-    total += p[j]!;
-  }
-  for (let j = 0; j < p.length; j++) p[j] = arithmetic.between(arithmetic.compute(p[j]! / total));
-  return { p, scoreVariance, overflow };
-}
-
-function weightedSum(
-  { precision, noise }: OpContext,
-  { p, scoreVariance, overflow }: SoftmaxRow,
-  values: Block,
-  channel: number,
-  keyWidth: number,
-  positions: readonly number[],
-  out: ReturnType<typeof emptyBlock>,
-  at: number,
-): void {
-  let sum = 0;
-  for (let j = 0; j < p.length; j++) {
-    // A masked or vanishing probability does not multiply what the cache holds there: 0 · NaN would be NaN.
-    if (p[j] !== 0) sum += p[j]! * values.value[positions[j]! * keyWidth + channel]!;
-  }
-  out.value[at] = sum;
-  if (!noise) return;
-  const operand = operandVariance(precision);
-  let variance = 0;
-  for (let j = 0; j < p.length; j++) {
-    const pj = p[j]!;
-    if (pj === 0) continue;
-    const i = positions[j]! * keyWidth + channel;
-    const v = values.value[i]!;
-    const deviation = v - sum;
-    const stored = storeVariance(pj, precision.store) + pj * pj * (operand + computeVariance * (4 + p.length));
-    variance += v * v * stored + pj * pj * usableVariance(values, i);
-    if (scoreVariance[j]! > 0 && deviation !== 0) {
-      // Beyond first order a probability cannot move by more than itself and its complement.
-      const shift = Math.min(scoreVariance[j]!, 1);
-      variance += pj * pj * deviation * deviation * (scoreVariance[j] === Infinity ? Infinity : shift);
-    }
-  }
-  out.variance[at] = variance;
-  if (overflow) {
-    out.range ??= new Uint8Array(out.value.length);
-    out.range[at] = mayBe.zero | mayBe.infinite | mayBe.notANumber;
   }
 }

@@ -6,12 +6,12 @@ export function embedding(weight: string): Op {
   return {
     kind: "embedding",
     attributes: { weight },
-    evaluate({ rows: table, parameters }, rows, columns) {
-      const out = emptyBlock(rows.length * columns.length);
+    evaluate({ rows: table, parameters, noise }, rows, columns) {
+      const out = emptyBlock(rows.length * columns.length, noise);
       for (let i = 0; i < rows.length; i++) {
         const token = table.token[rows[i]!]!;
         if (token === unknownToken) {
-          out.variance.fill(Infinity, i * columns.length, (i + 1) * columns.length);
+          if (noise) out.variance.fill(Infinity, i * columns.length, (i + 1) * columns.length);
           continue;
         }
         const embedded = parameters.rows(weight, token, 1);

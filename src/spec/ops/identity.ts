@@ -1,17 +1,15 @@
-import { emptyBlock, type Op } from "../op.js";
+import type { Block, Op } from "../op.js";
 
 /** The same value under another name: what a module returns of its last child, or what a KV append stores. */
 export function identity(kind: "identity" | "append" = "identity"): Op {
   return {
     kind,
     attributes: {},
-    evaluate({ input, noise }, rows, columns) {
-      const x = input(0, rows, columns);
-      const out = emptyBlock(rows.length * columns.length);
-      out.value.set(x.value);
-      if (noise) out.variance.set(x.variance);
-      if (x.range) out.range = x.range;
-      return out;
-    },
+    evaluate: ({ input }, rows, columns) => copyOf(input(0, rows, columns)),
   };
+}
+
+/** A block of its own with the same elements. */
+export function copyOf({ value, variance, jump, range }: Block): Block {
+  return { value: value.slice(), variance: variance.slice(), jump, range };
 }

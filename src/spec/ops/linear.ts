@@ -1,5 +1,28 @@
-import { accumulationVariance, float32Max, operandVariance } from "../noise.js";
-import { type Block, emptyBlock, mayBe, type Op, usableVariance } from "../op.js";
+import type { ParameterReader } from "../../tensor/checkpoint.js";
+import { floatFormat, unitInLastPlace } from "../../tensor/dtype.js";
+import { roundAll, roundToFormat } from "../../tensor/rounding.js";
+import {
+  accumulationVariance,
+  computeVariance,
+  flipVariance,
+  float32Max,
+  longerPath,
+  matrixVariance,
+  operandVariance,
+  tf32Format,
+} from "../noise.js";
+import {
+  type Block,
+  emptyBlock,
+  type MutableBlock,
+  mayBe,
+  type Op,
+  type OpContext,
+  type OpRounding,
+  raiseJump,
+  usableVariance,
+} from "../op.js";
+import type { Recipe } from "../recipe.js";
 
 export interface LinearAttributes {
   /** Parameter [columns, inputs]. */
@@ -10,129 +33,219 @@ export interface LinearAttributes {
   readonly weightRow?: (column: number) => number;
 }
 
+const exact = { tf32: false, parts: 1, even: false, running: false, biasAfter: false };
+
+/**
+ * Where a product rounds. `tf32`: operands are rounded to 10 fraction bits first. `parts`: the sum is split along its
+ * terms, at multiples of a tile or evenly, and each part is stored in the type between ops (PyTorch allows that on CUDA by
+ * default); `running`: so is every sum of parts. `biasAfter`: the product is stored before the bias is added.
+ */
+export const linearRecipes: readonly Recipe[] = [
+  {
+    id: "one-rounding",
+    title: "float32 sum, one rounding",
+    known: ["cuBLAS", "oneDNN", "Faultline's kernels"],
+    settings: exact,
+  },
+  ...[false, true].flatMap((running) =>
+    [false, true].flatMap((even) =>
+      [2, 3, 4, 6, 8].map((parts) => ({
+        id: `split-${parts}${even ? "-evenly" : ""}${running ? "-running" : ""}`,
+        title: `the sum in ${parts} parts, each stored in 16 bits${running ? ", and every sum of parts too" : ""}`,
+        known: ["cuBLAS split-K with reduced-precision reduction"],
+        refines: "one-rounding",
+        settings: { ...exact, parts, even, running },
+      })),
+    ),
+  ),
+  {
+    id: "tf32",
+    title: "operands rounded to TF32, float32 sum",
+    known: ["cuBLAS with TF32 allowed"],
+    settings: { ...exact, tf32: true },
+  },
+];
+
+const biasAfter: Recipe = {
+  id: "bias-after",
+  title: "the product is rounded before the bias is added",
+  known: ["unfused bias"],
+  settings: { ...exact, biasAfter: true },
+};
+
 /** y = x Wᵀ + b over the last axis: x [rows, inputs], W [columns, inputs], b [columns]. */
 export function linear(attributes: LinearAttributes): Op {
   const { weight, bias, weightRow = (column: number) => column } = attributes;
   return {
     kind: "linear",
     attributes: { ...attributes },
-    evaluate({ input, width, parameters, arithmetic, precision, noise }, rows, columns) {
-      const n = width(0);
-      const x = input(0, rows);
-      const out = emptyBlock(rows.length * columns.length);
+    recipes: bias ? [linearRecipes[0]!, biasAfter, ...linearRecipes.slice(1)] : linearRecipes,
+    evaluate(context, rows, columns) {
+      const { parameters, arithmetic, noise, rounding } = context;
+      const n = context.width(0);
+      const x = operandOf(context.input(0, rows), rounding);
+      const out = emptyBlock(rows.length * columns.length, noise);
       const biases = bias ? parameters.rows(bias, 0, 1) : undefined;
-      const weights = weightReader(columns, parameters, weight, n, weightRow);
-      const operand = noise ? operandVariance(precision) : 0;
-      const spread = noise ? inputSpread(x) : undefined;
+      const weights = weightReader(columns, parameters, weight, n, weightRow, rounding);
+      const bounds = boundsOf(n, rounding);
       for (let c = 0; c < columns.length; c++) {
-        const { values: w, start } = weights(c);
-        const b = biases ? biases[weightRow(columns[c]!)]! : 0;
+        const { values: w, start: wStart } = weights(c);
         for (let r = 0; r < rows.length; r++) {
           const at = r * columns.length + c;
-          if (!noise) {
-            const product = arithmetic.dot(x.value, r * n, w, start, n);
-            out.value[at] = biases ? arithmetic.between(product) + b : product;
-            continue;
-          }
-          const { squared, variances } = spread!;
-          const { sum, squares, variance: reaching } = weightedSums(x.value, squared, variances, r * n, w, start, n);
-          // An infinite variance times a zero weight: that input does not reach this output.
-          const variance = Number.isNaN(reaching) ? reachingVariance(w, start, variances, r * n, n) : reaching;
-          out.value[at] = sum + b;
-          out.variance[at] = variance + squares * operand + accumulationVariance(sum, squares, n);
-          // Σ|term| is at most sqrt(n Σ term²).
-          if (squares * n > float32Max * float32Max || Number.isNaN(squares)) {
-            out.range ??= new Uint8Array(out.value.length);
-            out.range[at] = mayBe.infinite | mayBe.notANumber;
-          }
+          if (bounds.length === 2) out.value[at] = arithmetic.dot(x.value, r * n, w, wStart, n);
+          else out.value[at] = sumOfParts(context, { x, xStart: r * n, w, wStart }, bounds);
+          if (noise)
+            elementNoise(
+              context,
+              { x, xStart: r * n, w, wStart },
+              bounds,
+              biases?.[weightRow(columns[c]!)] ?? 0,
+              out,
+              at,
+            );
         }
       }
+      if (!biases) return out;
+      if (rounding?.settings.biasAfter) roundAll(out.value, rounding.store);
+      for (let i = 0; i < out.value.length; i++) out.value[i]! += biases[weightRow(columns[i % columns.length]!)]!;
       return out;
     },
   };
 }
 
-function inputSpread(x: Block): { squared: Float64Array; variances: Float64Array } {
-  return {
-    squared: x.value.map((v) => v * v),
-    variances: x.range ? x.variance.map((_, i) => usableVariance(x, i)) : x.variance,
-  };
+/** x as it is multiplied; an unrecorded one may have been rounded to either of two neighbours. */
+function operandOf(x: Block, rounding: OpRounding | undefined): Block {
+  if (!rounding?.settings.tf32) return x;
+  const value = x.value.slice();
+  roundToFormat(value, tf32Format);
+  if (x.variance.every((v) => v === 0)) return { ...x, value };
+  const variance = x.variance.map((v, i) => flipVariance(x.value[i]!, v, tf32Format));
+  const jump = variance.map((v, i) => (v > 0 ? Math.max(x.jump?.[i] ?? 0, unitInLastPlace(value[i]!, tf32Format)) : 0));
+  return { ...x, value, variance, jump };
 }
 
-const sums = { sum: 0, squares: 0, variance: 0 };
-
-/** Σ w·x, Σ w²·x² and Σ w²·variance in one pass, two terms at a time; the result is overwritten by the next call. */
-function weightedSums(
-  x: Float64Array,
-  squared: Float64Array,
-  variances: Float64Array,
-  xStart: number,
-  w: Float64Array,
-  wStart: number,
-  n: number,
-): typeof sums {
-  let sum0 = 0;
-  let sum1 = 0;
-  let squares0 = 0;
-  let squares1 = 0;
-  let variance0 = 0;
-  let variance1 = 0;
-  let k = 0;
-  for (; k + 1 < n; k += 2) {
-    const i = xStart + k;
-    const u = w[wStart + k]!;
-    const v = w[wStart + k + 1]!;
-    const uu = u * u;
-    const vv = v * v;
-    sum0 += x[i]! * u;
-    sum1 += x[i + 1]! * v;
-    squares0 += uu * squared[i]!;
-    squares1 += vv * squared[i + 1]!;
-    variance0 += uu * variances[i]!;
-    variance1 += vv * variances[i + 1]!;
+/** First terms of the parts of the sum, and its end. */
+function boundsOf(n: number, rounding: OpRounding | undefined): number[] {
+  const count = Number(rounding?.settings.parts ?? 1);
+  if (count === 1 || n < 2 * count) return [0, n];
+  if (rounding?.settings.even) {
+    // The first parts are a term longer where it does not come out even.
+    const short = Math.floor(n / count);
+    return Array.from({ length: count + 1 }, (_, i) => i * short + Math.min(i, n % count));
   }
-  if (k < n) {
-    const u = w[wStart + k]!;
-    sum0 += x[xStart + k]! * u;
-    squares0 += u * u * squared[xStart + k]!;
-    variance0 += u * u * variances[xStart + k]!;
-  }
-  sums.sum = sum0 + sum1;
-  sums.squares = squares0 + squares1;
-  sums.variance = variance0 + variance1;
-  return sums;
+  const size = n >= 64 * count ? Math.ceil(n / count / 64) * 64 : Math.ceil(n / count);
+  return [...Array.from({ length: Math.ceil(n / size) }, (_, i) => i * size), n];
 }
 
-function reachingVariance(w: Float64Array, wStart: number, variances: Float64Array, xStart: number, n: number): number {
+/** One output element: a row of x and a row of W, each with its start. */
+interface Factors {
+  readonly x: Block;
+  readonly xStart: number;
+  readonly w: Float64Array;
+  readonly wStart: number;
+}
+
+const stored = new Float64Array(1);
+
+function sumOfParts({ arithmetic, rounding }: OpContext, f: Factors, bounds: readonly number[]): number {
   let sum = 0;
-  for (let k = 0; k < n; k++) {
-    const weight = w[wStart + k]!;
-    if (weight !== 0) sum += weight * weight * variances[xStart + k]!;
+  for (let p = 0; p + 1 < bounds.length; p++) {
+    const first = bounds[p]!;
+    stored[0] = arithmetic.dot(f.x.value, f.xStart + first, f.w, f.wStart + first, bounds[p + 1]! - first);
+    roundAll(stored, rounding!.store);
+    stored[0]! += sum;
+    if (rounding!.settings.running) roundAll(stored, rounding!.store);
+    sum = stored[0]!;
   }
   return sum;
 }
 
-type WeightRow = { values: Float64Array; start: number };
+/** Order of summation, what the operands' own uncertainty makes of the sum, and flips of parts that are stored. */
+function elementNoise(
+  context: OpContext,
+  f: Factors,
+  bounds: readonly number[],
+  bias: number,
+  out: MutableBlock,
+  at: number,
+): void {
+  const { precision, rounding } = context;
+  const operand = rounding ? 0 : operandVariance(precision);
+  const matrix = precision.store !== "float32" || precision.compute === "tf32" || rounding?.settings.tf32 === true;
+  let total = 0;
+  let squaresOfAll = 0;
+  for (let p = 0; p + 1 < bounds.length; p++) {
+    const n = bounds[p + 1]! - bounds[p]!;
+    const { sum, squares, path, reaching, jump } = sums(f, bounds[p]!, n);
+    let variance = squares * operand + (matrix ? matrixVariance : accumulationVariance)(sum, squares, n, path);
+    if (bounds.length > 2 || rounding?.settings.biasAfter) {
+      variance = flipVariance(sum, variance, rounding!.store);
+      const format = floatFormat(rounding!.store);
+      if (variance > 0 && format) raiseJump(out, at, unitInLastPlace(sum, format));
+    }
+    total += variance + reaching;
+    squaresOfAll += squares;
+    raiseJump(out, at, jump);
+  }
+  // A sum that starts from its bias carries the bias through all its roundings.
+  out.variance[at] = total + 2 * computeVariance * bounds.at(-1)! * bias * bias;
+  // Σ|term| is at most sqrt(n Σ term²).
+  if (squaresOfAll * bounds.at(-1)! > float32Max * float32Max || Number.isNaN(squaresOfAll)) {
+    out.range ??= new Uint8Array(out.value.length);
+    out.range[at] = mayBe.infinite | mayBe.notANumber;
+  }
+}
+
+/** Σ w·x, Σ w²·x², the partial sums' path, Σ w²·variance and the largest |w|·jump of `n` terms from `first`. */
+function sums({ x, xStart, w, wStart }: Factors, first: number, n: number) {
+  let sum = 0;
+  let squares = 0;
+  let partials = 0;
+  let partialSquares = 0;
+  let reaching = 0;
+  let jump = 0;
+  for (let k = first; k < first + n; k++) {
+    const weight = w[wStart + k]!;
+    const term = weight * x.value[xStart + k]!;
+    sum += term;
+    squares += term * term;
+    partials += sum;
+    partialSquares += sum * sum;
+    const variance = usableVariance(x, xStart + k);
+    // An infinite variance times a zero weight: that input does not reach this output.
+    if (variance !== 0 && weight !== 0) reaching += weight * weight * variance;
+    if (x.jump) jump = Math.max(jump, Math.abs(weight) * x.jump[xStart + k]!);
+  }
+  return { sum, squares, path: longerPath(sum, n, partials, partialSquares), reaching, jump };
+}
 
 /** Weight rows by position in `columns`: read as one range when all are wanted, else row by row. */
 function weightReader(
   columns: Int32Array,
-  parameters: { rows(name: string, first: number, count: number): Float64Array },
+  parameters: ParameterReader,
   weight: string,
   n: number,
   weightRow: (column: number) => number,
-): (c: number) => WeightRow {
+  rounding: OpRounding | undefined,
+): (c: number) => { values: Float64Array; start: number } {
   const first = columns[0] ?? 0;
   const contiguous = columns.every((column, c) => weightRow(column) === first + c);
+  const read = (from: number, count: number) => {
+    const values = parameters.rows(weight, from, count);
+    if (!rounding?.settings.tf32) return values;
+    const rounded = values.slice();
+    roundToFormat(rounded, tf32Format);
+    return rounded;
+  };
   const chunk = Math.max(1, Math.floor(2 ** 22 / n));
-  if (!contiguous) return (c) => ({ values: parameters.rows(weight, weightRow(columns[c]!), 1), start: 0 });
+  if (!contiguous) return (c) => ({ values: read(weightRow(columns[c]!), 1), start: 0 });
   let loaded: Float64Array | undefined;
   let loadedFrom = -1;
   return (c) => {
     const block = Math.floor(c / chunk);
     if (block !== loadedFrom || !loaded) {
       const from = block * chunk;
-      loaded = parameters.rows(weight, first + from, Math.min(chunk, columns.length - from));
+      loaded = read(first + from, Math.min(chunk, columns.length - from));
       loadedFrom = block;
     }
     return { values: loaded, start: (c - block * chunk) * n };

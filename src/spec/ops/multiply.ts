@@ -1,4 +1,4 @@
-import { emptyBlock, type Op, usableVariance } from "../op.js";
+import { emptyBlock, type Op, raiseJump, scaled, usableVariance } from "../op.js";
 
 /** Element-wise product of two inputs: the gate of a gated MLP. */
 export function multiply(): Op {
@@ -8,15 +8,15 @@ export function multiply(): Op {
     evaluate({ input, noise }, rows, columns) {
       const a = input(0, rows, columns);
       const b = input(1, rows, columns);
-      const out = emptyBlock(rows.length * columns.length);
+      const out = emptyBlock(rows.length * columns.length, noise);
+      for (let i = 0; i < out.value.length; i++) out.value[i] = a.value[i]! * b.value[i]!;
+      if (!noise) return out;
       for (let i = 0; i < out.value.length; i++) {
         const x = a.value[i]!;
         const y = b.value[i]!;
-        out.value[i] = x * y;
-        if (!noise) continue;
-        const vx = usableVariance(a, i);
-        const vy = usableVariance(b, i);
-        out.variance[i] = (y === 0 ? 0 : y * y * vx) + (x === 0 ? 0 : x * x * vy);
+        out.variance[i] = scaled(y * y, usableVariance(a, i)) + scaled(x * x, usableVariance(b, i));
+        if (a.jump) raiseJump(out, i, Math.abs(y) * a.jump[i]!);
+        if (b.jump) raiseJump(out, i, Math.abs(x) * b.jump[i]!);
       }
       return out;
     },

@@ -1,5 +1,15 @@
-import { accumulationVariance, computeVariance, float32Max, storeVariance } from "../noise.js";
-import { emptyBlock, mayBe, type Op, type OpContext, usableVariance } from "../op.js";
+import { floatFormat, unitInLastPlace } from "../../tensor/dtype.js";
+import { roundAll } from "../../tensor/rounding.js";
+import {
+  accumulationVariance,
+  computeVariance,
+  flipVariance,
+  float32Max,
+  functionVariance,
+  storeVariance,
+} from "../noise.js";
+import { emptyBlock, type MutableBlock, mayBe, type Op, type OpContext, raiseJump, usableVariance } from "../op.js";
+import type { Recipe } from "../recipe.js";
 
 export interface RmsNormAttributes {
   /** Parameter [width]; undefined for a norm without weight. */
@@ -15,11 +25,29 @@ export interface RmsNormAttributes {
   readonly divisor?: number;
   /** Channels the mean of squares is taken over, `width` unless a rewrite says otherwise: a multiple joins several heads. */
   readonly meanWidth?: number;
+  /** First channels of a group that the mean of squares is taken over, all unless a rewrite says otherwise. */
+  readonly meanOver?: number;
   /** Largest Σx² the accumulator holds; beyond it the norm gives 0. Infinite unless a rewrite says otherwise. */
   readonly sumLimit?: number;
   /** Relative one-sigma error of the accumulator on top of float32's. */
   readonly sumError?: number;
 }
+
+/** Where RMSNorm rounds: `normalised` says whether x / rms is stored before the weight multiplies it. */
+export const rmsNormRecipes: readonly Recipe[] = [
+  {
+    id: "rounded-before-weight",
+    title: "x / rms is rounded before the weight multiplies it",
+    known: ["Hugging Face"],
+    settings: { normalised: true },
+  },
+  {
+    id: "one-rounding",
+    title: "the weight multiplies in float32, one rounding at the end",
+    known: ["FlashInfer", "vLLM", "Faultline's kernels"],
+    settings: { normalised: false },
+  },
+];
 
 /**
  * y = x / sqrt(mean(x²) + ε) · w over groups of `width` channels.
@@ -31,39 +59,56 @@ export function rmsNorm(attributes: RmsNormAttributes): Op {
   return {
     kind: "rmsnorm",
     attributes: { ...attributes },
+    recipes: rmsNormRecipes,
     evaluate(context, rows, columns) {
-      const { input, parameters, noise, arithmetic } = context;
+      const { input, parameters, noise, rounding } = context;
       const inputColumns = context.width(0);
       const x = input(0, rows);
       const weights = weight ? parameters.rows(weight, 0, 1) : undefined;
       const offset = attributes.weightOffset ?? 0;
-      const out = emptyBlock(rows.length * columns.length);
+      const out = emptyBlock(rows.length * columns.length, noise);
+      const groups: GroupStatistics[] = [];
       for (let r = 0; r < rows.length; r++) {
-        const groups = new Map<number, GroupStatistics>();
+        groups.length = 0;
+        const from = r * inputColumns;
+        const to = r * columns.length;
         for (let c = 0; c < columns.length; c++) {
           const column = columns[c]!;
           const group = Math.floor(column / width);
-          let statistics = groups.get(group);
-          if (!statistics) {
-            statistics = groupStatistics(context, x, r * inputColumns, group, attributes, inputColumns);
-            groups.set(group, statistics);
-          }
-          const i = r * inputColumns + column;
-          const at = r * columns.length + c;
-          const w = weights ? weights[column % width]! + offset : 1;
-          const normalised = arithmetic.between((x.value[i]! - statistics.mean) * statistics.inverse);
-          out.value[at] = normalised * w;
-          if (!noise) continue;
-          out.variance[at] = w * w * elementVariance(context, statistics, x.value[i]!, usableVariance(x, i));
-          out.shared ??= new Float64Array(out.value.length);
-          out.shared[at] = out.value[at]! ** 2 * statistics.inverseVariance;
-          if (statistics.overflow) {
-            out.range ??= new Uint8Array(out.value.length);
-            out.range[at] = mayBe.zero | mayBe.notANumber;
+          groups[group] ??= groupStatistics(context, x, from, group, attributes, inputColumns);
+          const { mean, inverse } = groups[group]!;
+          out.value[to + c] = (x.value[from + column]! - mean) * inverse;
+        }
+      }
+      if (noise) addNoise();
+      if (rounding?.settings.normalised) roundAll(out.value, rounding.store);
+      for (let i = 0; i < out.value.length; i++) out.value[i]! *= factor(columns[i % columns.length]!);
+      return out;
+
+      function factor(column: number): number {
+        return weights ? weights[column % width]! + offset : 1;
+      }
+
+      /** From the normalised elements, before they are rounded. */
+      function addNoise(): void {
+        for (let r = 0; r < rows.length; r++) {
+          groups.length = 0;
+          for (let c = 0; c < columns.length; c++) {
+            const column = columns[c]!;
+            const group = Math.floor(column / width);
+            groups[group] ??= groupStatistics(context, x, r * inputColumns, group, attributes, inputColumns);
+            elementNoise(
+              context,
+              groups[group]!,
+              x,
+              r * inputColumns + column,
+              factor(column),
+              out,
+              r * columns.length + c,
+            );
           }
         }
       }
-      return out;
     },
   };
 }
@@ -74,13 +119,19 @@ interface GroupStatistics {
   inverse: number;
   /** Relative variance of `inverse`. */
   inverseVariance: number;
-  count: number;
   overflow: boolean;
 }
 
+type Input = {
+  value: Float64Array;
+  variance: Float64Array;
+  jump?: Float64Array | undefined;
+  range?: Uint8Array | undefined;
+};
+
 function groupStatistics(
   { arithmetic, noise }: OpContext,
-  x: { value: Float64Array; variance: Float64Array; range?: Uint8Array | undefined },
+  x: Input,
   rowStart: number,
   group: number,
   attributes: RmsNormAttributes,
@@ -88,7 +139,7 @@ function groupStatistics(
 ): GroupStatistics {
   const width = attributes.meanWidth ?? attributes.width;
   const first = rowStart + Math.floor((group * attributes.width) / width) * width;
-  const count = Math.min(width, rowStart + inputColumns - first);
+  const count = Math.min(attributes.meanOver ?? width, rowStart + inputColumns - first);
   let mean = 0;
   if (attributes.centred) mean = arithmetic.sum(x.value, first, count) / count;
   let squares: number;
@@ -110,14 +161,34 @@ function groupStatistics(
       fourth += square * square;
     }
     const spread = (4 * weighted + accumulationVariance(squares, fourth, count)) / (squares * squares || 1);
-    inverseVariance = (spread + (attributes.sumError ?? 0) ** 2) / 4 + 4 * computeVariance;
+    inverseVariance = (spread + (attributes.sumError ?? 0) ** 2) / 4 + functionVariance;
   }
-  return { mean, inverse, inverseVariance, count, overflow: squares > float32Max };
+  return { mean, inverse, inverseVariance, overflow: squares > float32Max };
 }
 
-/** Variance of the normalised element before its weight, from its own error, the norm's, and one rounding between. */
-function elementVariance({ precision }: OpContext, s: GroupStatistics, x: number, variance: number): number {
-  const normalised = (x - s.mean) * s.inverse;
-  const own = variance === 0 ? 0 : s.inverse * s.inverse * variance;
-  return own + normalised * normalised * s.inverseVariance + storeVariance(normalised, precision.store);
+/** Of one element: its own error, the norm's, and the rounding before the weight. */
+function elementNoise(
+  { precision, rounding }: OpContext,
+  s: GroupStatistics,
+  x: Input,
+  i: number,
+  weight: number,
+  out: MutableBlock,
+  at: number,
+): void {
+  const normalised = out.value[at]!;
+  const own = usableVariance(x, i);
+  let variance = (own === 0 ? 0 : s.inverse * s.inverse * own) + normalised * normalised * s.inverseVariance;
+  if (!rounding) variance += storeVariance(normalised, precision.store);
+  else if (rounding.settings.normalised) {
+    variance = flipVariance(normalised, variance, rounding.store);
+    const format = floatFormat(rounding.store);
+    if (variance > 0 && format) raiseJump(out, at, Math.abs(weight) * unitInLastPlace(normalised, format));
+  }
+  if (x.jump) raiseJump(out, at, Math.abs(weight) * s.inverse * x.jump[i]!);
+  out.variance[at] = weight * weight * variance + (normalised * weight) ** 2 * computeVariance;
+  if (s.overflow) {
+    out.range ??= new Uint8Array(out.value.length);
+    out.range[at] = mayBe.zero | mayBe.notANumber;
+  }
 }

@@ -1,8 +1,8 @@
-import type { AssembledCause } from "./assemble.js";
-import { propose } from "./causes/catalogue.js";
-import { type Hypothesis, role } from "./hypothesis.js";
-import type { Investigation, UnitCheck } from "./investigation.js";
-import { combine } from "./prove.js";
+import type { AssembledCause } from "../assemble.js";
+import { propose } from "../causes/catalogue.js";
+import { type Hypothesis, role } from "../hypothesis.js";
+import type { Investigation, UnitCheck } from "../investigation.js";
+import { combine } from "../prove.js";
 
 /**
  * Explains units that span unrecorded layers by the causes found in recorded ones: the same rewrite in every layer in
@@ -27,7 +27,7 @@ export function spreadCauses(
     const evaluator = investigation.evaluator.rewritten(
       combine([...chosen.flatMap((cause) => cause.hypotheses), ...all]),
     );
-    const explained = [...left].filter((check) => investigation.check(check.node.name, evaluator).excess <= 1);
+    const explained = [...left].filter((check) => investigation.checkRewritten(check.node.name, evaluator).excess <= 1);
     if (explained.length === 0) continue;
     for (const check of explained) left.delete(check);
     for (const [cause, hypotheses] of added) out.set(cause, { hypotheses, checks: explained });

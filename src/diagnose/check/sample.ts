@@ -1,6 +1,6 @@
-import type { GraphNode } from "../spec/graph.js";
-import { indices } from "../spec/op.js";
-import type { RowTable } from "../spec/rows.js";
+import type { GraphNode } from "../../spec/graph.js";
+import { indices } from "../../spec/op.js";
+import type { RowTable } from "../../spec/rows.js";
 
 /** Elements of a value that are checked: every listed column of every listed row. */
 export interface Sample {

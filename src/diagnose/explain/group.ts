@@ -1,4 +1,5 @@
-import type { ExplainedFinding, Explanation } from "./explain.js";
+import type { ExplainedFinding } from "./explainer.js";
+import type { Explanation } from "./judge.js";
 
 /** One cause with the findings it explains: the explanations of all of them belong to one group. */
 export interface CauseGroup {

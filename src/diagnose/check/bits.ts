@@ -1,0 +1,177 @@
+import type { Evaluator } from "../../spec/evaluator.js";
+import { surprise } from "../../spec/noise.js";
+import { type DType, type FloatFormat, floatFormat, unitInLastPlace } from "../../tensor/dtype.js";
+import { roundAll } from "../../tensor/rounding.js";
+import type { Sample } from "./sample.js";
+import { isLegal } from "./statistics.js";
+
+/** How a recording's bits agree with a unit evaluated under one recipe. */
+export interface BitMatch {
+  /** Elements that could be compared. */
+  readonly compared: number;
+  /** Those that are equal bit for bit. */
+  readonly equal: number;
+  /** Those that differ by more than the order of summation can cause. */
+  readonly beyond: number;
+  /** The most improbable difference, as -ln of a bound on its probability; 0 when all bits are equal. */
+  readonly surprise: number;
+  /** The largest difference in units in the last place. */
+  readonly ulps: number;
+}
+
+/** Elements of a sample, by row and column index in it. */
+export type Included = (row: number, column: number) => boolean;
+
+/** How near a unit under a recipe comes to the recorded bits, by its values alone. */
+export interface Nearness {
+  readonly compared: number;
+  readonly equal: number;
+  /** Root mean square of the differences in units in the last place. */
+  readonly ulps: number;
+}
+
+/** A difference of more ulps says no more than that it is one. */
+const farthest = 1e6;
+
+/** The cheap question: are these the bits, or at least nearer to them? */
+export function nearness(
+  evaluator: Evaluator,
+  name: string,
+  { rows, columns }: Sample,
+  observed: Float64Array,
+  dtype: DType,
+): Nearness {
+  const { value } = evaluator.evaluate(name, rows, columns);
+  roundAll(value, dtype);
+  const format = floatFormat(dtype);
+  let compared = 0;
+  let equal = 0;
+  let squares = 0;
+  for (let i = 0; i < observed.length; i++) {
+    const expected = value[i]!;
+    const seen = observed[i]!;
+    if (seen === expected || (Number.isNaN(seen) && Number.isNaN(expected))) equal++;
+    else if (Number.isNaN(expected)) continue;
+    else if (!format || !Number.isFinite(seen) || !Number.isFinite(expected)) squares += farthest ** 2;
+    else {
+      const ulp = unitInLastPlace(Math.max(Math.abs(seen), Math.abs(expected)), format);
+      squares += Math.min(farthest, Math.abs(seen - expected) / ulp) ** 2;
+    }
+    compared++;
+  }
+  return { compared, equal, ulps: compared > 0 ? Math.sqrt(squares / compared) : 0 };
+}
+
+/** Differing elements whose probability is worked out: the farthest, and an even spread of the others. */
+const closerLook = 192;
+
+/**
+ * Compares what was recorded with the bits `evaluator`'s recipe gives.
+ * @param evaluator values under a recipe, without noise.
+ * @param observed [rows, columns] of the sample.
+ * @param limit surprise from which an element counts as beyond.
+ */
+export function matchBits(
+  evaluator: Evaluator,
+  name: string,
+  { rows, columns }: Sample,
+  observed: Float64Array,
+  dtype: DType,
+  limit: number,
+  include: Included = () => true,
+): BitMatch {
+  const { value } = evaluator.evaluate(name, rows, columns);
+  const expected = value.slice();
+  roundAll(expected, dtype);
+  const format = floatFormat(dtype);
+  let compared = 0;
+  let equal = 0;
+  const differing: { i: number; away: number }[] = [];
+  for (let i = 0; i < observed.length; i++) {
+    const seen = observed[i]!;
+    if (!include(Math.floor(i / columns.length), i % columns.length)) continue;
+    if (seen === expected[i]) equal++;
+    else if (!Number.isFinite(value[i]!)) continue;
+    else differing.push({ i, away: Math.abs(seen - value[i]!) });
+    compared++;
+  }
+  const wide = columns.length;
+  let beyond = 0;
+  let most = 0;
+  let ulps = 0;
+  let skipped = 0;
+  const chosen = pick(differing, observed);
+  const byRow = new Map<number, number[]>();
+  for (const i of chosen) {
+    const r = Math.floor(i / wide);
+    const list = byRow.get(r);
+    if (list) list.push(i);
+    else byRow.set(r, [i]);
+  }
+  const noisy = chosen.length > 0 ? evaluator.withNoise() : evaluator;
+  for (const [r, members] of byRow) {
+    const block = noisy.evaluate(
+      name,
+      Int32Array.of(rows[r]!),
+      Int32Array.from(members, (i) => columns[i % wide]!),
+    );
+    members.forEach((i, m) => {
+      const seen = observed[i]!;
+      const variance = block.variance[m]!;
+      if (
+        variance === Infinity ||
+        Number.isNaN(variance) ||
+        isLegal(value[i]!, seen, Math.sqrt(variance), block.range?.[m] ?? 0, dtype)
+      ) {
+        skipped++;
+        return;
+      }
+      const improbable = Number.isFinite(seen)
+        ? surprise(distanceTo(value[i]!, seen, format), variance, block.jump?.[m] ?? 0)
+        : Infinity;
+      if (improbable > limit) beyond++;
+      if (improbable > most) most = improbable;
+      if (format && Number.isFinite(seen)) {
+        const off =
+          Math.abs(seen - expected[i]!) / unitInLastPlace(Math.max(Math.abs(seen), Math.abs(expected[i]!)), format);
+        if (off > ulps) ulps = off;
+      }
+    });
+  }
+  // What was looked at closely stands for the rest.
+  const share = chosen.length > 0 ? differing.length / chosen.length : 0;
+  return {
+    compared: compared - Math.round(skipped * share),
+    equal,
+    beyond: Math.ceil(beyond * share),
+    surprise: most,
+    ulps,
+  };
+}
+
+/** The farthest away for their own size, the farthest absolutely, and an even spread. */
+function pick(differing: readonly { i: number; away: number }[], observed: Float64Array): number[] {
+  if (differing.length <= closerLook) return differing.map(({ i }) => i);
+  const third = closerLook / 3;
+  const chosen = new Set<number>();
+  const relative = ({ i, away }: { i: number; away: number }) =>
+    Number.isNaN(away) ? Infinity : away / Math.abs(observed[i]!);
+  const absolute = ({ away }: { away: number }) => (Number.isNaN(away) ? Infinity : away);
+  for (const measure of [relative, absolute]) {
+    const sorted = [...differing].sort((a, b) => measure(b) - measure(a));
+    for (const { i } of sorted.slice(0, third)) chosen.add(i);
+  }
+  const stride = Math.floor(differing.length / third);
+  for (let k = 0; k < differing.length; k += stride) chosen.add(differing[k]!.i);
+  return [...chosen].sort((a, b) => a - b);
+}
+
+/** How far `value` must move before it is rounded to `seen`. */
+function distanceTo(value: number, seen: number, format: FloatFormat | undefined): number {
+  const away = Math.abs(value - seen);
+  if (!format) return away;
+  const ulp = unitInLastPlace(seen, format);
+  // Below a power of two the neighbours stand half as far apart.
+  const inward = Math.abs(value) < Math.abs(seen) && Math.abs(seen) / ulp === 2 ** format.fractionBits;
+  return Math.max(0, away - (inward ? ulp / 4 : ulp / 2));
+}

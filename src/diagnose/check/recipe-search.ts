@@ -1,0 +1,111 @@
+import { placedRole } from "../../spec/evaluator.js";
+import type { Graph, GraphNode } from "../../spec/graph.js";
+import { type Recipe, roleOf, type UnitRecipe } from "../../spec/recipe.js";
+
+/** Ops that a kernel fuses with its neighbours: a consumer may have had their result in float32. */
+const pointwise = new Set(["add", "rmsnorm", "rope", "activation", "multiply"]);
+
+/** What a unit under one recipe scores: elements equal bit for bit, and whether nothing is beyond the order of summation. */
+export interface RecipeScore {
+  readonly equal: number;
+  readonly compared: number;
+  readonly matched: boolean;
+}
+
+export interface RecipeSearch {
+  /** Units of one role that are searched together. */
+  readonly names: readonly string[];
+  readonly graph: Graph;
+  /** The unit's own node and the unrecorded nodes it rests on, nearest first. */
+  readonly interior: readonly GraphNode[];
+  isRecorded(name: string): boolean;
+  /** Keys of the longest row: larger tiles than that make no difference. */
+  readonly longest: number;
+  /** Tries a recipe on the probes. */
+  score(recipe: UnitRecipe): RecipeScore;
+}
+
+/** Gains below this share of the elements are chance. */
+const gain = 0.01;
+const sweeps = 3;
+
+/**
+ * The recipe that gives most bits back, from `start` by changing one rounding at a time: an op's own, whether an
+ * unrecorded value was stored, whether a recorded one was read back. Stops at the first that leaves nothing unexplained.
+ */
+export function searchRecipe(search: RecipeSearch, start: UnitRecipe): { recipe: UnitRecipe; score: RecipeScore } {
+  let recipe = start;
+  let score = search.score(start);
+  for (let sweep = 0; sweep < sweeps && !score.matched; sweep++) {
+    const before = recipe;
+    for (const coordinate of coordinates(search)) {
+      let best = recipe;
+      for (const candidate of coordinate(recipe)) {
+        const found = search.score(candidate);
+        if (!found.matched && found.equal < score.equal + gain * found.compared) continue;
+        best = candidate;
+        score = found;
+        if (found.matched) return { recipe: candidate, score: found };
+      }
+      recipe = best;
+    }
+    if (recipe === before) break;
+  }
+  return { recipe, score };
+}
+
+/** A choice that can be made on its own: its alternatives to what a recipe says. */
+type Coordinate = (recipe: UnitRecipe) => UnitRecipe[];
+
+function coordinates(search: RecipeSearch): Coordinate[] {
+  const { graph, interior, isRecorded, longest } = search;
+  const out: Coordinate[] = [];
+  const unit = interior[0]!;
+  for (const node of interior) {
+    const role = roleOf(node.name);
+    if (node.op.recipes) {
+      const recipes = node.op.recipes;
+      out.push((from) =>
+        others(recipes, from.ops.get(role), longest).map((recipe) => from.with({ op: [role, recipe] })),
+      );
+    }
+    if (node !== unit && node.op.kind !== "identity") {
+      out.push((from) => [from.with({ kept: [role, !from.kept.has(role)] })]);
+    }
+  }
+  for (const node of interior) {
+    for (const name of node.inputs) {
+      const input = graph.node(name);
+      if (!isRecorded(name) || !pointwise.has(input.op.kind)) continue;
+      const placed = placedRole(name, input.layer, unit.layer);
+      const inside = unrecordedBelow(search, input);
+      out.push((from) => {
+        const changed = from.with({ recomputed: [placed, !from.recomputed.has(placed)] });
+        if (from.recomputed.has(placed) || inside.length === 0) return [changed];
+        return [changed, inside.reduce((so, role) => so.with({ kept: [role, true] }), changed)];
+      });
+    }
+  }
+  return out;
+}
+
+/** Roles of the unrecorded values that `node` rests on. */
+function unrecordedBelow({ graph, isRecorded }: RecipeSearch, node: GraphNode): string[] {
+  const found = new Set<string>();
+  const visit = (name: string) => {
+    if (isRecorded(name) || found.has(roleOf(name))) return;
+    found.add(roleOf(name));
+    graph.node(name).inputs.forEach(visit);
+  };
+  node.inputs.forEach(visit);
+  return [...found];
+}
+
+/** Recipes other than the current one; finer forms last, and only those that can make a difference here. */
+function others(recipes: readonly Recipe[], chosen: Recipe | undefined, longest: number): Recipe[] {
+  const current = chosen ?? recipes[0]!;
+  const possible = recipes.filter(
+    ({ id, refines, settings }) => id !== current.id && (!refines || Number(settings.tile ?? 0) < longest),
+  );
+  return [...possible.filter(({ refines }) => !refines), ...possible.filter(({ refines }) => refines)];
+}

@@ -1,0 +1,158 @@
+import type { GraphNode } from "../../spec/graph.js";
+import { propose } from "../causes/catalogue.js";
+import { regionOf } from "../extent.js";
+import { type Hypothesis, role } from "../hypothesis.js";
+import type { Investigation, UnitCheck } from "../investigation.js";
+import { either } from "../transform.js";
+import { Deadline } from "./deadline.js";
+import { type Explanation, Judge } from "./judge.js";
+import { explainByPairs } from "./pairs.js";
+import { rank } from "./rank.js";
+
+/** A unit that the spec does not give, with everything that explains it, best first. */
+export interface ExplainedFinding {
+  readonly check: UnitCheck;
+  readonly explanations: readonly Explanation[];
+}
+
+/** Searches of one role that may find nothing: what no rewrite explained in two layers, none explains in the others. */
+const maxFailures = 2;
+/** Sites tried per unit, nearest first: beyond this a unit's interior is too large to guess in. */
+const maxSites = 12;
+/** Time for all units together, for one, and for its search of pairs, in milliseconds. */
+const wholeSearch = 30_000;
+const unitSearch = 12_000;
+const pairSearch = 6_000;
+
+/** Explains units one after the other, trying first what explained the same role in an earlier layer. */
+export class Explainer {
+  readonly #judge: Judge;
+  readonly #byRole = new Map<string, readonly string[]>();
+  readonly #failures = new Map<string, number>();
+  readonly #deadline: Deadline;
+  #interrupted = false;
+
+  constructor(readonly investigation: Investigation) {
+    this.#judge = new Judge(investigation);
+    this.#deadline = new Deadline(wholeSearch);
+  }
+
+  /** Whether a search was given up for lack of time. */
+  get interrupted(): boolean {
+    return this.#interrupted;
+  }
+
+  explain(check: UnitCheck): ExplainedFinding {
+    const known = this.#byRole.get(role(check.node.name));
+    const deadline = new Deadline(unitSearch, this.#deadline);
+    const survivors = (known && this.#try(check, deadline, (h) => known.includes(roleKey(h)))) || [];
+    const explanations = survivors.length > 0 ? survivors : this.#explainFresh(check, deadline);
+    if (deadline.passed) this.#interrupted = true;
+    const own = role(check.node.name);
+    if (explanations.length === 0) this.#failures.set(own, (this.#failures.get(own) ?? 0) + 1);
+    else
+      this.#byRole.set(
+        own,
+        explanations.map((e) => roleKey(e.hypothesis)),
+      );
+    return { check, explanations };
+  }
+
+  /**
+   * Units explained one by one, then once more by what explained the others: a rewrite may reach several units, and a
+   * cause found in recorded layers may sit in unrecorded ones as well.
+   */
+  explainAll(checks: readonly UnitCheck[], progress: (done: number) => void): ExplainedFinding[] {
+    const explained = checks.map((check, i) => {
+      progress(i / checks.length);
+      return this.explain(check);
+    });
+    const shared = new Map<Hypothesis, Set<string>>();
+    for (const { explanations } of explained) {
+      for (const { hypothesis } of explanations)
+        shared.set(hypothesis, new Set(hypothesis.replacements.map((node) => node.name)));
+    }
+    return explained.map((finding) => {
+      const interior = this.investigation.interior(finding.check.node.name);
+      const added: Explanation[] = [];
+      for (const [hypothesis, touched] of shared) {
+        if (finding.explanations.some((own) => own.hypothesis.group === hypothesis.group)) continue;
+        if (hypothesis.fitted > 1 || !interior.some((node) => touched.has(node.name))) continue;
+        const explanation = this.#judge.judge(finding.check, hypothesis);
+        if (explanation) added.push(explanation);
+      }
+      return added.length > 0 ? { ...finding, explanations: [...finding.explanations, ...added] } : finding;
+    });
+  }
+
+  #explainFresh(check: UnitCheck, deadline: Deadline): Explanation[] {
+    if ((this.#failures.get(role(check.node.name)) ?? 0) >= maxFailures) return [];
+    const single = this.#try(check, deadline, () => true);
+    // A unit within rounding is no finding: only one rewrite that gives all its bits makes it one.
+    if (single.length > 0 || check.excess <= 1) return single;
+    const parts = this.#tryParts(check, deadline);
+    if (parts.length > 0 || this.investigation.isDeep(check.node.name)) return parts;
+    return explainByPairs(this.#judge, check, this.#sites(check), new Deadline(pairSearch, deadline));
+  }
+
+  #sites(check: UnitCheck): readonly GraphNode[] {
+    const { investigation } = this;
+    const interior = investigation.interior(check.node.name);
+    const near = investigation.isDeep(check.node.name)
+      ? interior.filter((node) => node.layer === check.node.layer)
+      : interior;
+    return near.slice(0, maxSites);
+  }
+
+  #try(check: UnitCheck, deadline: Deadline, wanted: (hypothesis: Hypothesis) => boolean): Explanation[] {
+    const out: Explanation[] = [];
+    for (const site of this.#sites(check)) {
+      for (const hypothesis of propose({ investigation: this.investigation, site, finding: check })) {
+        if (!wanted(hypothesis) || (check.excess <= 1 && hypothesis.fitted > 1)) continue;
+        const explanation = this.#judge.judge(check, hypothesis);
+        if (explanation) out.push(explanation);
+        if (deadline.passed) return rank(out);
+      }
+    }
+    return rank(out);
+  }
+
+  /** Named rewrites that hold in the wrong rows or columns only, the spec holding in the others. */
+  #tryParts(check: UnitCheck, deadline: Deadline): Explanation[] {
+    const region = regionOf(check.comparison, check.node);
+    if (!region || region.whole) return [];
+    const extent = { ...(region.rows && { rows: region.rows }), ...(region.columns && { columns: region.columns }) };
+    const where = [region.rows && `rows ${region.rows}`, region.columns && `columns ${region.columns}`]
+      .filter(Boolean)
+      .join(", ");
+    const out: Explanation[] = [];
+    for (const hypothesis of propose({ investigation: this.investigation, site: check.node, finding: check })) {
+      if (deadline.passed) break;
+      if (hypothesis.fitted > 1) continue;
+      const own = hypothesis.replacements.find((node) => node.name === check.node.name);
+      if (!own) continue;
+      const asMeant: GraphNode = { ...check.node, name: `${check.node.name}.as_meant` };
+      const rewritten: GraphNode = { ...own, name: `${check.node.name}.rewritten` };
+      const chosen: GraphNode = {
+        ...check.node,
+        op: either(check.node.op, region.contains),
+        inputs: [asMeant.name, rewritten.name],
+      };
+      const part: Hypothesis = {
+        ...hypothesis,
+        replacements: [...hypothesis.replacements.filter((node) => node !== own), asMeant, rewritten, chosen],
+        parameters: { ...hypothesis.parameters, ...extent },
+        statement: `in ${where}: ${hypothesis.statement}`,
+        fitted: hypothesis.fitted + 1,
+      };
+      const explanation = this.#judge.judge(check, part);
+      if (explanation) out.push(explanation);
+    }
+    return rank(out);
+  }
+}
+
+/** What a hypothesis is, whatever the layer: tried first where the same role fails again. */
+function roleKey(h: Hypothesis): string {
+  return `${role(h.site)} ${h.group.replace(/\.layers\.\d+/g, ".layers.*").replace(/ \d+$/, "")}`;
+}

@@ -1,0 +1,158 @@
+import type { Evaluator } from "../../spec/evaluator.js";
+import { roleOf, type UnitRecipe } from "../../spec/recipe.js";
+import { type BitMatch, type Nearness, nearness } from "../check/bits.js";
+import type { Sample } from "../check/sample.js";
+import type { Statistics } from "../check/statistics.js";
+import type { Hypothesis } from "../hypothesis.js";
+import type { Investigation, UnitCheck } from "../investigation.js";
+
+/** A hypothesis that explains a unit: by its bits, or where no recipe gives them, to within rounding. */
+export interface Explanation {
+  readonly hypothesis: Hypothesis;
+  /** Over the held-out elements when something was fitted, else over the whole sample. */
+  readonly statistics: Statistics;
+  readonly excess: number;
+  /** Whether the recorded bits come out with it. */
+  readonly matched: boolean;
+  readonly bits: BitMatch | undefined;
+}
+
+const probeLimits = { rows: 8, columns: 64 };
+/** A probe this far beyond the limits rules a hypothesis out. */
+const probeTolerance = 3;
+/** Share of a probe's bits below which a closer look at them is a waste. */
+const promising = 0.9;
+/** What a hypothesis must at least improve on: the distance of the spec, or this share of the elements. */
+const worthwhile = 0.9;
+const improvement = 0.02;
+
+interface Probe {
+  readonly sample: Sample;
+  readonly observed: Float64Array;
+  readonly before: Nearness;
+}
+
+/** Tries hypotheses on units: cheaply first, then by bits, then by the noise model. */
+export class Judge {
+  readonly #probes = new WeakMap<UnitCheck, Probe>();
+
+  constructor(readonly investigation: Investigation) {}
+
+  /** The explanation a hypothesis gives, or undefined when it does not explain. */
+  judge(
+    check: UnitCheck,
+    hypothesis: Hypothesis,
+    base: Evaluator = this.investigation.evaluator,
+  ): Explanation | undefined {
+    const { investigation } = this;
+    const { name } = check.node;
+    const evaluator = base.rewritten(hypothesis.replacements);
+    const failing = check.excess > 1;
+    if (investigation.hasBits(name)) {
+      const nearest = this.nearest(check, evaluator, hypothesis);
+      if (!nearest) return undefined;
+      const byBits = this.#byBits(check, hypothesis, evaluator, nearest);
+      if (byBits) return byBits;
+    }
+    // Within rounding already: only bits can say more.
+    if (!failing) return undefined;
+    if (hypothesis.fitted === 0) {
+      const probe = investigation.checkNoise(name, evaluator, this.#probe(check).sample);
+      if (probe.excess > probeTolerance) return undefined;
+    }
+    const whole = investigation.checkNoise(name, evaluator, undefined, hypothesis.heldOut);
+    // An explanation must say something: half of what was checkable stays checkable.
+    const informative = whole.statistics.checked * 2 >= check.statistics.checked * (hypothesis.heldOut ? 0.4 : 1);
+    if (whole.excess > 1 || !informative) return undefined;
+    return { hypothesis, statistics: whole.statistics, excess: whole.excess, matched: false, bits: undefined };
+  }
+
+  /** The recipe under which a rewritten unit comes nearest to the record; undefined when it comes no nearer than the spec. */
+  nearest(
+    check: UnitCheck,
+    evaluator: Evaluator,
+    hypothesis: Hypothesis,
+  ): { recipe: UnitRecipe; near: Nearness } | undefined {
+    const { node } = check;
+    const { sample, observed, before } = this.#probe(check);
+    const dtype = this.investigation.observations.dtype(node.name)!;
+    let best: { recipe: UnitRecipe; near: Nearness } | undefined;
+    for (const recipe of this.#recipes(check, hypothesis)) {
+      const near = nearness(evaluator.under(recipe, node, false), node.name, sample, observed, dtype);
+      if (!best || better(near, best.near)) best = { recipe, near };
+      if (near.equal === near.compared) break;
+    }
+    if (!best) return undefined;
+    const { near } = best;
+    const improved = near.equal >= before.equal + improvement * near.compared || near.ulps < worthwhile * before.ulps;
+    return improved ? best : undefined;
+  }
+
+  #byBits(
+    check: UnitCheck,
+    hypothesis: Hypothesis,
+    evaluator: Evaluator,
+    { recipe, near }: { recipe: UnitRecipe; near: Nearness },
+  ): Explanation | undefined {
+    const { investigation } = this;
+    const { name } = check.node;
+    const coarse = investigation.observations.dtype(name) !== "float32";
+    if (coarse && near.equal < promising * near.compared) return undefined;
+    const found = investigation.checkUnder(name, recipe, evaluator, undefined, hypothesis.heldOut);
+    if (!found.matched) return undefined;
+    investigation.remember(name, recipe);
+    const { statistics, excess, bits } = found;
+    return { hypothesis, statistics, excess, matched: true, bits };
+  }
+
+  /** The role's recipes; values that a hypothesis introduces may be stored on their way or not. */
+  #recipes({ node }: UnitCheck, { replacements }: Hypothesis): UnitRecipe[] {
+    const { graph } = this.investigation;
+    const recipes = this.investigation.recipesFor(node.name);
+    const added = replacements.filter(({ name }) => !graph.find(name)).map(({ name }) => roleOf(name));
+    if (added.length === 0) return recipes;
+    const kept = recipes.map((recipe) => added.reduce((so, role) => so.with({ kept: [role, true] }), recipe));
+    return [...recipes, ...kept];
+  }
+
+  #probe(check: UnitCheck): Probe {
+    let probe = this.#probes.get(check);
+    if (!probe) {
+      const { investigation } = this;
+      const { name } = check.node;
+      const sample = probeSample(check);
+      const observed = investigation.observed(name, sample.rows, sample.columns);
+      const dtype = investigation.observations.dtype(name)!;
+      const recipe = check.recipe ?? investigation.recipesFor(name)[0]!;
+      const spec = investigation.evaluator.under(recipe, check.node, false);
+      const before = investigation.hasBits(name)
+        ? nearness(spec, name, sample, observed, dtype)
+        : { compared: 0, equal: 0, ulps: Infinity };
+      probe = { sample, observed, before };
+      this.#probes.set(check, probe);
+    }
+    return probe;
+  }
+}
+
+function better(a: Nearness, b: Nearness): boolean {
+  const lead = a.equal - b.equal;
+  return Math.abs(lead) > 0.01 * a.compared ? lead > 0 : a.ulps < b.ulps;
+}
+
+/** A small sample with the worst rows in it. */
+export function probeSample({ comparison }: UnitCheck): Sample {
+  const { rows, columns, z } = comparison;
+  const worst = [...rows.keys()]
+    .map((r) => {
+      let most = 0;
+      for (let c = 0; c < columns.length; c++) most = Math.max(most, Math.abs(z[r * columns.length + c]!));
+      return { r, most };
+    })
+    .sort((a, b) => b.most - a.most);
+  const chosen = new Set(worst.slice(0, probeLimits.rows / 2).map(({ r }) => rows[r]!));
+  const step = Math.max(1, Math.floor(rows.length / (probeLimits.rows / 2)));
+  for (let r = 0; r < rows.length && chosen.size < probeLimits.rows; r += step) chosen.add(rows[r]!);
+  const stride = Math.max(1, Math.floor(columns.length / probeLimits.columns));
+  return { rows: Int32Array.from(chosen).sort(), columns: columns.filter((_, c) => c % stride === 0) };
+}

@@ -1,0 +1,66 @@
+import type { GraphNode } from "../../spec/graph.js";
+import { propose } from "../causes/catalogue.js";
+import type { Hypothesis } from "../hypothesis.js";
+import type { UnitCheck } from "../investigation.js";
+import type { Deadline } from "./deadline.js";
+import type { Explanation, Judge } from "./judge.js";
+import { rank } from "./rank.js";
+
+/** First causes of a pair that are followed up: those that bring a unit nearest to its record. */
+const followed = 6;
+
+/** Two causes at once: the most promising named rewrites, each with every other rewrite on top. */
+export function explainByPairs(
+  judge: Judge,
+  check: UnitCheck,
+  sites: readonly GraphNode[],
+  deadline: Deadline,
+): Explanation[] {
+  const { investigation } = judge;
+  const nearer: { hypothesis: Hypothesis; ulps: number }[] = [];
+  for (const site of sites) {
+    for (const hypothesis of propose({ investigation, site, finding: check })) {
+      if (deadline.passed) break;
+      if (hypothesis.fitted > 0) continue;
+      const nearest = judge.nearest(check, investigation.evaluator.rewritten(hypothesis.replacements), hypothesis);
+      if (nearest) nearer.push({ hypothesis, ulps: nearest.near.ulps });
+    }
+  }
+  nearer.sort((a, b) => a.ulps - b.ulps);
+  const out: Explanation[] = [];
+  for (const { hypothesis } of nearer.slice(0, followed)) {
+    if (deadline.passed) break;
+    out.push(...secondCauses(judge, check, sites, hypothesis, deadline));
+  }
+  return rank(out);
+}
+
+function secondCauses(
+  judge: Judge,
+  check: UnitCheck,
+  sites: readonly GraphNode[],
+  first: Hypothesis,
+  deadline: Deadline,
+): Explanation[] {
+  const { investigation } = judge;
+  const evaluator = investigation.evaluator.rewritten(first.replacements);
+  const rewritten = investigation.withSpec(evaluator);
+  const remaining = investigation.checkNoise(check.node.name, evaluator);
+  const out: Explanation[] = [];
+  for (const { name } of sites) {
+    const site = evaluator.graph.node(name);
+    const finding = { ...remaining, node: evaluator.graph.node(check.node.name) };
+    for (const second of propose({ investigation: rewritten, site, finding })) {
+      if (deadline.passed) return out;
+      if (second.site === first.site && second.fitted === 0) continue;
+      const explanation = judge.judge(check, second, evaluator);
+      if (!explanation) continue;
+      const replacements = [
+        ...first.replacements.filter((a) => !second.replacements.some((b) => b.name === a.name)),
+        ...second.replacements,
+      ];
+      out.push({ ...explanation, hypothesis: { ...second, replacements, also: first } });
+    }
+  }
+  return out;
+}
