@@ -50,6 +50,7 @@ export class CaptureObservations implements Observations {
     readonly capture: Capture,
     readonly graph: Graph,
   ) {
+    expectPlausible(capture, graph.nodes.get("lm_head")?.columns);
     this.rows = placeSteps(capture);
     const stepIndexOf = new Map(capture.steps.map((step, index) => [step.step, index]));
     for (const record of capture.records) {
@@ -66,7 +67,6 @@ export class CaptureObservations implements Observations {
         `${capture.path}: none of the ${capture.records.length} recorded values is a value of this model; expected names such as model.layers.0.self_attn.q_proj`,
       );
     }
-    expectPlausible(capture, graph.nodes.get("lm_head")?.columns);
   }
 
   has(name: string): boolean {

@@ -1,4 +1,3 @@
-import { expectPlausible } from "../capture/plausibility.js";
 import { openCapture } from "../capture/reader.js";
 import { readModelConfig } from "../spec/models/config-file.js";
 import { Checkpoint } from "../tensor/checkpoint.js";
@@ -44,7 +43,6 @@ export function diagnose({ target, model, progress = () => {}, detokenize = null
     expectParameters(config, checkpoint);
     const capture = openCapture(target);
     try {
-      expectPlausible(capture, config.vocabularySize);
       return investigate(choosePrecision(new Investigation(capture, config, checkpoint)), progress, detokenize);
     } finally {
       capture.close();
