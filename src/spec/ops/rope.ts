@@ -38,7 +38,7 @@ export function rope(attributes: RopeAttributes): Op {
       const out = emptyBlock(rows.length * columns.length);
       const ofAngle = noise ? angleVariance(precision) : 0;
       for (let r = 0; r < rows.length; r++) {
-        const derived = table.position[rows[r]!]!;
+        const derived = table.rotaryPosition(rows[r]!);
         const position = attributes.positionOf ? attributes.positionOf(rows[r]!, derived) : derived;
         for (let c = 0; c < columns.length; c++) {
           const column = columns[c]!;
