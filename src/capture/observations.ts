@@ -3,8 +3,8 @@ import type { Graph, GraphNode } from "../spec/graph.js";
 import type { RowTable } from "../spec/rows.js";
 import { byteWidth, type DType, elementReader } from "../tensor/dtype.js";
 import { InputError } from "../tensor/errors.js";
-import { type AxisMap, dimsFor, mapAxes } from "./axes.js";
 import { type Capture, type DenseRecord, isPagedRecord, type PagedRecord, type TensorSource } from "./capture.js";
+import { type PlacedDense, placeDense } from "./placed-dense.js";
 import { expectPlausible } from "./plausibility.js";
 import { placeSteps } from "./step-rows.js";
 
@@ -12,16 +12,7 @@ const byteCacheLimit = 48 * 2 ** 20;
 const wholeTensorLimit = 8 * 2 ** 20;
 const rowCacheLimit = 48 * 2 ** 20;
 
-/** A dense record with its axes resolved, and the global rows it covers. */
-export interface PlacedDense {
-  readonly record: DenseRecord;
-  readonly axes: AxisMap;
-  readonly stepIndex: number;
-  /** Row of the record for a row of the step, or -1: values recorded for last tokens only have one row per sequence. */
-  recordRow(row: number): number;
-  /** Global rows in record order. */
-  readonly rows: Int32Array;
-}
+export type { PlacedDense } from "./placed-dense.js";
 
 /** A paged record with the page table of its step. */
 export interface PlacedPaged {
@@ -259,36 +250,15 @@ export class CaptureObservations implements Observations {
   }
 
   #placeDense(record: DenseRecord, stepIndex: number, node: GraphNode): PlacedDense {
-    const step = this.capture.steps[stepIndex]!;
-    const placed = this.rows.steps[stepIndex]!;
-    const sequences = step.seq_ids.length;
-    const tokens = placed.rowCount / sequences;
-    const equal = step.qo_indptr.every((n, b) => n === b * tokens);
-    const dims = dimsFor(this.capture.manifest.dims, record.name);
-    const shape = { columns: node.columns, heads: node.heads };
-    const { view } = record;
-    const all = { ...shape, rows: placed.rowCount, batch: equal ? { sequences, tokens } : undefined };
-    const perToken = mapAxes(view.shape, view.strides, all, dims) ?? mapAxes(view.shape, view.strides, all);
-    if (perToken) {
-      const recordRow = (row: number) => (this.rows.stepOf[row] === stepIndex ? row - placed.firstRow : -1);
-      return { record, axes: perToken, stepIndex, recordRow, rows: this.rows.rowsOf(stepIndex) };
+    const { placed, unjudged } = placeDense(record, stepIndex, node, this.rows, this.capture);
+    if (unjudged > 0) {
+      const of = this.rows.steps[stepIndex]!.seqIds.length;
+      this.unknown.push({
+        value: record.name,
+        why: `only the last column of the padded batch was recorded: padding in ${unjudged} of ${of} sequences, which are not judged`,
+      });
     }
-    const lastOnly = { ...shape, rows: sequences, batch: { sequences, tokens: 1 } };
-    const perSequence =
-      mapAxes(view.shape, view.strides, lastOnly, dims) ?? mapAxes(view.shape, view.strides, lastOnly);
-    if (perSequence) {
-      const filled = Array.from({ length: sequences }, (_, b) => b).filter(
-        (b) => step.qo_indptr[b + 1]! > step.qo_indptr[b]!,
-      );
-      const rows = Int32Array.from(filled, (b) => placed.firstRow + step.qo_indptr[b + 1]! - 1);
-      const recordRow = (row: number) =>
-        this.rows.stepOf[row] === stepIndex && this.rows.isLast(row) ? this.rows.sequenceOf[row]! : -1;
-      return { record, axes: perSequence, stepIndex, recordRow, rows };
-    }
-    const heads = node.heads ? ` (${node.heads} heads of ${node.columns / node.heads})` : "";
-    throw new InputError(
-      `${this.capture.path}: "${record.name}" of step ${record.step} has shape [${view.shape.join(", ")}]; the model and the step's ${placed.rowCount} tokens need ${placed.rowCount} rows of ${node.columns} columns${heads}: recorded with another model?`,
-    );
+    return placed;
   }
 
   #placePaged(record: PagedRecord, stepIndex: number, node: GraphNode): void {

@@ -13,6 +13,7 @@ import { aliases, readersOf, wrongRecords } from "./observer.js";
 import { checkParameters, expectParameters } from "./parameters.js";
 import { choosePrecision } from "./precision.js";
 import { type Detokenize, prove } from "./prove.js";
+import { chooseRotary } from "./rotary-choice.js";
 import { checkSeams } from "./seams.js";
 import { spreadCauses } from "./spread.js";
 import { ruledOut } from "./suspects.js";
@@ -43,7 +44,8 @@ export function diagnose({ target, model, progress = () => {}, detokenize = null
     expectParameters(config, checkpoint);
     const capture = openCapture(target);
     try {
-      return investigate(choosePrecision(new Investigation(capture, config, checkpoint)), progress, detokenize);
+      const investigation = chooseRotary(choosePrecision(new Investigation(capture, config, checkpoint)));
+      return investigate(investigation, progress, detokenize);
     } finally {
       capture.close();
     }

@@ -10,6 +10,7 @@ import type { Fault, FaultContext, FaultValues, Injection } from "./fault.js";
 import { type Implementation, plainImplementation } from "./legal.js";
 import type { LabModel } from "./model.js";
 import { type ChangedParameter, overlayParameters } from "./overlay.js";
+import { type BatchPadding, type PaddedBatch, padBatch, underPadding } from "./padded-batch.js";
 
 /** A fault with its settings and the layers it is put into; layers of a fault of the model are ignored. */
 export interface InjectedFault {
@@ -31,6 +32,8 @@ export interface RunOptions {
   readonly layers?: readonly number[];
   /** Logits of the last token of each sequence alone, as runtimes that select rows first have them. */
   readonly lastTokens?: boolean;
+  /** Makes the sequences of a plain recording's step equally long. */
+  readonly padding?: BatchPadding;
   /** A `.safetensors` file for one step of equally long sequences, else a capture directory. */
   readonly path: string;
 }
@@ -51,10 +54,12 @@ const inside = /act_fn$|down_proj\.input$|layernorm\.input$|_cache$|^model$|^lm_
 
 /** Runs the decoder forward once, with faults, and writes what a recorder of module outputs would have seen. */
 export function runLab(options: RunOptions): LabRun {
-  const { model, steps, store } = options;
+  const { model, store } = options;
+  const padded = options.padding && padBatch(options.steps[0]!, options.padding);
+  const steps = padded ? [padded.step] : options.steps;
   const injections = [...(options.injections ?? [])];
   const firstBad: string[] = [];
-  let graph = model.graph;
+  let graph = padded ? underPadding(model.graph, padded) : model.graph;
   const parameters = new Map<string, ChangedParameter>();
   const apply = (injection: Injection) => {
     graph = graph.with(injection.nodes ?? []);
@@ -89,7 +94,7 @@ export function runLab(options: RunOptions): LabRun {
     if (inLayer && !inside.test(node.name) && !hidden.has(node.name)) recorded.add(node.name);
   }
   const recorder = new Recorder(options, evaluator, recorded, injections);
-  if (options.path.endsWith(".safetensors")) recorder.plain(placed[0]!);
+  if (options.path.endsWith(".safetensors")) recorder.plain(placed[0]!, padded);
   else recorder.capture(steps, placed);
   const wrongRecords = injections.flatMap(({ overwritten, claimed }) => [
     ...(overwritten?.keys() ?? []),
@@ -138,7 +143,7 @@ class Recorder {
   }
 
   /** One step as Hugging Face modules return it: [batch, tokens, …]. */
-  plain(step: PlacedStep): void {
+  plain(step: PlacedStep, padded?: PaddedBatch): void {
     const batch = step.seqIds.length;
     const tokens = step.rowCount / batch;
     if (!step.qoIndptr.every((n, b) => n === b * tokens)) {
@@ -147,6 +152,7 @@ class Recorder {
     const ids = Array.from({ length: step.rowCount }, (_, i) => this.evaluator.rows.token[step.firstRow + i]!);
     const tensors: TensorBytes[] = [
       { name: "input_ids", dtype: "int32", shape: [batch, tokens], bytes: encode(ids, "int32") },
+      ...(padded?.tensors ?? []),
     ];
     for (const name of [...this.recorded].sort()) {
       const { columns, heads } = this.evaluator.graph.node(name);
