@@ -134,7 +134,7 @@ export function spanName(view: DenseView): string {
   return `${view.storage}@${view.epoch}`;
 }
 
-/** Name of one page's bytes. */
-export function pageName(view: PagedView, page: number): string {
-  return `${view.storage}@${view.epoch}/p${page}`;
+/** Name of the bytes of one page of a storage. */
+export function pageName(view: PagedView, storagePage: number): string {
+  return `${view.storage}@${view.epoch}/p${storagePage}`;
 }

@@ -4,6 +4,7 @@ import type { RowTable } from "../spec/rows.js";
 import { byteWidth, type DType, elementReader } from "../tensor/dtype.js";
 import { InputError } from "../tensor/errors.js";
 import { type Capture, type DenseRecord, isPagedRecord, type PagedRecord, type TensorSource } from "./capture.js";
+import { elementOfEntry } from "./page-view.js";
 import { type PlacedDense, placeDense } from "./placed-dense.js";
 import { expectPlausible } from "./plausibility.js";
 import { placeSteps } from "./step-rows.js";
@@ -135,14 +136,13 @@ export class CaptureObservations implements Observations {
     if (slot === undefined || slot < 0) return undefined;
     const { view, pages } = record;
     const source = pages.get(Math.floor(slot / view.page_size));
-    if (!source) return undefined;
+    const entry = slot % view.page_size;
+    const columns = view.heads * view.head_dim;
+    // Views that were tried in place of the recorded one may reach further than what was recorded.
+    const end = elementOfEntry(view, entry, columns - 1) + 1;
+    if (!source || end * byteWidth(view.dtype) > source.entry.byteLength) return undefined;
     return this.#remembered(view, slot, () => {
-      const [, slotStride, headStride, channelStride] = view.strides as [number, number, number, number];
-      const entry = slot % view.page_size;
-      const value = this.gather(source, view.dtype, view.heads * view.head_dim, (column) => {
-        const head = Math.floor(column / view.head_dim);
-        return entry * slotStride + head * headStride + (column % view.head_dim) * channelStride;
-      });
+      const value = this.gather(source, view.dtype, columns, (column) => elementOfEntry(view, entry, column));
       return { value, dtype: view.dtype, exact: true };
     });
   }

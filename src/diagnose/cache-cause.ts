@@ -1,11 +1,7 @@
-import type { PagedView } from "../capture/format.js";
 import type { PlacedPaged } from "../capture/observations.js";
-import { type Key, meant, same } from "./cached-key.js";
+import { byView } from "./cache-view.js";
+import { type CacheCause, meant, same, type WrongKey } from "./cached-key.js";
 import type { Investigation } from "./investigation.js";
-import type { DirectCause } from "./metadata.js";
-
-type CacheCause = Pick<DirectCause, "cause" | "kind" | "transform" | "statement" | "parameters">;
-export type WrongKey = { key: Key; expected: Float64Array; read: Float64Array };
 
 /** Why the keys a step reads are not those appended: another view, another address, other content. */
 export function explainCache(
@@ -25,72 +21,6 @@ export function explainCache(
       parameters: {},
     }
   );
-}
-
-/** The bytes are right under other strides or another type: the writer's, or those of the other layout. */
-function byView(
-  { observations }: Investigation,
-  name: string,
-  placed: PlacedPaged,
-  wrong: readonly WrongKey[],
-): CacheCause | undefined {
-  const { view } = placed.record;
-  const { page_size: size, heads, head_dim: width } = view;
-  const writer = observations.pagedAt(name, placed.stepIndex, "output")?.record.view;
-  const page = view.strides[0]!;
-  const candidates: {
-    view: PagedView;
-    title: string;
-    cause: string;
-    transform: string;
-    parameters: Record<string, string>;
-  }[] = [];
-  const add = (
-    changed: Partial<PagedView>,
-    title: string,
-    cause: string,
-    transform: string,
-    parameters: Record<string, string>,
-  ) => candidates.push({ view: { ...view, ...changed }, title, cause, transform, parameters });
-  if (writer && writer.dtype !== view.dtype) {
-    add({ dtype: writer.dtype }, `written as ${writer.dtype}, read as ${view.dtype}`, "dtype-bits", "T8", {
-      written: writer.dtype,
-      read: view.dtype,
-    });
-  }
-  if (writer && writer.strides.join() !== view.strides.join() && writer.layout === view.layout) {
-    add(
-      { strides: writer.strides },
-      `written with strides [${writer.strides}], read with [${view.strides}]`,
-      "stride-mismatch",
-      "T2",
-      { written: writer.strides.join(" "), read: view.strides.join(" ") },
-    );
-  }
-  const layouts = { NHD: [page, heads * width, width, 1], HND: [page, width, size * width, 1] };
-  for (const [layout, strides] of Object.entries(layouts)) {
-    if (strides.join() === view.strides.join()) continue;
-    add({ strides }, `written as ${layout}, read as ${layout === "NHD" ? "HND" : "NHD"}`, "layout-mismatch", "T1", {
-      written: layout,
-      read: layout === "NHD" ? "HND" : "NHD",
-    });
-  }
-  for (const candidate of candidates) {
-    const reread = { ...placed, record: { ...placed.record, view: candidate.view } };
-    const right = wrong.every(({ key, expected }) => {
-      const value = observations.slotRow(reread, key.slot)?.value;
-      return value !== undefined && same(value, expected);
-    });
-    if (right)
-      return {
-        cause: candidate.cause,
-        kind: "seam",
-        transform: candidate.transform,
-        statement: `the KV pages are ${candidate.title}`,
-        parameters: candidate.parameters,
-      };
-  }
-  return undefined;
 }
 
 /** The right keys lie in the recorded pages, at other slots than those read. */

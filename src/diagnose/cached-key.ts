@@ -1,6 +1,7 @@
 import type { PagedView } from "../capture/format.js";
 import { roundTo } from "../tensor/dtype.js";
 import type { Investigation } from "./investigation.js";
+import type { DirectCause } from "./metadata.js";
 
 /** A key that a step reads: whose it is, which row computed it, and the flat slot it is read from. */
 export interface Key {
@@ -9,6 +10,16 @@ export interface Key {
   readonly row: number;
   readonly slot: number;
 }
+
+/** A key that is not what was appended. */
+export interface WrongKey {
+  readonly key: Key;
+  readonly expected: Float64Array;
+  readonly read: Float64Array;
+}
+
+/** Why keys are wrong, before it is said where. */
+export type CacheCause = Pick<DirectCause, "cause" | "kind" | "transform" | "statement" | "parameters">;
 
 /** What the append meant to store for a row, in the cache's type; undefined when nobody recorded it. */
 export function meant(

@@ -1,6 +1,6 @@
 import { CaptureWriter, contiguousStrides } from "../capture/writer.js";
 import { Evaluator } from "../spec/evaluator.js";
-import type { Graph } from "../spec/graph.js";
+import type { Graph, GraphNode } from "../spec/graph.js";
 import type { Precision } from "../spec/noise.js";
 import { indices } from "../spec/op.js";
 import { type PlacedStep, RowTable, type Step } from "../spec/rows.js";
@@ -11,6 +11,7 @@ import { type Implementation, plainImplementation } from "./legal.js";
 import type { LabModel } from "./model.js";
 import { type ChangedParameter, overlayParameters } from "./overlay.js";
 import { type BatchPadding, type PaddedBatch, padBatch, underPadding } from "./padded-batch.js";
+import { type CacheLayout, PagedCache } from "./paged-cache.js";
 
 /** A fault with its settings and the layers it is put into; layers of a fault of the model are ignored. */
 export interface InjectedFault {
@@ -32,6 +33,8 @@ export interface RunOptions {
   readonly layers?: readonly number[];
   /** Logits of the last token of each sequence alone, as runtimes that select rows first have them. */
   readonly lastTokens?: boolean;
+  /** Records the KV cache in pages too, as a capture directory. */
+  readonly cache?: CacheLayout;
   /** Makes the sequences of a plain recording's step equally long. */
   readonly padding?: BatchPadding;
   /** A `.safetensors` file for one step of equally long sequences, else a capture directory. */
@@ -178,6 +181,7 @@ class Recorder {
       model: model.json,
       runtime: { name: "faultline lab", dtype: store },
     });
+    const cache = this.options.cache && new PagedCache(this.options.cache, this.evaluator.rows);
     steps.forEach((step, index) => {
       const where = placed[index]!;
       const rows = this.evaluator.rows.rowsOf(index);
@@ -188,6 +192,7 @@ class Recorder {
         token_ids: Array.from(step.tokenIds),
         qo_indptr: Array.from(step.qoIndptr),
         positions: Array.from(rows, (row) => this.evaluator.rows.position[row]!),
+        ...cache?.place(where),
       });
       for (const name of this.recorded) {
         const chosen = this.#rows(name, where);
@@ -196,6 +201,7 @@ class Recorder {
         const view = { storage: name, epoch: index, dtype, shape, strides: contiguousStrides(shape), offset: 0 };
         writer.dense(name, "output", view, encode(this.#values(name, chosen), store), undefined, store);
       }
+      cache?.record(writer, this.#caches(), where, index, (name) => this.#values(name, rows));
       writer.sample({ event: "sample", step: step.step, token_ids: this.sampled(where) });
     });
     writer.finishStep();
@@ -209,6 +215,14 @@ class Recorder {
   #values(name: string, rows: Int32Array): Float64Array {
     const { columns } = this.evaluator.graph.node(name);
     return this.evaluator.read(this.#overwritten.get(name) ?? name, rows, "", indices(columns)).value;
+  }
+
+  /** KV caches of the layers that are recorded. */
+  #caches(): GraphNode[] {
+    const { model, layers } = this.options;
+    return [...model.graph.nodes.values()].filter(
+      ({ op, layer }) => op.kind === "append" && (!layers || layers.includes(layer!)),
+    );
   }
 
   #rows(name: string, step: PlacedStep): Int32Array {

@@ -8,6 +8,7 @@ import {
 } from "../../capture/capture.js";
 import type { StepEvent } from "../../capture/format.js";
 import type { Padding } from "../../capture/padding.js";
+import { elementOfEntry } from "../../capture/page-view.js";
 import type { Graph, GraphNode } from "../../spec/graph.js";
 import { byteWidth } from "../../tensor/dtype.js";
 import { InputError } from "../../tensor/errors.js";
@@ -225,7 +226,8 @@ function slotRuns(record: PagedRecord, chosen: ArrayLike<number>, pages: readonl
     while (i < chosen.length && pages[chosen[i]!] === page && slots[chosen[i]!] === slot + i - start);
     const shape = [i - start, view.heads, view.head_dim];
     const strides = [slotStride, headStride, channelStride];
-    parts.push(new StridedElements(record.pages.get(page)!, view.dtype, shape, strides, slot * slotStride));
+    const base = elementOfEntry(view, slot, 0);
+    parts.push(new StridedElements(record.pages.get(page)!, view.dtype, shape, strides, base));
   }
   return parts;
 }
