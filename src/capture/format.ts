@@ -69,6 +69,12 @@ export const pagedViewSchema = z.looseObject({
   strides: z.array(count).length(4),
   offset: count,
   pages: integers(2 ** 20),
+  /** What the elements are multiplied by when they are read; unknown or 1 when absent. */
+  scale: z
+    .number()
+    .min(2 ** -127)
+    .max(2 ** 127)
+    .optional(),
 });
 
 const value = {

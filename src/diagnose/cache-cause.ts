@@ -1,19 +1,26 @@
+import type { CachedType } from "../capture/cache-formats.js";
 import type { PlacedPaged } from "../capture/observations.js";
+import { byScale } from "./cache-scale.js";
 import { byView } from "./cache-view.js";
-import { type CacheCause, meant, same, type WrongKey } from "./cached-key.js";
+import { type CacheCause, holds, producedFor, rightWhenWritten, type WrongKey } from "./cached-key.js";
 import type { Investigation } from "./investigation.js";
 
-/** Why the keys a step reads are not those appended: another view, another address, other content. */
+/**
+ * Why the keys a step reads are not those appended: another scale, another view, another address, other content.
+ * @param type as the reader takes the slots' numbers.
+ */
 export function explainCache(
   investigation: Investigation,
   name: string,
   placed: PlacedPaged,
   wrong: readonly WrongKey[],
+  type: CachedType,
 ): CacheCause {
   return (
+    byScale(investigation, name, placed, wrong, type) ??
     byView(investigation, name, placed, wrong) ??
-    byAddress(investigation, placed, wrong) ??
-    byContent(investigation, name, placed, wrong) ?? {
+    byAddress(investigation, placed, wrong, type) ??
+    byContent(investigation, name, wrong, type) ?? {
       cause: "cache-differs",
       kind: "state",
       transform: "T12",
@@ -28,16 +35,17 @@ function byAddress(
   { observations }: Investigation,
   placed: PlacedPaged,
   wrong: readonly WrongKey[],
+  type: CachedType,
 ): CacheCause | undefined {
   const { view, pages } = placed.record;
   const size = view.page_size;
   const found: number[] = [];
-  for (const { key, expected } of wrong.slice(0, 64)) {
+  for (const { key, produced } of wrong.slice(0, 64)) {
     let slot: number | undefined;
     for (const page of pages.keys()) {
       for (let entry = 0; entry < size && slot === undefined; entry++) {
-        const value = observations.slotRow(placed, page * size + entry)?.value;
-        if (value && same(value, expected)) slot = page * size + entry;
+        const stored = observations.storedRow(placed, page * size + entry)?.value;
+        if (stored && holds(stored, produced, type)) slot = page * size + entry;
       }
     }
     if (slot === undefined) return undefined;
@@ -75,14 +83,13 @@ function byAddress(
 function byContent(
   investigation: Investigation,
   name: string,
-  placed: PlacedPaged,
   wrong: readonly WrongKey[],
+  type: CachedType,
 ): CacheCause | undefined {
   const { observations } = investigation;
   const first = wrong[0]!;
-  const written = observations.output(name, first.key.row)?.value;
-  const rightAtWrite = written !== undefined && same(written, first.expected);
-  if (wrong.every(({ read }) => read.every((x) => x === 0))) {
+  const rightAtWrite = rightWhenWritten(investigation, name, first.key.row, first.produced) === true;
+  if (wrong.every(({ stored }) => stored.every((x) => x === 0))) {
     return {
       cause: "cache-unwritten",
       kind: "state",
@@ -93,8 +100,8 @@ function byContent(
   }
   for (let row = 0; row < observations.rows.count; row++) {
     if (row === first.key.row || observations.rows.stepOf[row]! < 0) continue;
-    const other = meant(investigation, name, row, placed.record.view);
-    if (!other || !same(other, first.read)) continue;
+    const other = producedFor(investigation, name, row);
+    if (!other || !holds(first.stored, other, type)) continue;
     const from = `sequence ${observations.rows.seqId[row]}, position ${observations.rows.position[row]}`;
     return rightAtWrite
       ? {

@@ -1,7 +1,7 @@
 import type { PagedRecord } from "../capture/capture.js";
 import type { PagedView } from "../capture/format.js";
 import type { PlacedPaged } from "../capture/observations.js";
-import { type CacheCause, same, type WrongKey } from "./cached-key.js";
+import { type CacheCause, holds, type WrongKey } from "./cached-key.js";
 import type { ParameterValue } from "./hypothesis.js";
 import type { Investigation } from "./investigation.js";
 
@@ -25,9 +25,10 @@ export function byView(
   const candidates = [...(writer ? asWritten(placed.record, writer) : []), ...otherPlaces(placed.record)];
   for (const { record, cause, transform, title, parameters } of candidates) {
     const reread = { ...placed, record };
-    const right = wrong.every(({ key, expected }) => {
-      const value = observations.slotRow(reread, key.slot)?.value;
-      return value !== undefined && same(value, expected);
+    const type = observations.cachedType(reread);
+    const right = wrong.every(({ key, produced }) => {
+      const stored = observations.storedRow(reread, key.slot)?.value;
+      return type !== undefined && stored !== undefined && holds(stored, produced, type);
     });
     if (right) return { cause, kind: "seam", transform, statement: `the KV pages are ${title}`, parameters };
   }

@@ -3,15 +3,17 @@ import { pagesBefore } from "../capture/page-view.js";
 import type { CaptureWriter } from "../capture/writer.js";
 import type { GraphNode } from "../spec/graph.js";
 import type { PlacedStep, RowTable } from "../spec/rows.js";
-import { type DType, encode } from "../tensor/dtype.js";
+import { encode } from "../tensor/dtype.js";
+import { type CacheType, scalesOf, storedNumbers } from "./cache-type.js";
 
-/** How a runtime keeps its KV cache: in pages, K and V apart or together. */
-export interface CacheLayout {
+/** How a runtime keeps its KV cache: in pages of some type, K and V apart or together. */
+export interface CacheLayout extends CacheType {
   readonly layout: "NHD" | "HND";
   readonly pageSize: number;
   /** K and V in one storage: side by side in every page ([pages, 2, …]) or one after the other ([2, pages, …]). */
   readonly combined?: "page" | "buffer";
-  readonly dtype: DType;
+  /** Whether kernels round what they read to the run's type before they use it. */
+  readonly roundedReads?: boolean;
 }
 
 /** What a step's metadata says about its pages. */
@@ -88,20 +90,24 @@ export class PagedCache {
 
   /**
    * Records both sides of each layer's cache, as written and as read, after a step's rows were appended.
-   * @param stored numbers of a cache's rows of the step, [rows, columns], as its dtype is to hold them.
+   * @param read values of a cache's rows of the step as they are read, [rows, columns].
    */
   record(
     writer: CaptureWriter,
     caches: readonly GraphNode[],
     step: PlacedStep,
     epoch: number,
-    stored: (name: string) => Float64Array,
+    read: (name: string) => Float64Array,
   ): void {
     const views = caches.map((node) => ({ name: node.name, view: this.view(node, step, epoch) }));
-    for (const { name, view } of views) this.append(view, step, stored(name));
+    for (const { name, view } of views) this.append(view, step, storedNumbers(read(name), name, this.options));
     for (const role of ["output", "input"] as const) {
       const by = role === "output" ? "append" : "attention";
-      for (const { name, view } of views) writer.paged(name, role, view, (page) => this.pageBytes(view, page), by);
+      for (const { name, view } of views) {
+        const scale = scalesOf(this.options, name).claimed[role];
+        const claimed = scale === undefined ? view : { ...view, scale };
+        writer.paged(name, role, claimed, (page) => this.pageBytes(view, page), by);
+      }
     }
   }
 

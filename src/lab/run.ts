@@ -6,6 +6,7 @@ import { indices } from "../spec/op.js";
 import { type PlacedStep, RowTable, type Step } from "../spec/rows.js";
 import { type DType, encode } from "../tensor/dtype.js";
 import { type TensorBytes, writeSafetensors } from "../tensor/safetensors.js";
+import { UnroundedCaches, underCacheType } from "./cache-type.js";
 import type { Fault, FaultContext, FaultValues, Injection } from "./fault.js";
 import { type Implementation, plainImplementation } from "./legal.js";
 import type { LabModel } from "./model.js";
@@ -63,6 +64,7 @@ export function runLab(options: RunOptions): LabRun {
   const injections = [...(options.injections ?? [])];
   const firstBad: string[] = [];
   let graph = padded ? underPadding(model.graph, padded) : model.graph;
+  if (options.cache) graph = underCacheType(graph, options.cache);
   const parameters = new Map<string, ChangedParameter>();
   const apply = (injection: Injection) => {
     graph = graph.with(injection.nodes ?? []);
@@ -88,7 +90,10 @@ export function runLab(options: RunOptions): LabRun {
     parameters: overlayParameters(model.parameters, parameters),
     rows,
     precision: implementation.precision,
-    arithmetic: implementation.arithmetic,
+    arithmetic:
+      options.cache && !options.cache.roundedReads
+        ? new UnroundedCaches(implementation.arithmetic)
+        : implementation.arithmetic,
   });
   const hidden = new Set([...injections.flatMap(({ unrecorded }) => unrecorded ?? []), ...implementation.unrecorded]);
   const recorded = new Set<string>();

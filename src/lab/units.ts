@@ -20,8 +20,8 @@ export function unitStatistics(
   const capture = openCapture(path);
   try {
     const observations = new CaptureObservations(capture, model.graph);
-    const { graph, parameters } = model;
-    const { rows } = observations;
+    const { parameters } = model;
+    const { graph, rows } = observations;
     const evaluator = new Evaluator({ graph, parameters, rows, precision, observations, noise: true });
     const out = new Map<string, Statistics>();
     for (const node of graph.nodes.values()) {

@@ -48,14 +48,14 @@ export class CacheRuns {
   }
 }
 
-/** Rewrites the value events of a capture in place. */
-export function changeEvents(path: string, change: (event: ChangedEvent) => void): void {
+/** Rewrites the value events of a capture in place; those that become undefined are left out. */
+export function changeEvents(path: string, change: (event: ChangedEvent) => ChangedEvent | undefined): void {
   const file = join(path, "events.jsonl");
   const lines = readFileSync(file, "utf8").trim().split("\n");
-  const changed = lines.map((line) => {
+  const changed = lines.flatMap((line) => {
     const event = JSON.parse(line);
-    if (event.event === "value") change(event);
-    return JSON.stringify(event);
+    const kept = event.event === "value" ? change(event) : event;
+    return kept ? [JSON.stringify(kept)] : [];
   });
   writeFileSync(file, `${changed.join("\n")}\n`);
 }

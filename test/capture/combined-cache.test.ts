@@ -63,8 +63,9 @@ describe("K and V in one storage", () => {
     ["page", "keys read where the values lie", "k_cache", half, 0],
   ] as const)("one %s: %s are a wrong offset", (combined, _, side, offset, expected) => {
     const path = runs.record({ combined });
-    changeEvents(path, ({ name, role, view }) => {
-      if (role === "input" && name.endsWith(side)) view.offset = offset;
+    changeEvents(path, (event) => {
+      if (event.role === "input" && event.name.endsWith(side)) event.view.offset = offset;
+      return event;
     });
     const cause = diagnose({ target: path, model: model.directory }).causes.find((c) => c.cause === "offset-mismatch");
     expect(cause).toMatchObject({ kind: "seam", transform: "T2", parameters: { written: expected, read: offset } });
@@ -73,8 +74,9 @@ describe("K and V in one storage", () => {
 
   it("one buffer: values read where the keys lie are a wrong offset", () => {
     const path = runs.record({ combined: "buffer" });
-    changeEvents(path, ({ name, role, view }) => {
-      if (role === "input" && name.endsWith("v_cache")) view.offset = 0;
+    changeEvents(path, (event) => {
+      if (event.role === "input" && event.name.endsWith("v_cache")) event.view.offset = 0;
+      return event;
     });
     const { causes } = diagnose({ target: path, model: model.directory });
     expect(causes.map(({ cause }) => cause)).toContain("offset-mismatch");
@@ -82,10 +84,10 @@ describe("K and V in one storage", () => {
 
   it("pages written NHD and read HND are named as such", () => {
     const path = runs.record({ combined: "page" });
-    changeEvents(path, ({ role, view }) => {
-      if (role !== "input" || !view.pages) return;
-      view.layout = "HND";
-      view.strides = [2 * half, 16, 64, 1];
+    changeEvents(path, (event) => {
+      if (event.role === "input" && event.view.pages)
+        Object.assign(event.view, { layout: "HND", strides: [2 * half, 16, 64, 1] });
+      return event;
     });
     const { causes } = diagnose({ target: path, model: model.directory });
     expect(causes[0]).toMatchObject({ cause: "layout-mismatch", parameters: { written: "NHD", read: "HND" } });
@@ -149,6 +151,7 @@ describe("offsets of paged views", () => {
     const path = record([{}, { storage: "other" }], ascending);
     changeEvents(path, (event) => {
       if (event.name.endsWith("v_cache")) event.view.offset = 7 * 64;
+      return event;
     });
     const capture = openCapture(path);
     const observations = new CaptureObservations(capture, model.graph);
@@ -178,6 +181,7 @@ describe("offsets of paged views", () => {
     const path = record([{}, {}], ascending);
     changeEvents(path, (event) => {
       if (event.name.endsWith("v_cache")) Object.assign(event.view, changed);
+      return event;
     });
     expect(() => openCapture(path)).toThrow(InputError);
     expect(() => openCapture(path)).toThrow(expected);
