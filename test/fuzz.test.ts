@@ -5,6 +5,10 @@ import { afterAll, expect, it } from "vitest";
 import { CaptureObservations } from "../src/capture/observations.js";
 import { openCapture } from "../src/capture/reader.js";
 import { diagnose } from "../src/diagnose/diagnose.js";
+import { promptSteps, randomSteps } from "../src/lab/batch.js";
+import { openLabModel } from "../src/lab/model.js";
+import { randomGenerator } from "../src/lab/random.js";
+import { runLab } from "../src/lab/run.js";
 import { Evaluator } from "../src/spec/evaluator.js";
 import { indices } from "../src/spec/op.js";
 import { type DType, floatFormat } from "../src/tensor/dtype.js";
@@ -25,10 +29,11 @@ const model = writeTinyModel(join(folder, "model"));
 const small = writeTinyModel(join(folder, "small"), { ...tinyConfig, num_hidden_layers: 1 });
 
 /** Opens a recording and evaluates every value of the spec that it holds, on every recorded row. */
-function evaluateAll(path: string, { graph, checkpoint }: TinyModel): void {
+function evaluateAll(path: string, { graph: spec, checkpoint }: TinyModel): void {
   const capture = openCapture(path);
   try {
-    const observations = new CaptureObservations(capture, graph);
+    const observations = new CaptureObservations(capture, spec);
+    const { graph } = observations;
     const stored = observations.dtype("model.layers.0.input_layernorm") ?? "bfloat16";
     const evaluator = new Evaluator({
       graph,
@@ -64,15 +69,41 @@ function seedOf(name: string, write: (path: string) => void): Seed {
   return { name, files: new Map(readdirSync(path).map((file) => [file, readFileSync(join(path, file))])), target: "" };
 }
 
+/** Two sequences, padded on the left. */
+function writePaddedCapture(path: string, { directory }: TinyModel): void {
+  const steps = promptSteps([
+    [5, 7, 9, 11],
+    [6, 8],
+  ]);
+  const recorded = ["attention_mask", "position_ids"] as const;
+  const padding = { side: "left", token: 0, rotary: "columns", recorded } as const;
+  runLab({ model: openLabModel(directory), steps, store: "bfloat16", path, padding });
+}
+
+/** Keys and values in one storage, in fp8 under a scale that only the writer of the keys claims. */
+function writeNarrowCapture(path: string, { directory, config }: TinyModel): void {
+  const steps = randomSteps(randomGenerator(2), config.vocabularySize, [
+    [4, 2],
+    [1, 3],
+  ]);
+  const scales = (name: string) => ({ written: 0.05, claimed: name.endsWith("k_cache") ? { output: 0.05 } : {} });
+  const cache = { layout: "HND", pageSize: 2, combined: "page", dtype: "float8_e4m3fn", scales } as const;
+  runLab({ model: openLabModel(directory), steps, store: "bfloat16", path, cache });
+}
+
 const seeds = [
   seedOf("plain.safetensors", (path) => writePlainCapture(path, model)),
   seedOf("paged", (path) => writePagedCapture(path, model)),
   seedOf("paged-hnd", (path) => writePagedCapture(path, model, "HND")),
+  seedOf("padded.safetensors", (path) => writePaddedCapture(path, model)),
+  seedOf("narrow", (path) => writeNarrowCapture(path, model)),
 ];
 const smallSeeds = [
   seedOf("small.safetensors", (path) => writePlainCapture(path, small, 1, 5)),
   seedOf("small-paged", (path) => writePagedCapture(path, small, "NHD", 2)),
   seedOf("small-paged-hnd", (path) => writePagedCapture(path, small, "HND", 2)),
+  seedOf("small-padded.safetensors", (path) => writePaddedCapture(path, small)),
+  seedOf("small-narrow", (path) => writeNarrowCapture(path, small)),
 ];
 const secondsEach = 2;
 const megabytes = 700;

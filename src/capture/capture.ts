@@ -1,5 +1,6 @@
 import type { SafetensorsFile, TensorEntry } from "../tensor/safetensors.js";
 import type { DenseView, Manifest, PagedView, SampleEvent, StepEvent } from "./format.js";
+import type { Padding } from "./padding.js";
 
 /** Where a recorded tensor's bytes lie. */
 export interface TensorSource {
@@ -43,6 +44,8 @@ export interface Capture {
   readonly kind: "faultline" | "plain";
   readonly manifest: Manifest;
   readonly steps: readonly StepEvent[];
+  /** Where the real tokens of a plain file's padded batch lie; its step has rows for them alone. */
+  readonly padding?: Padding | undefined;
   readonly samples: readonly SampleEvent[];
   readonly records: readonly ValueRecord[];
   /** What could not be read and why: events of a step whose tensors were lost in a crash, unknown tensors. */

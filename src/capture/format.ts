@@ -69,6 +69,12 @@ export const pagedViewSchema = z.looseObject({
   strides: z.array(count).length(4),
   offset: count,
   pages: integers(2 ** 20),
+  /** What the elements are multiplied by when they are read; unknown or 1 when absent. */
+  scale: z
+    .number()
+    .min(2 ** -127)
+    .max(2 ** 127)
+    .optional(),
 });
 
 const value = {
@@ -134,7 +140,7 @@ export function spanName(view: DenseView): string {
   return `${view.storage}@${view.epoch}`;
 }
 
-/** Name of one page's bytes. */
-export function pageName(view: PagedView, page: number): string {
-  return `${view.storage}@${view.epoch}/p${page}`;
+/** Name of the bytes of one page of a storage. */
+export function pageName(view: PagedView, storagePage: number): string {
+  return `${view.storage}@${view.epoch}/p${storagePage}`;
 }

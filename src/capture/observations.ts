@@ -1,27 +1,21 @@
 import type { Observations, ObservedRow } from "../spec/evaluator.js";
 import type { Graph, GraphNode } from "../spec/graph.js";
 import type { RowTable } from "../spec/rows.js";
-import { byteWidth, type DType, elementReader } from "../tensor/dtype.js";
+import { byteWidth, type DType } from "../tensor/dtype.js";
 import { InputError } from "../tensor/errors.js";
-import { type AxisMap, dimsFor, mapAxes } from "./axes.js";
-import { type Capture, type DenseRecord, isPagedRecord, type PagedRecord, type TensorSource } from "./capture.js";
+import { isQuantised } from "../tensor/scaled-type.js";
+import { type CachedType, type CacheFormat, CacheFormats } from "./cache-formats.js";
+import { type Capture, type DenseRecord, isPagedRecord, type PagedRecord } from "./capture.js";
+import type { FittedScale } from "./fitted-scale.js";
+import { elementOfEntry } from "./page-view.js";
+import { type PlacedDense, placeDense } from "./placed-dense.js";
 import { expectPlausible } from "./plausibility.js";
 import { placeSteps } from "./step-rows.js";
+import { TensorReader } from "./tensor-reader.js";
 
-const byteCacheLimit = 48 * 2 ** 20;
-const wholeTensorLimit = 8 * 2 ** 20;
 const rowCacheLimit = 48 * 2 ** 20;
 
-/** A dense record with its axes resolved, and the global rows it covers. */
-export interface PlacedDense {
-  readonly record: DenseRecord;
-  readonly axes: AxisMap;
-  readonly stepIndex: number;
-  /** Row of the record for a row of the step, or -1: values recorded for last tokens only have one row per sequence. */
-  recordRow(row: number): number;
-  /** Global rows in record order. */
-  readonly rows: Int32Array;
-}
+export type { PlacedDense } from "./placed-dense.js";
 
 /** A paged record with the page table of its step. */
 export interface PlacedPaged {
@@ -39,17 +33,22 @@ export class CaptureObservations implements Observations {
   readonly unknown: { value: string; why: string }[] = [];
   readonly #dense = new Map<string, PlacedDense[]>();
   readonly #paged = new Map<string, PlacedPaged[]>();
-  readonly #bytes = new Map<string, Uint8Array>();
-  #byteCount = 0;
+  readonly #tensors = new TensorReader();
   readonly #rowCache = new Map<object, Map<number, ObservedRow>>();
   readonly #outputRows = new Map<string, Int32Array>();
   #rowBytes = 0;
+  /** The spec, its caches keeping what the recorded ones keep. */
+  readonly graph: Graph;
+  readonly #formats: CacheFormats;
 
   /** @throws InputError when a recorded shape or token does not fit the model, or nothing but NaN was recorded. */
   constructor(
     readonly capture: Capture,
-    readonly graph: Graph,
+    graph: Graph,
   ) {
+    this.graph = graph;
+    this.#formats = new CacheFormats(this);
+    expectPlausible(capture, graph.nodes.get("lm_head")?.columns);
     this.rows = placeSteps(capture);
     const stepIndexOf = new Map(capture.steps.map((step, index) => [step.step, index]));
     for (const record of capture.records) {
@@ -66,7 +65,9 @@ export class CaptureObservations implements Observations {
         `${capture.path}: none of the ${capture.records.length} recorded values is a value of this model; expected names such as model.layers.0.self_attn.q_proj`,
       );
     }
-    expectPlausible(capture, graph.nodes.get("lm_head")?.columns);
+    this.unknown.push(...this.#formats.unreadable());
+    const narrowed = this.#formats.appends();
+    if (narrowed.length > 0) this.graph = graph.with(narrowed);
   }
 
   has(name: string): boolean {
@@ -134,26 +135,63 @@ export class CaptureObservations implements Observations {
     const { view, source, name } = placed.record;
     return this.#remembered(view, recordRow, () => {
       const { columns } = this.graph.node(name);
-      const value = this.gather(source, view.dtype, columns, (column) => placed.axes.elementOf(recordRow, column));
+      const value = this.#tensors.gather(source, view.dtype, columns, (column) =>
+        placed.axes.elementOf(recordRow, column),
+      );
       return { value, dtype: view.dtype, exact: false };
     });
   }
 
-  /** The key or value that a flat slot (page × page_size + entry) holds; undefined when its page was not recorded. */
-  slotRow({ record }: PlacedPaged, slot: number | undefined): ObservedRow | undefined {
+  /**
+   * The key or value that a flat slot (page × page_size + entry) holds, times the scale its reader applies; undefined when
+   * its page was not recorded or nobody knows the scale.
+   */
+  slotRow(placed: PlacedPaged, slot: number | undefined): ObservedRow | undefined {
+    const { record } = placed;
+    const type = this.cachedType(placed);
+    const stored = type && this.storedRow(placed, slot);
+    if (!type || !stored) return undefined;
+    if (type.scale === 1) return stored;
+    return this.#remembered(record, slot!, () => {
+      const exact = type.error === 0;
+      const dtype = exact ? stored.dtype : "bfloat16";
+      return { value: stored.value.map((x) => x * type.scale), dtype, exact };
+    });
+  }
+
+  /** The numbers that a flat slot holds, as they are stored. */
+  storedRow({ record }: PlacedPaged, slot: number | undefined): ObservedRow | undefined {
     if (slot === undefined || slot < 0) return undefined;
     const { view, pages } = record;
     const source = pages.get(Math.floor(slot / view.page_size));
-    if (!source) return undefined;
+    const entry = slot % view.page_size;
+    const columns = view.heads * view.head_dim;
+    // Views that were tried in place of the recorded one may reach further than what was recorded.
+    const end = elementOfEntry(view, entry, columns - 1) + 1;
+    if (!source || end * byteWidth(view.dtype) > source.entry.byteLength) return undefined;
     return this.#remembered(view, slot, () => {
-      const [, slotStride, headStride, channelStride] = view.strides as [number, number, number, number];
-      const entry = slot % view.page_size;
-      const value = this.gather(source, view.dtype, view.heads * view.head_dim, (column) => {
-        const head = Math.floor(column / view.head_dim);
-        return entry * slotStride + head * headStride + (column % view.head_dim) * channelStride;
-      });
+      const value = this.#tensors.gather(source, view.dtype, columns, (column) => elementOfEntry(view, entry, column));
       return { value, dtype: view.dtype, exact: true };
     });
+  }
+
+  /** How the cache `name` keeps its values, also where it was not recorded but its siblings in other layers were. */
+  cacheFormat(name: string): CacheFormat | undefined {
+    return this.#formats.of(name);
+  }
+
+  /** The scale that the bytes of a recorded cache show beside what was appended to it, whatever its views say. */
+  fittedScale(name: string): FittedScale | undefined {
+    return this.#formats.fitted(name);
+  }
+
+  /** Type and scale by which a paged view is read; undefined when nobody knows the scale. */
+  cachedType({ record }: PlacedPaged): CachedType | undefined {
+    const { dtype, scale } = record.view;
+    if (scale !== undefined) return { dtype, scale, error: 0 };
+    const format = this.cacheFormat(record.name);
+    if (format?.dtype !== dtype && !isQuantised(dtype)) return { dtype, scale: 1, error: 0 };
+    return format?.scale === undefined ? undefined : { dtype, scale: format.scale, error: format.error };
   }
 
   /** Rows decoded lately stay decoded, by the view that addressed them; all are dropped when they grow too many. */
@@ -187,52 +225,6 @@ export class CaptureObservations implements Observations {
     return this.#findPaged(name, stepIndex, role);
   }
 
-  /** `count` elements of a tensor, addressed within its recorded bytes. */
-  gather(source: TensorSource, dtype: DType, count: number, elementOf: (i: number) => number): Float64Array {
-    const width = byteWidth(dtype);
-    const read = elementReader(dtype);
-    const out = new Float64Array(count);
-    if (source.entry.byteLength <= wholeTensorLimit) {
-      const bytes = this.#whole(source);
-      const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-      for (let i = 0; i < count; i++) out[i] = read(view, elementOf(i) * width);
-      return out;
-    }
-    let first = Infinity;
-    let last = -Infinity;
-    for (let i = 0; i < count; i++) {
-      const element = elementOf(i);
-      if (element < first) first = element;
-      if (element > last) last = element;
-    }
-    if ((last - first) * width > 8 * count * width + wholeTensorLimit) {
-      for (let i = 0; i < count; i++) {
-        const bytes = source.file.readBytes(source.entry, elementOf(i) * width, width);
-        out[i] = read(new DataView(bytes.buffer), 0);
-      }
-      return out;
-    }
-    const bytes = source.file.readBytes(source.entry, first * width, (last - first + 1) * width);
-    const view = new DataView(bytes.buffer);
-    for (let i = 0; i < count; i++) out[i] = read(view, (elementOf(i) - first) * width);
-    return out;
-  }
-
-  #whole({ file, entry }: TensorSource): Uint8Array {
-    const key = `${file.path} ${entry.name}`;
-    const known = this.#bytes.get(key);
-    if (known) return known;
-    const bytes = file.readBytes(entry);
-    this.#bytes.set(key, bytes);
-    this.#byteCount += bytes.byteLength;
-    for (const [oldest, old] of this.#bytes) {
-      if (this.#byteCount <= byteCacheLimit) break;
-      this.#bytes.delete(oldest);
-      this.#byteCount -= old.byteLength;
-    }
-    return bytes;
-  }
-
   /** The key or value of a row as the step `readAt` reads it, else as it was written. */
   #cachedKey(name: string, row: number, readAt: number | undefined): ObservedRow | undefined {
     const input = readAt === undefined ? undefined : this.#findPaged(name, readAt, "input");
@@ -259,36 +251,15 @@ export class CaptureObservations implements Observations {
   }
 
   #placeDense(record: DenseRecord, stepIndex: number, node: GraphNode): PlacedDense {
-    const step = this.capture.steps[stepIndex]!;
-    const placed = this.rows.steps[stepIndex]!;
-    const sequences = step.seq_ids.length;
-    const tokens = placed.rowCount / sequences;
-    const equal = step.qo_indptr.every((n, b) => n === b * tokens);
-    const dims = dimsFor(this.capture.manifest.dims, record.name);
-    const shape = { columns: node.columns, heads: node.heads };
-    const { view } = record;
-    const all = { ...shape, rows: placed.rowCount, batch: equal ? { sequences, tokens } : undefined };
-    const perToken = mapAxes(view.shape, view.strides, all, dims) ?? mapAxes(view.shape, view.strides, all);
-    if (perToken) {
-      const recordRow = (row: number) => (this.rows.stepOf[row] === stepIndex ? row - placed.firstRow : -1);
-      return { record, axes: perToken, stepIndex, recordRow, rows: this.rows.rowsOf(stepIndex) };
+    const { placed, unjudged } = placeDense(record, stepIndex, node, this.rows, this.capture);
+    if (unjudged > 0) {
+      const of = this.rows.steps[stepIndex]!.seqIds.length;
+      this.unknown.push({
+        value: record.name,
+        why: `only the last column of the padded batch was recorded: padding in ${unjudged} of ${of} sequences, which are not judged`,
+      });
     }
-    const lastOnly = { ...shape, rows: sequences, batch: { sequences, tokens: 1 } };
-    const perSequence =
-      mapAxes(view.shape, view.strides, lastOnly, dims) ?? mapAxes(view.shape, view.strides, lastOnly);
-    if (perSequence) {
-      const filled = Array.from({ length: sequences }, (_, b) => b).filter(
-        (b) => step.qo_indptr[b + 1]! > step.qo_indptr[b]!,
-      );
-      const rows = Int32Array.from(filled, (b) => placed.firstRow + step.qo_indptr[b + 1]! - 1);
-      const recordRow = (row: number) =>
-        this.rows.stepOf[row] === stepIndex && this.rows.isLast(row) ? this.rows.sequenceOf[row]! : -1;
-      return { record, axes: perSequence, stepIndex, recordRow, rows };
-    }
-    const heads = node.heads ? ` (${node.heads} heads of ${node.columns / node.heads})` : "";
-    throw new InputError(
-      `${this.capture.path}: "${record.name}" of step ${record.step} has shape [${view.shape.join(", ")}]; the model and the step's ${placed.rowCount} tokens need ${placed.rowCount} rows of ${node.columns} columns${heads}: recorded with another model?`,
-    );
+    return placed;
   }
 
   #placePaged(record: PagedRecord, stepIndex: number, node: GraphNode): void {

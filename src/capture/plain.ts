@@ -2,21 +2,21 @@ import { decode } from "../tensor/dtype.js";
 import { InputError } from "../tensor/errors.js";
 import { SafetensorsFile } from "../tensor/safetensors.js";
 import type { Capture, DenseRecord } from "./capture.js";
-import type { StepEvent } from "./format.js";
+import { type PaddedStep, withoutPads } from "./padding.js";
 import { contiguousStrides } from "./writer.js";
 
 const maxTokens = 2 ** 22;
 
 /**
  * Opens a plain `.safetensors` file of Hugging Face module outputs as a one-step capture: names as in
- * `model.named_modules()`, plus `…q_rope`, `…k_rope`, `…o_proj.input` and `input_ids` [batch, tokens].
- * Padded batches are refused: they need a capture directory, where every row names its sequence.
+ * `model.named_modules()`, plus `…q_rope`, `…k_rope`, `…o_proj.input` and `input_ids` [batch, tokens]. Where an
+ * `attention_mask` [batch, tokens] marks padding, the step's rows are the real tokens alone.
  * @throws InputError when it is no such file.
  */
 export function openPlainCapture(path: string): Capture {
   const file = new SafetensorsFile(path);
   try {
-    const step = readStep(file);
+    const { step, padding } = readStep(file);
     const records: DenseRecord[] = [];
     const inputNames = new Set(["input_ids", "attention_mask", "position_ids"]);
     for (const entry of [...file.entries.values()].sort((a, b) => a.start - b.start)) {
@@ -49,6 +49,7 @@ export function openPlainCapture(path: string): Capture {
       kind: "plain",
       manifest,
       steps: [step],
+      padding,
       samples: [],
       records,
       skipped: [],
@@ -72,7 +73,7 @@ function integers(file: SafetensorsFile, name: string): { values: number[]; shap
   return { values: Array.from(decode(file.readBytes(entry), entry.dtype)), shape: entry.shape };
 }
 
-function readStep(file: SafetensorsFile): StepEvent {
+function readStep(file: SafetensorsFile): PaddedStep {
   if (!file.entries.has("input_ids")) {
     throw new InputError(
       `${file.path}: expected a tensor "input_ids" with the tokens of the run, found none: is this a recording of module outputs?`,
@@ -81,18 +82,7 @@ function readStep(file: SafetensorsFile): StepEvent {
   const { values: ids, shape } = integers(file, "input_ids");
   const batch = shape.length === 2 ? shape[0]! : 1;
   const length = ids.length / batch;
-  if (ids.some((id) => id < 0)) throw new InputError(`${file.path}: input_ids: expected token ids of 0 or more`);
-  if (file.entries.has("attention_mask")) {
-    const mask = integers(file, "attention_mask").values;
-    if (mask.length !== ids.length)
-      throw new InputError(`${file.path}: attention_mask: expected the shape of input_ids`);
-    if (mask.some((m) => m === 0)) {
-      throw new InputError(
-        `${file.path}: attention_mask: padded batches need a capture directory (format version 1), where every row names its sequence`,
-      );
-    }
-  }
-  const step: StepEvent = {
+  const whole: PaddedStep["step"] = {
     event: "step",
     step: 0,
     seq_ids: Array.from({ length: batch }, (_, b) => b),
@@ -106,7 +96,32 @@ function readStep(file: SafetensorsFile): StepEvent {
         `${file.path}: position_ids: expected the ${length} positions of a sequence or one per token of input_ids, found shape [${given.join(", ")}]`,
       );
     }
-    step.positions = values.length === ids.length ? values : ids.map((_, i) => values[i % length]!);
+    whole.positions = values.length === ids.length ? values : ids.map((_, i) => values[i % length]!);
   }
-  return step;
+  const masked = file.entries.has("attention_mask")
+    ? withoutPads(whole, readMask(file, batch, length), `${file.path}: attention_mask`)
+    : { step: whole, padding: undefined };
+  // What stands at a padded place is nobody's token.
+  if (masked.step.token_ids.some((id) => id < 0))
+    throw new InputError(`${file.path}: input_ids: expected token ids of 0 or more`);
+  return masked;
+}
+
+/** The mask of a padded batch, [batch, tokens]: 1 for a token, 0 for padding, in integers, booleans or floats. */
+function readMask(file: SafetensorsFile, batch: number, length: number): Float64Array {
+  const entry = file.entry("attention_mask");
+  const where = `${file.path}: attention_mask`;
+  const expected = `1 for a token and 0 for padding in the shape of input_ids, [${batch}, ${length}]`;
+  if (entry.shape.length > 2) {
+    throw new InputError(
+      `${where}: expected ${expected}, found a mask of scores of shape [${entry.shape.join(", ")}], which does not say which tokens are padding`,
+    );
+  }
+  const [rows, columns] = entry.shape.length === 2 ? entry.shape : [1, entry.shape[0] ?? 0];
+  if (rows !== batch || columns !== length)
+    throw new InputError(`${where}: expected ${expected}, found shape [${entry.shape.join(", ")}]`);
+  const mask = decode(file.readBytes(entry), entry.dtype);
+  const other = mask.find((value) => value !== 0 && value !== 1);
+  if (other !== undefined) throw new InputError(`${where}: expected ${expected}, found ${other}`);
+  return mask;
 }

@@ -10,27 +10,21 @@ import {
   statSync,
 } from "node:fs";
 import { join } from "node:path";
-import { byteWidth } from "../tensor/dtype.js";
 import { InputError } from "../tensor/errors.js";
 import { parseJson } from "../tensor/json.js";
-import { SafetensorsFile } from "../tensor/safetensors.js";
-import type { Capture, TensorSource, ValueRecord } from "./capture.js";
+import type { Capture, ValueRecord } from "./capture.js";
 import {
   type CaptureEvent,
-  type DenseView,
   eventSchema,
-  isPaged,
   type Manifest,
   manifestSchema,
-  type PagedView,
-  pageName,
   type SampleEvent,
   type StepEvent,
-  spanName,
   stepFileName,
   type ValueEvent,
 } from "./format.js";
 import { openPlainCapture } from "./plain.js";
+import { StepFiles } from "./step-files.js";
 
 const maxManifestBytes = 16 * 2 ** 20;
 const maxLineBytes = 64 * 2 ** 20;
@@ -55,10 +49,7 @@ function openDirectory(path: string): Capture {
   const manifest = readManifest(join(path, "manifest.json"));
   const eventsPath = join(path, "events.jsonl");
   expectFile(eventsPath, "the capture's events");
-  const files = new Map<number, SafetensorsFile>();
-  const close = () => {
-    for (const file of files.values()) file.close();
-  };
+  const files = new StepFiles(path);
   try {
     const steps: StepEvent[] = [];
     const samples: SampleEvent[] = [];
@@ -71,7 +62,7 @@ function openDirectory(path: string): Capture {
         steps.push(event);
       } else if (event.event === "sample") samples.push(event);
       else {
-        const record = locate(path, event as ValueEvent, files, where, order++);
+        const record = files.locate(event as ValueEvent, where, order++);
         if (record) records.push(record);
         else
           skipped.push({
@@ -83,9 +74,9 @@ function openDirectory(path: string): Capture {
     if (steps.length === 0) throw new InputError(`${eventsPath}: expected at least one "step" event, found none`);
     if (records.length === 0)
       throw new InputError(`${eventsPath}: expected recorded values, found none that can be read`);
-    return { path, kind: "faultline", manifest, steps, samples, records, skipped, close };
+    return { path, kind: "faultline", manifest, steps, samples, records, skipped, close: () => files.close() };
   } catch (error) {
-    close();
+    files.close();
     throw error;
   }
 }
@@ -179,74 +170,5 @@ function checkStep(event: StepEvent, where: string, steps: readonly StepEvent[])
   const ordered = indptr.every((n, i) => i === 0 || n >= indptr[i - 1]!);
   if (indptr[0] !== 0 || !ordered || indptr.at(-1) !== tokens.length) {
     throw new InputError(`${where}: qo_indptr: expected to rise from 0 to the ${tokens.length} tokens of token_ids`);
-  }
-}
-
-function stepFile(path: string, step: number, files: Map<number, SafetensorsFile>): SafetensorsFile | undefined {
-  const known = files.get(step);
-  if (known) return known;
-  const filePath = join(path, stepFileName(step));
-  if (!existsSync(filePath)) return undefined;
-  const file = new SafetensorsFile(filePath);
-  files.set(step, file);
-  return file;
-}
-
-/** The record of a value event, or undefined when the step's file was never written. */
-function locate(
-  path: string,
-  event: ValueEvent,
-  files: Map<number, SafetensorsFile>,
-  where: string,
-  order: number,
-): ValueRecord | undefined {
-  const file = stepFile(path, event.step, files);
-  if (!file) return undefined;
-  const { step, name, role } = event;
-  const by = event.by ?? undefined;
-  if (!isPaged(event.view)) {
-    const view = event.view;
-    const entry = file.entries.get(spanName(view));
-    if (!entry) throw new InputError(`${where}: view.storage: ${file.path} has no tensor "${spanName(view)}"`);
-    checkDense(view, entry.byteLength, where);
-    return { step, name, role, by, view, source: { file, entry }, order };
-  }
-  const view = event.view;
-  const pages = new Map<number, TensorSource>();
-  for (const page of view.pages) {
-    const entry = file.entries.get(pageName(view, page));
-    if (!entry) throw new InputError(`${where}: view.pages: ${file.path} has no tensor "${pageName(view, page)}"`);
-    checkPage(view, entry.byteLength, where);
-    pages.set(page, { file, entry });
-  }
-  return { step, name, role, by, view, pages, order };
-}
-
-function checkDense(view: DenseView, byteLength: number, where: string): void {
-  if (view.strides.length !== view.shape.length) {
-    throw new InputError(`${where}: view.strides: expected ${view.shape.length} numbers, found ${view.strides.length}`);
-  }
-  if (view.shape.includes(0)) throw new InputError(`${where}: view.shape: expected at least one element`);
-  let last = 0;
-  let first = 0;
-  view.shape.forEach((n, k) => {
-    const reach = (n - 1) * view.strides[k]!;
-    if (reach > 0) last += reach;
-    else first += reach;
-  });
-  const available = Math.floor(byteLength / byteWidth(view.dtype));
-  if (first < 0 || last >= available) {
-    throw new InputError(
-      `${where}: view: shape and strides reach element ${first < 0 ? first : last}, "${spanName(view)}" has ${available}`,
-    );
-  }
-}
-
-function checkPage(view: PagedView, byteLength: number, where: string): void {
-  const [, slot, head, channel] = view.strides as [number, number, number, number];
-  const last = (view.page_size - 1) * slot + (view.heads - 1) * head + (view.head_dim - 1) * channel;
-  const available = Math.floor(byteLength / byteWidth(view.dtype));
-  if (last >= available) {
-    throw new InputError(`${where}: view.strides: a page reaches element ${last}, its record has ${available}`);
   }
 }

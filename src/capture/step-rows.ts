@@ -1,6 +1,7 @@
 import { RowTable } from "../spec/rows.js";
 import type { Capture } from "./capture.js";
 import type { StepEvent } from "./format.js";
+import { columnsOf } from "./padding.js";
 
 /** Most tokens that all sequences of a capture together may claim to have had before it began. */
 const maxUnrecorded = 2 ** 17;
@@ -8,6 +9,7 @@ const maxUnrecorded = 2 ** 17;
 /** The row table of a capture: positions from token counts, restarts and unrecorded prefixes from consistent metadata. */
 export function placeSteps(capture: Capture): RowTable {
   const table = new RowTable();
+  const columns = capture.padding && columnsOf(capture.padding);
   let available = maxUnrecorded;
   for (const event of capture.steps) {
     const unrecorded = event.seq_ids.map((seqId, b) => {
@@ -24,9 +26,21 @@ export function placeSteps(capture: Capture): RowTable {
       tokenIds: event.token_ids,
       qoIndptr: event.qo_indptr,
       unrecorded,
+      columns,
     });
+    if (columns && event.positions) settleRotary(table, event.positions, columns);
   }
   return table;
+}
+
+/** Recorded positions of a padded batch say what RoPE counted, also where they are off by one and the same number. */
+function settleRotary(table: RowTable, positions: readonly number[], columns: Int32Array): void {
+  const misfit = (counted: ArrayLike<number>) => {
+    const offsets = new Set(Array.from(counted, (count, row) => (positions[row] ?? Number.NaN) - count));
+    return offsets.size === 1 && offsets.has(0) ? 0 : offsets.size;
+  };
+  table.rotary = misfit(columns) < misfit(table.position) ? "columns" : "counts";
+  table.rotaryChoices = [table.rotary];
 }
 
 /** Tokens before the step's own, where positions and KV lengths agree on them. */

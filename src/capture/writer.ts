@@ -13,6 +13,7 @@ import {
   spanName,
   stepFileName,
 } from "./format.js";
+import { pagesBefore } from "./page-view.js";
 
 type ManifestContent = Omit<Manifest, "format" | "version">;
 
@@ -59,7 +60,10 @@ export class CaptureWriter {
     this.#lines.push(JSON.stringify({ event: "value", step: this.#step, name, role, view, by: by ?? null }));
   }
 
-  /** Records KV pages; `pageBytes` gives the page stride's worth of elements of each page of the view. */
+  /**
+   * Records KV pages; `pageBytes` gives the page stride's worth of elements of each page of the view, from the start of
+   * the page: views that share a storage share its pages.
+   */
   paged(
     name: string,
     role: "output" | "input",
@@ -68,7 +72,7 @@ export class CaptureWriter {
     by?: string,
   ): void {
     for (const page of view.pages) {
-      const tensor = pageName(view, page);
+      const tensor = pageName(view, page + pagesBefore(view));
       if (!this.#tensors.has(tensor)) this.#tensor(tensor, pageBytes(page), view.dtype);
     }
     this.#lines.push(JSON.stringify({ event: "value", step: this.#step, name, role, view, by: by ?? null }));

@@ -1,4 +1,3 @@
-import { expectPlausible } from "../capture/plausibility.js";
 import { openCapture } from "../capture/reader.js";
 import { readModelConfig } from "../spec/models/config-file.js";
 import { Checkpoint } from "../tensor/checkpoint.js";
@@ -15,6 +14,7 @@ import { aliases, readersOf, wrongRecords } from "./observer.js";
 import { checkParameters, expectParameters } from "./parameters.js";
 import { choosePrecision } from "./precision.js";
 import { type Detokenize, prove } from "./prove.js";
+import { chooseRotary } from "./rotary-choice.js";
 import { checkSeams } from "./seams.js";
 import { ruledOut } from "./suspects.js";
 import { magnitudes, symptomChain } from "./symptom.js";
@@ -44,8 +44,8 @@ export function diagnose({ target, model, progress = () => {}, detokenize = null
     expectParameters(config, checkpoint);
     const capture = openCapture(target);
     try {
-      expectPlausible(capture, config.vocabularySize);
-      return investigate(choosePrecision(new Investigation(capture, config, checkpoint)), progress, detokenize);
+      const investigation = chooseRotary(choosePrecision(new Investigation(capture, config, checkpoint)));
+      return investigate(investigation, progress, detokenize);
     } finally {
       capture.close();
     }

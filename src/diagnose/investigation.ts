@@ -280,6 +280,10 @@ export class Investigation {
     const whole = compareBlock(block, this.observed(name, rows, columns), dtype, rows, columns);
     const comparison = include ? subset(whole, include) : whole;
     const statistics = statisticsOf(comparison);
+    // Rows that attend over the same uncertain keys do not err independently.
+    const shared = this.interior(name).some(
+      ({ op, inputs }) => op.kind === "attention" && inputs.slice(1).some((input) => !this.observations.has(input)),
+    );
     return {
       node: this.graph.node(name),
       recipe: undefined,
@@ -287,7 +291,7 @@ export class Investigation {
       matched: false,
       comparison,
       statistics,
-      excess: excess(statistics, this.limit),
+      excess: excess(shared ? { ...statistics, distinctRows: 1 } : statistics, this.limit),
     };
   }
 

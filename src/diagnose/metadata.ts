@@ -68,12 +68,13 @@ function checkPositions({ observations }: Investigation, event: StepEvent, stepI
       statement: `positions has ${positions.length} entries for ${rowCount} tokens`,
     });
   }
-  const wrong = [...positions.keys()].filter((i) => positions[i] !== observations.rows.position[firstRow + i]);
+  const counted = (i: number) => observations.rows.rotaryPosition(firstRow + i);
+  const wrong = [...positions.keys()].filter((i) => positions[i] !== counted(i));
   if (wrong.length === 0) return undefined;
-  const offsets = new Set(wrong.map((i) => positions[i]! - observations.rows.position[firstRow + i]!));
+  const offsets = new Set(wrong.map((i) => positions[i]! - counted(i)));
   const rows = ranges(wrong);
   const first = wrong[0]!;
-  const expected = observations.rows.position[firstRow + first]!;
+  const expected = counted(first);
   if (offsets.size === 1) {
     const [offset] = offsets as Set<number> as unknown as [number];
     return direct(event, rowCount, {

@@ -1,7 +1,7 @@
 import type { PlacedPaged } from "../capture/observations.js";
 import { roundTo } from "../tensor/dtype.js";
 import { explainCache } from "./cache-cause.js";
-import { type Key, meant, same } from "./cached-key.js";
+import { holds, type Key, producedFor, type WrongKey } from "./cached-key.js";
 import { ranges } from "./extent.js";
 import type { Investigation } from "./investigation.js";
 import type { DirectCause } from "./metadata.js";
@@ -54,19 +54,20 @@ function checkCache(
   compared: { keys: number },
 ): DirectCause | undefined {
   const { observations } = investigation;
-  const { view } = placed.record;
-  const wrong: { key: Key; expected: Float64Array; read: Float64Array }[] = [];
+  const type = observations.cachedType(placed);
+  if (!type) return undefined;
+  const wrong: WrongKey[] = [];
   let checked = 0;
   for (const key of keysRead(investigation, placed.stepIndex)) {
-    const expected = meant(investigation, name, key.row, view);
-    const read = observations.slotRow(placed, key.slot)?.value;
-    if (!expected || !read) continue;
+    const produced = producedFor(investigation, name, key.row);
+    const stored = observations.storedRow(placed, key.slot)?.value;
+    if (!produced || !stored) continue;
     checked++;
-    if (!same(read, expected)) wrong.push({ key, expected, read });
+    if (!holds(stored, produced, type)) wrong.push({ key, produced, stored });
   }
   compared.keys += checked;
   if (wrong.length === 0) return undefined;
-  const { cause, kind, transform, statement, parameters } = explainCache(investigation, name, placed, wrong);
+  const { cause, kind, transform, statement, parameters } = explainCache(investigation, name, placed, wrong, type);
   const layer = investigation.graph.node(name).layer;
   const where = `${wrong.length} of ${checked} ${name.endsWith("k_cache") ? "keys" : "values"} that step ${placed.record.step} reads are not what was appended (first: sequence ${investigation.capture.steps[placed.stepIndex]!.seq_ids[wrong[0]!.key.b]}, position ${wrong[0]!.key.position})`;
   return {
@@ -142,4 +143,8 @@ function checkDense(investigation: Investigation, name: string, compared: { dens
     });
   }
   return out;
+}
+
+function same(a: Float64Array, b: Float64Array): boolean {
+  return a.every((x, i) => x === b[i] || (Number.isNaN(x) && Number.isNaN(b[i]!)));
 }

@@ -13,7 +13,7 @@ export interface FlashChoices {
 
 /**
  * Attention with a running maximum over tiles of keys, float32 inside: a correct implementation in another order than
- * the spec's. Dao et al., "FlashAttention", 2022. Causal, with grouped heads and an optional window.
+ * the spec's. Dao et al., "FlashAttention", 2022. Causal, with grouped heads, an optional window and a mask of keys.
  */
 export function flashAttention(a: AttentionAttributes, choices: FlashChoices): Op {
   return {
@@ -29,7 +29,12 @@ export function flashAttention(a: AttentionAttributes, choices: FlashChoices): O
         const row = rows[r]!;
         const last = table.position[row]!;
         const first = a.windowLeft === undefined ? 0 : Math.max(0, last - a.windowLeft);
-        const keyRows = indices(last + 1 - first).map((i) => table.keyRow(row, first + i));
+        const count = table.keyCount(row);
+        const seen = indices(last + 1 - first)
+          .map((i) => first + i)
+          .filter((position) => !a.visible || a.visible(row, position, count));
+        const masked = seen.length === 0;
+        const keyRows = (masked ? indices(count) : seen).map((position) => table.keyRow(row, position));
         const step = table.stepOf[row]!;
         const keys = input(1, keyRows, undefined, step).value;
         const values = input(2, keyRows, undefined, step).value;
@@ -39,7 +44,9 @@ export function flashAttention(a: AttentionAttributes, choices: FlashChoices): O
           let result = attended.get(head);
           if (!result) {
             const at = Math.floor((head * a.keyValueHeads) / a.heads) * a.headDim;
-            const query = q.value.subarray(r * queryWidth + head * a.headDim);
+            // A row that sees no key has equal scores everywhere, as under a mask of one large negative number.
+            const own = q.value.subarray(r * queryWidth + head * a.headDim);
+            const query = masked ? new Float64Array(a.headDim) : own;
             result = attendHead(a, choices, query, keys, values, keyWidth, at, keyRows.length);
             attended.set(head, result);
           }

@@ -1,15 +1,18 @@
 import { CaptureWriter, contiguousStrides } from "../capture/writer.js";
 import { Evaluator } from "../spec/evaluator.js";
-import type { Graph } from "../spec/graph.js";
+import type { Graph, GraphNode } from "../spec/graph.js";
 import type { Precision } from "../spec/noise.js";
 import { indices } from "../spec/op.js";
 import { type PlacedStep, RowTable, type Step } from "../spec/rows.js";
 import { type DType, encode } from "../tensor/dtype.js";
 import { type TensorBytes, writeSafetensors } from "../tensor/safetensors.js";
+import { underCacheType } from "./cache-type.js";
 import type { Fault, FaultContext, FaultValues, Injection } from "./fault.js";
 import { type Implementation, plainImplementation } from "./legal.js";
 import type { LabModel } from "./model.js";
 import { type ChangedParameter, overlayParameters } from "./overlay.js";
+import { type BatchPadding, type PaddedBatch, padBatch, underPadding } from "./padded-batch.js";
+import { type CacheLayout, PagedCache } from "./paged-cache.js";
 
 /** A fault with its settings and the layers it is put into; layers of a fault of the model are ignored. */
 export interface InjectedFault {
@@ -31,6 +34,10 @@ export interface RunOptions {
   readonly layers?: readonly number[];
   /** Logits of the last token of each sequence alone, as runtimes that select rows first have them. */
   readonly lastTokens?: boolean;
+  /** Records the KV cache in pages too, as a capture directory. */
+  readonly cache?: CacheLayout;
+  /** Makes the sequences of a plain recording's step equally long. */
+  readonly padding?: BatchPadding;
   /** A `.safetensors` file for one step of equally long sequences, else a capture directory. */
   readonly path: string;
 }
@@ -51,10 +58,13 @@ const inside = /act_fn$|down_proj\.input$|layernorm\.input$|_cache$|^model$|^lm_
 
 /** Runs the decoder forward once, with faults, and writes what a recorder of module outputs would have seen. */
 export function runLab(options: RunOptions): LabRun {
-  const { model, steps, store } = options;
+  const { model, store } = options;
+  const padded = options.padding && padBatch(options.steps[0]!, options.padding);
+  const steps = padded ? [padded.step] : options.steps;
   const injections = [...(options.injections ?? [])];
   const firstBad: string[] = [];
-  let graph = model.graph;
+  let graph = padded ? underPadding(model.graph, padded) : model.graph;
+  if (options.cache) graph = underCacheType(graph, options.cache);
   const parameters = new Map<string, ChangedParameter>();
   const apply = (injection: Injection) => {
     graph = graph.with(injection.nodes ?? []);
@@ -90,7 +100,7 @@ export function runLab(options: RunOptions): LabRun {
     if (inLayer && !inside.test(node.name) && !hidden.has(node.name)) recorded.add(node.name);
   }
   const recorder = new Recorder(options, evaluator, recorded, injections);
-  if (options.path.endsWith(".safetensors")) recorder.plain(placed[0]!);
+  if (options.path.endsWith(".safetensors")) recorder.plain(placed[0]!, padded);
   else recorder.capture(steps, placed);
   const wrongRecords = injections.flatMap(({ overwritten, claimed }) => [
     ...(overwritten?.keys() ?? []),
@@ -139,7 +149,7 @@ class Recorder {
   }
 
   /** One step as Hugging Face modules return it: [batch, tokens, …]. */
-  plain(step: PlacedStep): void {
+  plain(step: PlacedStep, padded?: PaddedBatch): void {
     const batch = step.seqIds.length;
     const tokens = step.rowCount / batch;
     if (!step.qoIndptr.every((n, b) => n === b * tokens)) {
@@ -148,6 +158,7 @@ class Recorder {
     const ids = Array.from({ length: step.rowCount }, (_, i) => this.evaluator.rows.token[step.firstRow + i]!);
     const tensors: TensorBytes[] = [
       { name: "input_ids", dtype: "int32", shape: [batch, tokens], bytes: encode(ids, "int32") },
+      ...(padded?.tensors ?? []),
     ];
     for (const name of [...this.recorded].sort()) {
       const { columns, heads } = this.evaluator.graph.node(name);
@@ -173,6 +184,7 @@ class Recorder {
       model: model.json,
       runtime: { name: "faultline lab", dtype: store },
     });
+    const cache = this.options.cache && new PagedCache(this.options.cache, this.evaluator.rows);
     steps.forEach((step, index) => {
       const where = placed[index]!;
       const rows = this.evaluator.rows.rowsOf(index);
@@ -183,6 +195,7 @@ class Recorder {
         token_ids: Array.from(step.tokenIds),
         qo_indptr: Array.from(step.qoIndptr),
         positions: Array.from(rows, (row) => this.evaluator.rows.position[row]!),
+        ...cache?.place(where),
       });
       for (const name of this.recorded) {
         const chosen = this.#rows(name, where);
@@ -191,6 +204,7 @@ class Recorder {
         const view = { storage: name, epoch: index, dtype, shape, strides: contiguousStrides(shape), offset: 0 };
         writer.dense(name, "output", view, encode(this.#values(name, chosen), store), undefined, store);
       }
+      cache?.record(writer, this.#caches(), where, index, (name) => this.#values(name, rows));
       writer.sample({ event: "sample", step: step.step, token_ids: this.sampled(where) });
     });
     writer.finishStep();
@@ -204,6 +218,14 @@ class Recorder {
   #values(name: string, rows: Int32Array): Float64Array {
     const { columns } = this.evaluator.graph.node(name);
     return this.evaluator.read(this.#overwritten.get(name) ?? name, rows, "", indices(columns)).value;
+  }
+
+  /** KV caches of the layers that are recorded. */
+  #caches(): GraphNode[] {
+    const { model, layers } = this.options;
+    return [...model.graph.nodes.values()].filter(
+      ({ op, layer }) => op.kind === "append" && (!layers || layers.includes(layer!)),
+    );
   }
 
   #rows(name: string, step: PlacedStep): Int32Array {

@@ -1,13 +1,14 @@
 import { openCapture } from "../capture/reader.js";
 import { Investigation, type UnitCheck } from "../diagnose/investigation.js";
 import { choosePrecision } from "../diagnose/precision.js";
+import { chooseRotary } from "../diagnose/rotary-choice.js";
 import type { LabModel } from "./model.js";
 
 /** Every unit of a capture, checked from its own recorded inputs by the spec alone: before any cause is sought. */
 export function unitChecks(path: string, { config, parameters }: LabModel): UnitCheck[] {
   const capture = openCapture(path);
   try {
-    const investigation = choosePrecision(new Investigation(capture, config, parameters));
+    const investigation = chooseRotary(choosePrecision(new Investigation(capture, config, parameters)));
     return investigation.units().map(({ name }) => investigation.check(name));
   } finally {
     capture.close();

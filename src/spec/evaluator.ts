@@ -198,7 +198,7 @@ export class Evaluator {
       return block;
     }
     // Another name of a value is not another store.
-    if (node.op.kind === "identity" || node.op.kind === "select") return block;
+    if (node.op.stored || node.op.kind === "identity" || node.op.kind === "select") return block;
     if (this.recipe.kept.has(roleOf(node.name)) || this.#recomputes(node)) return block;
     const { store } = this.recipe;
     const out: MutableBlock = { value, variance, ...(block.range && { range: block.range }) };

@@ -55,6 +55,8 @@ export interface Op {
   readonly attributes: Readonly<Record<string, unknown>>;
   /** Ways to round inside the op, the commonest first; absent: nothing is rounded inside it. */
   readonly recipes?: readonly Recipe[] | undefined;
+  /** Whether the op's values are as they are stored already: a cache with a type of its own. */
+  readonly stored?: boolean | undefined;
   /** Elements as the op makes them, before they are stored. */
   evaluate(context: OpContext, rows: Int32Array, columns: Int32Array): Block;
 }

@@ -6,7 +6,12 @@ export interface Step {
   readonly qoIndptr: ArrayLike<number>;
   /** Tokens a new sequence already had that no recorded step computed (a prefix-cache hit, a recording that starts late). */
   readonly unrecorded?: readonly number[];
+  /** Column of each row in a padded batch; only a padded step has them. */
+  readonly columns?: ArrayLike<number> | undefined;
 }
+
+/** What RoPE counts: a token's place in its sequence, or its column in the padded row. RoPE is relative: both are right. */
+export type RotaryConvention = "counts" | "columns";
 
 /** A step as it lies in the table: its rows are contiguous; `lengths` counts keys per sequence after the step. */
 export interface PlacedStep {
@@ -37,7 +42,12 @@ export class RowTable {
   readonly stepOf: number[] = [];
   /** Index of the row's sequence within its step. */
   readonly sequenceOf: number[] = [];
+  /** What RoPE counts in this run; only rows padded on the left tell the two apart. */
+  rotary: RotaryConvention = "counts";
+  /** Conventions that may hold as far as the recording says; whoever settles it sets `rotary`. */
+  rotaryChoices: readonly RotaryConvention[] = ["counts"];
   readonly #histories = new Map<number, number[]>();
+  readonly #columns = new Map<number, number>();
 
   get count(): number {
     return this.token.length;
@@ -59,6 +69,7 @@ export class RowTable {
     const firstRow = this.count;
     for (let b = 0; b < step.seqIds.length; b++) {
       for (let i = step.qoIndptr[b]!; i < step.qoIndptr[b + 1]!; i++) {
+        if (step.columns) this.#placeInColumn(step.columns[i]!, histories[b]!.length);
         this.#push(step.seqIds[b]!, step.tokenIds[i]!, this.steps.length, b, histories[b]!);
       }
     }
@@ -73,6 +84,11 @@ export class RowTable {
     };
     this.steps.push(placed);
     return placed;
+  }
+
+  /** The position RoPE rotates a row by; causality and page tables go by `position`. */
+  rotaryPosition(row: number): number {
+    return (this.rotary === "columns" ? this.#columns.get(row) : undefined) ?? this.position[row]!;
   }
 
   /** Number of keys the row's sequence holds after the row's step. */
@@ -95,6 +111,11 @@ export class RowTable {
   rowsOf(stepIndex: number): Int32Array {
     const { firstRow, rowCount } = this.steps[stepIndex]!;
     return Int32Array.from({ length: rowCount }, (_, i) => firstRow + i);
+  }
+
+  #placeInColumn(column: number, position: number): void {
+    this.#columns.set(this.count, column);
+    if (column !== position) this.rotaryChoices = ["counts", "columns"];
   }
 
   #history(seqId: number, unrecorded: number): number[] {

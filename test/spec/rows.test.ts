@@ -36,4 +36,19 @@ describe("the row table", () => {
     expect(other.stepOf.slice(2, 5)).toEqual([-1, -1, -1]);
     expect(other.keyRow(7, 1)).toBe(3);
   });
+
+  it("has rotary positions of either convention where rows are padded on the left", () => {
+    const padded = new RowTable();
+    const step = { step: 0, seqIds: [1, 2], tokenIds: [5, 6, 7, 8, 9], qoIndptr: [0, 2, 5] };
+    padded.append({ ...step, columns: [1, 2, 0, 1, 2] });
+    expect(padded.rotaryChoices).toEqual(["counts", "columns"]);
+    const rotary = () => [0, 1, 2, 3, 4].map((row) => padded.rotaryPosition(row));
+    expect(rotary()).toEqual([0, 1, 0, 1, 2]);
+    padded.rotary = "columns";
+    expect(rotary()).toEqual([1, 2, 0, 1, 2]);
+    expect(padded.position).toEqual([0, 1, 0, 1, 2]);
+    const right = new RowTable();
+    right.append({ ...step, columns: [0, 1, 0, 1, 2] });
+    expect(right.rotaryChoices).toEqual(["counts"]);
+  });
 });

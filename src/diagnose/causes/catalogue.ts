@@ -1,6 +1,7 @@
 import type { Hypothesis } from "../hypothesis.js";
 import { appendCauses } from "./append.js";
 import { attentionCauses } from "./attention.js";
+import { cacheScaleCauses } from "./cache-scale.js";
 import { additiveConstant } from "./constant.js";
 import { coverageCauses } from "./coverage.js";
 import { endpointCauses } from "./endpoints.js";
@@ -26,6 +27,7 @@ const families: readonly CauseFamily[] = [
   mlpCauses,
   endpointCauses,
   appendCauses,
+  cacheScaleCauses,
   layoutCauses,
   misreadCauses,
   relabellingCauses,

@@ -72,12 +72,12 @@ function fittedPositions(
       found.set(rows[r]!, position);
     }
   }
-  const offsets = new Set([...found].map(([row, position]) => position - table.position[row]!));
+  const offsets = new Set([...found].map(([row, position]) => position - table.rotaryPosition(row)));
   const [offset] = offsets;
   if (offsets.size === 1 && Math.abs(offset!) <= 4) return [];
   const uniform = offsets.size === 1 && offset !== undefined;
   const positionOf = (row: number, position: number) => (uniform ? position + offset : (found.get(row) ?? position));
-  const wrong = [...found].filter(([row, position]) => position !== table.position[row]!);
+  const wrong = [...found].filter(([row, position]) => position !== table.rotaryPosition(row));
   if (wrong.length === 0) return [];
   return [
     hypothesis(
@@ -94,7 +94,7 @@ function fittedPositions(
           : { positions: Object.fromEntries(wrong.slice(0, 32).map(([row, position]) => [String(row), position])) },
         statement: uniform
           ? `RoPE positions are off by ${offset > 0 ? "+" : ""}${offset}`
-          : `${wrong.length} rows are rotated to other positions than theirs (row ${wrong[0]![0]}: ${wrong[0]![1]}, not ${table.position[wrong[0]![0]]})`,
+          : `${wrong.length} rows are rotated to other positions than theirs (row ${wrong[0]![0]}: ${wrong[0]![1]}, not ${table.rotaryPosition(wrong[0]![0])})`,
         group: uniform ? `position-offset ${JSON.stringify({ offset })}` : "positions-wrong",
       },
     ),
@@ -120,7 +120,7 @@ function fittedFrequencies(
     let re = 0;
     let im = 0;
     for (let r = 0; r + 1 < rows.length; r++) {
-      if (table.position[rows[r + 1]!]! - table.position[rows[r]!]! !== 1) continue;
+      if (table.rotaryPosition(rows[r + 1]!) - table.rotaryPosition(rows[r]!) !== 1) continue;
       const [p, q] = [r * pairs + j, (r + 1) * pairs + j];
       const size = Math.hypot(real[p]!, imaginary[p]!) * Math.hypot(real[q]!, imaginary[q]!) || 1;
       re += (real[p]! * real[q]! + imaginary[p]! * imaginary[q]!) / size;
@@ -131,7 +131,7 @@ function fittedFrequencies(
       let cross = 0;
       let power = 0;
       for (let r = 0; r < rows.length; r += 2) {
-        const position = table.position[rows[r]!]!;
+        const position = table.rotaryPosition(rows[r]!);
         const turned = Math.atan2(imaginary[r * pairs + j]!, real[r * pairs + j]!) - position * frequency;
         const error = turned - 2 * Math.PI * Math.round(turned / (2 * Math.PI));
         cross += position * error;

@@ -199,6 +199,10 @@ function viewNotes({ reference, target }: RecordPair): string[] {
     const differ = a.shape.some((n, k) => n > 1 && a.strides[k] !== b.strides[k]);
     if (String(a.shape) === String(b.shape) && differ) notes.push(`strides [${a.strides}] / [${b.strides}]`);
   }
+  if (isPagedRecord(reference) && isPagedRecord(target) && reference.view.scale !== target.view.scale)
+    notes.push(
+      `scale ${reference.view.scale ?? "unknown"} / ${target.view.scale ?? "unknown"}: kept numbers are compared`,
+    );
   for (const [side, record] of [
     ["reference", reference],
     ["target", target],

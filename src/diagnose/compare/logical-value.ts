@@ -7,6 +7,8 @@ import {
   type ValueRecord,
 } from "../../capture/capture.js";
 import type { StepEvent } from "../../capture/format.js";
+import type { Padding } from "../../capture/padding.js";
+import { elementOfEntry } from "../../capture/page-view.js";
 import type { Graph, GraphNode } from "../../spec/graph.js";
 import { byteWidth } from "../../tensor/dtype.js";
 import { InputError } from "../../tensor/errors.js";
@@ -58,7 +60,7 @@ export function logicalValue(
   if (isPagedRecord(record)) return pagedValue(record, step, capture);
   const node = graph?.nodes.get(name);
   const dims = dimsFor(capture.manifest.dims, record.name) ?? dimsFor(capture.manifest.dims, name);
-  return (node && step && mapped(record, node, step, dims)) ?? unmapped(record, dims);
+  return (node && step && mapped(record, node, step, dims, capture.padding)) ?? unmapped(record, dims);
 }
 
 function mapped(
@@ -66,41 +68,50 @@ function mapped(
   node: GraphNode,
   step: StepEvent,
   dims: string | undefined,
+  padding: Padding | undefined,
 ): DenseValue | undefined {
   const rows = step.token_ids.length;
   const sequences = step.seq_ids.length;
-  const tokens = rows / sequences;
-  const equal = step.qo_indptr.every((n, b) => n === b * tokens);
+  const tokens = padding?.tokens ?? rows / sequences;
+  const equal = padding !== undefined || step.qo_indptr.every((n, b) => n === b * tokens);
+  const placeOf = (row: number) => padding?.places[row] ?? row;
+  const ends = step.qo_indptr.slice(1);
   const { view } = record;
   for (const kind of ["token", "sequence"] as const) {
+    // The last column of a batch padded on the right is not the last token of every sequence.
+    if (kind === "sequence" && padding && !ends.every((end) => (placeOf(end - 1) + 1) % tokens === 0)) continue;
     const count = kind === "token" ? rows : sequences;
     const batch = kind === "sequence" ? { sequences, tokens: 1 } : equal ? { sequences, tokens } : undefined;
-    const sizes = { rows: count, batch, columns: node.columns, heads: node.heads };
+    const places = kind === "token" && padding ? sequences * tokens : count;
+    const sizes = { rows: places, batch, columns: node.columns, heads: node.heads };
     const map = mapAxes(view.shape, view.strides, sizes, dims) ?? mapAxes(view.shape, view.strides, sizes);
     if (!map) continue;
     const { shape, strides } = inLogicalOrder(view.shape, view.strides, map.order.split(" "));
+    const axes = map.order.split(" ").filter((letter) => letter !== "b" && letter !== "t").length;
+    /** Rows `first` up to `end` of one sequence, which lie one stride apart. */
+    const run = (first: number, end: number) => {
+      const base = map.elementOf(placeOf(first), 0);
+      const apart = end - first > 1 ? map.elementOf(placeOf(first + 1), 0) - base : 0;
+      const sizesOfRun = [end - first, ...shape.slice(-axes)];
+      return new StridedElements(record.source, view.dtype, sizesOfRun, [apart, ...strides.slice(-axes)], base);
+    };
+    const filled = step.seq_ids.flatMap((_, b) => (ends[b]! > step.qo_indptr[b]! ? [b] : []));
+    const real = () =>
+      new JoinedElements(
+        view.dtype,
+        filled.map((b) => run(step.qo_indptr[b]!, ends[b]!)),
+      );
     return {
       kind: "dense",
-      elements: new StridedElements(record.source, view.dtype, shape, strides),
+      elements: padding && kind === "token" ? real() : new StridedElements(record.source, view.dtype, shape, strides),
       shape: [count, node.columns],
       order: map.order,
       rows: kind,
       lastRows() {
         if (kind === "sequence") return undefined;
-        const axes = map.order.split(" ").filter((letter) => letter !== "b" && letter !== "t").length;
-        const ends = step.qo_indptr.slice(1).filter((end, b) => end > step.qo_indptr[b]!);
         return new JoinedElements(
           view.dtype,
-          ends.map((end) => {
-            const base = map.elementOf(end - 1, 0);
-            return new StridedElements(
-              record.source,
-              view.dtype,
-              [1, ...shape.slice(-axes)],
-              [0, ...strides.slice(-axes)],
-              base,
-            );
-          }),
+          filled.map((b) => run(ends[b]! - 1, ends[b]!)),
         );
       },
     };
@@ -215,7 +226,8 @@ function slotRuns(record: PagedRecord, chosen: ArrayLike<number>, pages: readonl
     while (i < chosen.length && pages[chosen[i]!] === page && slots[chosen[i]!] === slot + i - start);
     const shape = [i - start, view.heads, view.head_dim];
     const strides = [slotStride, headStride, channelStride];
-    parts.push(new StridedElements(record.pages.get(page)!, view.dtype, shape, strides, slot * slotStride));
+    const base = elementOfEntry(view, slot, 0);
+    parts.push(new StridedElements(record.pages.get(page)!, view.dtype, shape, strides, base));
   }
   return parts;
 }

@@ -30,6 +30,9 @@ export interface ModelConfig {
   /** Keys visible before the query's own per layer; undefined for all. */
   readonly windowLeft: (layer: number) => number | undefined;
   readonly endTokens: readonly number[];
+  /** Tokens that pad a batch or begin a text, where the config names them. */
+  readonly padToken?: number | undefined;
+  readonly beginToken?: number | undefined;
   readonly dtype: string;
 }
 
@@ -61,6 +64,8 @@ const configSchema = z.looseObject({
   use_sliding_window: z.boolean().nullish(),
   max_window_layers: z.int().nonnegative().nullish(),
   layer_types: z.array(z.string()).nullish(),
+  pad_token_id: z.int().nullish(),
+  bos_token_id: z.union([z.int(), z.array(z.int())]).nullish(),
   eos_token_id: z.union([z.int(), z.array(z.int())]).nullish(),
   dtype: z.string().nullish(),
   torch_dtype: z.string().nullish(),
@@ -143,6 +148,8 @@ export function parseModelConfig(config: unknown, origin: string): ModelConfig {
       return sliding ? window - 1 : undefined;
     },
     endTokens: c.eos_token_id === undefined || c.eos_token_id === null ? [] : [c.eos_token_id].flat(),
+    padToken: c.pad_token_id ?? undefined,
+    beginToken: [c.bos_token_id ?? []].flat()[0],
     dtype: c.dtype ?? c.torch_dtype ?? "bfloat16",
   };
 }

@@ -79,7 +79,7 @@ export function rope(attributes: RopeAttributes): Op {
       const tables = new Map<number, Turns>();
       const products = new Float64Array(2 * columns.length);
       for (let r = 0; r < rows.length; r++) {
-        const derived = table.position[rows[r]!]!;
+        const derived = table.rotaryPosition(rows[r]!);
         const position = attributes.positionOf ? attributes.positionOf(rows[r]!, derived) : derived;
         let turns = tables.get(position);
         if (!turns) {
