@@ -1,5 +1,6 @@
 import type { ExplainedFinding } from "./explain/explainer.js";
 import { groupCauses } from "./explain/group.js";
+import type { Explanation } from "./explain/judge.js";
 import { type Extent, extentOf, ranges } from "./extent.js";
 import type { Hypothesis } from "./hypothesis.js";
 import type { Investigation, UnitCheck } from "./investigation.js";
@@ -20,19 +21,20 @@ export interface AssembledCause {
 export function causesOf(investigation: Investigation, findings: readonly ExplainedFinding[]): AssembledCause[] {
   const byGroup = new Map<
     string,
-    { hypotheses: Hypothesis[]; checks: UnitCheck[]; remaining: number[]; alternatives: Set<string> }
+    { hypotheses: Hypothesis[]; checks: UnitCheck[]; explained: Explanation[]; alternatives: Set<string> }
   >();
   for (const { members, alternatives } of groupCauses(findings)) {
-    for (const [index, { hypothesis, statistics }] of members) {
+    for (const [index, explanation] of members) {
+      const { hypothesis } = explanation;
       for (const part of hypothesis.also ? [hypothesis.also, hypothesis] : [hypothesis]) {
         let entry = byGroup.get(part.group);
         if (!entry) {
-          entry = { hypotheses: [], checks: [], remaining: [], alternatives: new Set(alternatives) };
+          entry = { hypotheses: [], checks: [], explained: [], alternatives: new Set(alternatives) };
           byGroup.set(part.group, entry);
         }
         entry.hypotheses.push(part);
         entry.checks.push(findings[index]!.check);
-        entry.remaining.push(statistics.rmsZ);
+        entry.explained.push(explanation);
       }
     }
   }
@@ -42,9 +44,9 @@ export function causesOf(investigation: Investigation, findings: readonly Explai
 function assemble(
   investigation: Investigation,
   group: string,
-  entry: { hypotheses: Hypothesis[]; checks: UnitCheck[]; remaining: number[]; alternatives: Set<string> },
+  entry: { hypotheses: Hypothesis[]; checks: UnitCheck[]; explained: Explanation[]; alternatives: Set<string> },
 ): AssembledCause {
-  const { hypotheses, checks, remaining, alternatives } = entry;
+  const { hypotheses, checks, explained, alternatives } = entry;
   const first = hypotheses[0]!;
   const sites = hypotheses.map((h) => investigation.graph.node(h.site));
   const layers = [...new Set(sites.map((site) => site.layer).filter((layer) => layer !== undefined))].sort(
@@ -68,7 +70,8 @@ function assemble(
     statement: located(first, layers, hypotheses.length),
     evidence: {
       rmsZ: finite(Math.max(...checks.map((check) => check.statistics.rmsZ))),
-      rmsZExplained: finite(Math.max(...remaining)),
+      rmsZExplained: finite(Math.max(...explained.map(({ statistics }) => statistics.rmsZ))),
+      ...inBits(checks, explained),
       samples,
       runnerUp: [...alternatives][0] ?? null,
     },
@@ -77,6 +80,20 @@ function assemble(
     ...(hidden.length > 0 && { notVisible: hidden }),
   };
   return { cause, group, hypotheses, explains: new Set(cause.units) };
+}
+
+/** Elements bit for bit as recorded, with the cause and without it; empty where it explains by rounding alone. */
+function inBits(checks: readonly UnitCheck[], explained: readonly Explanation[]): Partial<Cause["evidence"]> {
+  if (!explained.every(({ matched, bits }) => matched && bits)) return {};
+  const sum = (of: (i: number) => number) => explained.reduce((total, _, i) => total + of(i), 0);
+  const compared = sum((i) => explained[i]!.bits!.compared);
+  const before = sum((i) => checks[i]!.bits?.compared ?? 0);
+  const without = sum((i) => checks[i]!.bits?.equal ?? 0);
+  return {
+    equal: sum((i) => explained[i]!.bits!.equal),
+    compared,
+    ...(before > 0 && { equalWithout: Number((without / before).toPrecision(4)) }),
+  };
 }
 
 /** Largest value first; parameters of one site as they are, of several sites by unit. */

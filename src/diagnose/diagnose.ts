@@ -18,7 +18,7 @@ import { chooseRotary } from "./rotary-choice.js";
 import { checkSeams } from "./seams.js";
 import { ruledOut } from "./suspects.js";
 import { magnitudes, symptomChain } from "./symptom.js";
-import { summaries, unchecked } from "./unit-summary.js";
+import { settledRecipes, summaries, unchecked } from "./unit-summary.js";
 import type { Finding, Verdict } from "./verdict.js";
 import { sensitivity } from "./visibility.js";
 
@@ -71,7 +71,11 @@ function investigate(
   const failing = checks.filter((check) => check.excess > 1);
   const { observed, rest } = splitObserver(investigation, failing);
   const explainer = new Explainer(investigation);
-  const explained = explainer.explainAll(rest, (done) => progress("explaining findings", done));
+  // Units within rounding whose bits nobody gives back may still hold a fault too small to stand out: only a cause that
+  // gives all their bits counts.
+  const unreached = checks.filter((check) => check.excess <= 1 && !check.matched && check.bits !== undefined);
+  const found = explainer.explainAll([...rest, ...unreached], (done) => progress("explaining findings", done));
+  const explained = found.filter(({ check, explanations }) => check.excess > 1 || explanations.length > 0);
   progress("naming causes", 0);
   const named = causesOf(investigation, explained);
   const unexplained = explained.filter(({ explanations }) => explanations.length === 0).map(({ check }) => check);
@@ -83,7 +87,8 @@ function investigate(
   const proof = prove(investigation, checks, sorted, detokenize);
   const causes = sorted.map(({ cause }) => cause);
   const numbers = magnitudes(investigation);
-  const findings = findingsOf(investigation, failing, sorted);
+  const subtle = unreached.filter(({ node }) => sorted.some(({ explains }) => explains.has(node.name)));
+  const findings = findingsOf(investigation, [...failing, ...subtle], sorted);
   const verdict = decide(causes, findings, checks);
   progress("ruling out suspects", 0.5);
   return {
@@ -98,6 +103,7 @@ function investigate(
     notVisible: sensitivity(investigation, checks),
     unchecked: unchecked(investigation, checks),
     units: summaries(checks),
+    recipes: settledRecipes(investigation, checks),
     recording: {
       path: investigation.capture.path,
       model: investigation.config.modelType,

@@ -1,6 +1,6 @@
 import { role, short } from "./hypothesis.js";
 import type { Investigation, UnitCheck } from "./investigation.js";
-import type { UnitSummary } from "./verdict.js";
+import type { RecipeSummary, UnitSummary } from "./verdict.js";
 
 export function unchecked(
   investigation: Investigation,
@@ -41,5 +41,41 @@ export function summaries(checks: readonly UnitCheck[]): UnitSummary[] {
     worstRmsZ: Number(Math.max(...group.map(({ statistics }) => statistics.rmsZ)).toPrecision(4)),
     maxZ: Number(Math.max(...group.map(({ statistics }) => statistics.maxZ)).toPrecision(4)),
     failed: group.filter((check) => check.excess > 1).length,
+    equal: equalShare(group),
   }));
+}
+
+function equalShare(group: readonly UnitCheck[]): number | null {
+  const compared = group.reduce((sum, { bits }) => sum + (bits?.compared ?? 0), 0);
+  return compared > 0 ? group.reduce((sum, { bits }) => sum + (bits?.equal ?? 0), 0) / compared : null;
+}
+
+/** What every kind of unit was found to round like. */
+export function settledRecipes({ book, graph }: Investigation, checks: readonly UnitCheck[]): RecipeSummary[] {
+  const byRole = new Map<string, UnitCheck[]>();
+  for (const check of checks) {
+    const name = role(check.node.name);
+    if (check.bits) byRole.set(name, [...(byRole.get(name) ?? []), check]);
+  }
+  return [...byRole].flatMap(([unit, group]): RecipeSummary[] => {
+    const settled = book.settled.get(unit);
+    const { op } = graph.node(group[0]!.node.name);
+    const usual = settled?.recipe.ops.get(unit) ?? op.recipes?.[0];
+    if (!settled || !usual) return [];
+    const right = group.filter(({ matched }) => matched);
+    const departing = right.filter(({ recipe }) => (recipe?.ops.get(unit) ?? op.recipes?.[0]) !== usual);
+    return [
+      {
+        unit,
+        recipe: right.length > 0 ? usual.id : null,
+        title: usual.title,
+        known: usual.known,
+        matched: right.length,
+        of: group.length,
+        equal: equalShare(group) ?? 0,
+        kept: [...settled.recipe.kept, ...settled.recipe.recomputed],
+        departing: departing.flatMap(({ node }) => (node.layer === undefined ? [] : [node.layer])),
+      },
+    ];
+  });
 }

@@ -19,6 +19,8 @@ export interface Verdict {
   readonly unchecked: readonly { value: string; why: string }[];
   /** How closely each kind of unit agreed. */
   readonly units: readonly UnitSummary[];
+  /** How the run rounds, per kind of unit: a fingerprint of the implementations that really ran. */
+  readonly recipes: readonly RecipeSummary[];
   readonly recording: RecordingSummary;
 }
 
@@ -33,7 +35,7 @@ export interface Cause {
   readonly extent: Extent;
   readonly parameters: Readonly<Record<string, ParameterValue>>;
   readonly statement: string;
-  readonly evidence: { rmsZ: number | null; rmsZExplained: number | null; samples: number; runnerUp: string | null };
+  readonly evidence: Evidence;
   /** Ids of causes this recording cannot separate from it. */
   readonly alternatives: readonly string[];
   /** What to record to separate them. */
@@ -42,6 +44,19 @@ export interface Cause {
   readonly latent?: boolean;
   /** Layers where the same rewrite would not have shown, and why. */
   readonly notVisible?: readonly { layers: readonly number[]; why: string }[];
+}
+
+/** How well a cause explains. */
+export interface Evidence {
+  readonly rmsZ: number | null;
+  readonly rmsZExplained: number | null;
+  readonly samples: number;
+  readonly runnerUp: string | null;
+  /** Elements that are recorded bit for bit as the cause has them, of those `compared`; absent where bits decide nothing. */
+  readonly equal?: number;
+  readonly compared?: number;
+  /** Share of elements that the spec without the cause gives bit for bit. */
+  readonly equalWithout?: number;
 }
 
 export interface Finding {
@@ -91,6 +106,27 @@ export interface UnitSummary {
   readonly worstRmsZ: number;
   readonly maxZ: number;
   readonly failed: number;
+  /** Share of the compared elements that the best recipe gives bit for bit; null where bits decide nothing. */
+  readonly equal: number | null;
+}
+
+export interface RecipeSummary {
+  /** Value name with its layer number replaced by `*`. */
+  readonly unit: string;
+  /** Id and meaning of the op's recipe; null where no recipe gives the recorded bits. */
+  readonly recipe: string | null;
+  readonly title: string;
+  /** Implementations known to round so. */
+  readonly known: readonly string[];
+  /** Units given back, of those of this kind. */
+  readonly matched: number;
+  readonly of: number;
+  /** Share of the compared elements that are recorded bit for bit. */
+  readonly equal: number;
+  /** Values that reach their consumer unrounded, by role. */
+  readonly kept: readonly string[];
+  /** Layers that round otherwise than their siblings. */
+  readonly departing: readonly number[];
 }
 
 export interface RecordingSummary {
