@@ -110,13 +110,18 @@ const megabytes = 700;
 
 it.each([
   [2000, "opened and evaluated", seeds, (path: string) => evaluateAll(path, model)],
-  [800, "diagnosed", smallSeeds, (path: string) => JSON.stringify(diagnose({ target: path, model: small.directory }))],
+  [
+    800,
+    "diagnosed",
+    smallSeeds,
+    async (path: string) => JSON.stringify(await diagnose({ target: path, model: small.directory })),
+  ],
 ] as const)(
   "%d broken captures, %s: an InputError or a result, in bounded time and memory",
   { timeout: 400_000 },
-  (variants, _, seeds, examine) => {
+  async (variants, _, seeds, examine) => {
     const outcomes = { refused: 0, examined: 0 };
-    seeds.forEach((seed, s) => {
+    for (const [s, seed] of seeds.entries()) {
       const working = join(folder, "working", seed.name);
       mkdirSync(working, { recursive: true });
       for (const [name, bytes] of seed.files) writeFileSync(join(working, name), bytes);
@@ -127,7 +132,7 @@ it.each([
         for (const [name, bytes] of touched) writeFileSync(join(working, name), bytes);
         const start = process.cpuUsage();
         try {
-          examine(join(working, seed.target));
+          await examine(join(working, seed.target));
           outcomes.examined++;
         } catch (error) {
           if (!(error instanceof InputError)) throw new Error(`${seed.name} ${i}: ${what}`, { cause: error });
@@ -141,7 +146,7 @@ it.each([
         for (const [name] of touched) writeFileSync(join(working, name), seed.files.get(name)!);
       }
       expect(process.memoryUsage().rss / 2 ** 20).toBeLessThan(megabytes);
-    });
+    }
     // Both kinds of outcome occur often: the mutations are neither all fatal nor all harmless.
     expect(outcomes.refused + outcomes.examined).toBe(variants);
     expect(outcomes.refused).toBeGreaterThan(variants / 5);

@@ -43,7 +43,7 @@ Examples:
 export async function runDiagnosis(options: Pick<DiagnoseOptions, "target" | "model">): Promise<Verdict> {
   const { report, clear } = progressLine();
   try {
-    return diagnose({ ...options, progress: report, detokenize: detokenizer(options.model) });
+    return await diagnose({ ...options, progress: report, detokenize: detokenizer(options.model) });
   } finally {
     clear();
   }

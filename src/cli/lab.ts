@@ -73,11 +73,11 @@ function list({ json }: { json?: boolean }): void {
   }
 }
 
-function run(options: RunOptions): void {
+async function run(options: RunOptions): Promise<void> {
   const faults = options.fault?.map(findFault) ?? catalogue;
   const seeds = whole(options.seeds, "--seeds", 10000);
   const layers = options.layers?.split(",").map((part) => whole(part, "--layers", 1023, 0));
-  withFolder((folder) => {
+  await withFolder(async (folder) => {
     const models = modelsFor(options, folder);
     const scores: Score[] = [];
     const total = faults.length;
@@ -90,7 +90,7 @@ function run(options: RunOptions): void {
       legal: options.legal ?? false,
       ...(layers ? { layers } : {}),
     });
-    for (const score of runs) {
+    for await (const score of runs) {
       scores.push(score);
       if (!options.json) console.log(`${paint(score.outcome)}  ${scoreLine(score)}`);
       else progress(`${score.fault} (${new Set(scores.map(({ fault }) => fault)).size} of ${total})`);
@@ -121,10 +121,10 @@ function tinyModels(folder: string): LabModel[] {
 }
 
 /** Runs `action` with a temporary folder that is gone afterwards. */
-function withFolder(action: (folder: string) => void): void {
+async function withFolder(action: (folder: string) => Promise<void>): Promise<void> {
   const folder = mkdtempSync(join(tmpdir(), "faultline-lab-"));
   try {
-    action(folder);
+    await action(folder);
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }

@@ -18,7 +18,11 @@ export interface AssembledCause {
 }
 
 /** Causes from explained findings: one per group, a pair as two, in order of origin. */
-export function causesOf(investigation: Investigation, findings: readonly ExplainedFinding[]): AssembledCause[] {
+export function causesOf(
+  investigation: Investigation,
+  all: readonly UnitCheck[],
+  findings: readonly ExplainedFinding[],
+): AssembledCause[] {
   const byGroup = new Map<
     string,
     { hypotheses: Hypothesis[]; checks: UnitCheck[]; explained: Explanation[]; alternatives: Set<string> }
@@ -38,11 +42,12 @@ export function causesOf(investigation: Investigation, findings: readonly Explai
       }
     }
   }
-  return [...byGroup].map(([group, entry]) => assemble(investigation, group, entry));
+  return [...byGroup].map(([group, entry]) => assemble(investigation, all, group, entry));
 }
 
 function assemble(
   investigation: Investigation,
+  all: readonly UnitCheck[],
   group: string,
   entry: { hypotheses: Hypothesis[]; checks: UnitCheck[]; explained: Explanation[]; alternatives: Set<string> },
 ): AssembledCause {
@@ -52,7 +57,7 @@ function assemble(
   const layers = [...new Set(sites.map((site) => site.layer).filter((layer) => layer !== undefined))].sort(
     (a, b) => a - b,
   );
-  const hidden = hiddenLayers(investigation, first, new Set(layers));
+  const hidden = hiddenLayers(investigation, all, first, new Set(layers));
   const rows = investigation.observations.rows;
   const steps = new Set(
     checks.flatMap(({ comparison }) => wrongRows(comparison).map((row) => rows.steps[rows.stepOf[row]!]!.step)),

@@ -1,20 +1,17 @@
-import { openCapture } from "../capture/reader.js";
-import { readModelConfig } from "../spec/models/config-file.js";
-import { Checkpoint } from "../tensor/checkpoint.js";
 import { type AssembledCause, causesOf, directCause, extended, finite } from "./assemble.js";
 import { audit } from "./audits.js";
+import { checkAll } from "./check/check-all.js";
 import { decide, summarise } from "./decision.js";
 import { Explainer } from "./explain/explainer.js";
 import { spreadCauses } from "./explain/spread.js";
 import { extentOf } from "./extent.js";
-import { Investigation, type UnitCheck } from "./investigation.js";
+import type { Investigation, UnitCheck } from "./investigation.js";
 import { checkMetadata, type DirectCause } from "./metadata.js";
 import { createdNonFinite } from "./non-finite.js";
 import { aliases, readersOf, wrongRecords } from "./observer.js";
-import { checkParameters, expectParameters } from "./parameters.js";
-import { choosePrecision } from "./precision.js";
+import { type InvestigationSource, openInvestigation } from "./open-investigation.js";
+import { checkParameters } from "./parameters.js";
 import { type Detokenize, prove } from "./prove.js";
-import { chooseRotary } from "./rotary-choice.js";
 import { checkSeams } from "./seams.js";
 import { ruledOut } from "./suspects.js";
 import { magnitudes, symptomChain } from "./symptom.js";
@@ -22,11 +19,7 @@ import { settledRecipes, summaries, unchecked } from "./unit-summary.js";
 import type { Finding, Verdict } from "./verdict.js";
 import { sensitivity } from "./visibility.js";
 
-export interface DiagnoseOptions {
-  /** Path of the suspect run: a capture directory or a plain safetensors file of module outputs. */
-  readonly target: string;
-  /** Model folder: config.json, model.safetensors or its shards. */
-  readonly model: string;
+export interface DiagnoseOptions extends InvestigationSource {
   /** Called with what is being done and how far it is, 0 to 1. */
   readonly progress?: (stage: string, done: number) => void;
   /** Turns token ids into text for the chain and the repair. */
@@ -37,33 +30,23 @@ export interface DiagnoseOptions {
  * Says which op, or which seam between two ops, computed something the model does not mean, why, and proves it.
  * @throws InputError when the recording or the model cannot be read.
  */
-export function diagnose({ target, model, progress = () => {}, detokenize = null }: DiagnoseOptions): Verdict {
-  const { config } = readModelConfig(model);
-  const checkpoint = new Checkpoint(model);
+export async function diagnose(options: DiagnoseOptions): Promise<Verdict> {
+  const { progress = () => {}, detokenize = null } = options;
+  const { investigation, close } = openInvestigation(options);
   try {
-    expectParameters(config, checkpoint);
-    const capture = openCapture(target);
-    try {
-      const investigation = chooseRotary(choosePrecision(new Investigation(capture, config, checkpoint)));
-      return investigate(investigation, progress, detokenize);
-    } finally {
-      capture.close();
-    }
+    const checks = await checkAll(investigation, options, (done) => progress("checking units", done));
+    return verdictOf(investigation, checks, progress, detokenize);
   } finally {
-    checkpoint.close();
+    close();
   }
 }
 
-function investigate(
+function verdictOf(
   investigation: Investigation,
+  checks: readonly UnitCheck[],
   progress: NonNullable<DiagnoseOptions["progress"]>,
   detokenize: Detokenize,
 ): Verdict {
-  const units = investigation.units();
-  const checks = units.map((node, i) => {
-    progress("checking units", i / units.length);
-    return investigation.check(node.name);
-  });
   progress("checking metadata and seams", 0);
   const metadata = checkMetadata(investigation);
   const seams = checkSeams(investigation);
@@ -77,7 +60,7 @@ function investigate(
   const found = explainer.explainAll([...rest, ...unreached], (done) => progress("explaining findings", done));
   const explained = found.filter(({ check, explanations }) => check.excess > 1 || explanations.length > 0);
   progress("naming causes", 0);
-  const named = causesOf(investigation, explained);
+  const named = causesOf(investigation, checks, explained);
   const unexplained = explained.filter(({ explanations }) => explanations.length === 0).map(({ check }) => check);
   const broken = createdNonFinite(investigation, unexplained);
   const direct = groupDirect([...metadata.causes, ...seams.causes, ...parameters.causes, ...observed, ...broken]);
@@ -86,7 +69,7 @@ function investigate(
   progress("proving", 0);
   const proof = prove(investigation, checks, sorted, detokenize);
   const causes = sorted.map(({ cause }) => cause);
-  const numbers = magnitudes(investigation);
+  const numbers = magnitudes(checks);
   const subtle = unreached.filter(({ node }) => sorted.some(({ explains }) => explains.has(node.name)));
   const findings = findingsOf(investigation, [...failing, ...subtle], sorted);
   const verdict = decide(causes, findings, checks);

@@ -2,14 +2,14 @@ import type { AttentionAttributes } from "../spec/ops/attention.js";
 import { attention } from "../spec/ops/attention.js";
 import { short } from "./hypothesis.js";
 import type { Investigation, UnitCheck } from "./investigation.js";
-import type { Magnitude } from "./symptom.js";
+import type { UnitMagnitude } from "./symptom.js";
 import { replaced } from "./transform.js";
 
 /** What engineers suspect first, and what this recording says of it. Only what it really rules out is listed. */
 export function ruledOut(
   investigation: Investigation,
   checks: readonly UnitCheck[],
-  all: readonly Magnitude[],
+  all: readonly UnitMagnitude[],
 ): { suspect: string; evidence: string }[] {
   const out: { suspect: string; evidence: string }[] = [];
   const unitsOf = (kind: string, suffix = "") =>
@@ -101,6 +101,9 @@ function largestWeight(investigation: Investigation, norms: readonly UnitCheck[]
   return largest;
 }
 
+/** Layers of an even spread that the sweep looks at. */
+const sweptLayers = 8;
+
 /** The K-scale sweep: where attention's output is far from every scale's, or the same at all of them, scale is not the cause. */
 function scaleSweep(
   investigation: Investigation,
@@ -111,13 +114,17 @@ function scaleSweep(
   const factors = [0.0005, 0.01, 0.1, 1];
   const indifferent: number[] = [];
   const needed: number[] = [];
-  for (const { node } of passing) {
+  const stride = Math.ceil(passing.length / sweptLayers);
+  for (const { node, recipe } of passing.filter((_, i) => i % stride === 0)) {
     const a = node.op.attributes as unknown as AttentionAttributes;
+    const sample = thin(investigation, node.name);
     const fits = factors.filter((factor) => {
       const evaluator = investigation.evaluator.rewritten([
         replaced(node, { op: attention({ ...a, scale: a.scale * factor }) }),
       ]);
-      return investigation.checkNoise(node.name, evaluator, thin(investigation, node.name)).excess <= 1;
+      return recipe
+        ? investigation.checkUnder(node.name, recipe, evaluator, sample).matched
+        : investigation.checkNoise(node.name, evaluator, sample).excess <= 1;
     });
     if (fits.length === factors.length) indifferent.push(node.layer ?? 0);
     else if (fits.length === 1 && fits[0] === 1) needed.push(node.layer ?? 0);

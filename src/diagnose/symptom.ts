@@ -1,38 +1,19 @@
 import type { GraphNode } from "../spec/graph.js";
 import { float32Max } from "../spec/noise.js";
+import type { Magnitude } from "./check/unit-check.js";
 import { short } from "./hypothesis.js";
-import type { Investigation } from "./investigation.js";
+import type { Investigation, UnitCheck } from "./investigation.js";
 import type { Detokenize } from "./prove.js";
 import { recordedSample } from "./prove.js";
 
-/** What the recorded numbers of one value look like, over its checked rows. */
-export interface Magnitude {
+/** What the recorded numbers of one unit look like. */
+export interface UnitMagnitude extends Magnitude {
   readonly node: GraphNode;
-  /** Largest finite |x|. */
-  readonly largest: number;
-  readonly zeros: boolean;
-  readonly constant: boolean;
-  readonly notANumber: number;
-  readonly infinite: number;
 }
 
 /** Magnitudes of every recorded value, in execution order. */
-export function magnitudes(investigation: Investigation): Magnitude[] {
-  return investigation.units().map((node) => {
-    const { rows, columns } = investigation.sample(node.name);
-    const values = investigation.observed(node.name, rows, columns);
-    let largest = 0;
-    let notANumber = 0;
-    let infinite = 0;
-    let constant = true;
-    for (const x of values) {
-      if (x !== values[0]) constant = false;
-      if (Number.isNaN(x)) notANumber++;
-      else if (!Number.isFinite(x)) infinite++;
-      else if (Math.abs(x) > largest) largest = Math.abs(x);
-    }
-    return { node, largest, zeros: constant && values[0] === 0, constant, notANumber, infinite };
-  });
+export function magnitudes(checks: readonly UnitCheck[]): UnitMagnitude[] {
+  return checks.map(({ node, magnitude }) => ({ node, ...magnitude }));
 }
 
 /**
@@ -41,7 +22,7 @@ export function magnitudes(investigation: Investigation): Magnitude[] {
  */
 export function symptomChain(
   investigation: Investigation,
-  all: readonly Magnitude[],
+  all: readonly UnitMagnitude[],
   detokenize: Detokenize,
 ): string[] {
   const chain: string[] = [];
@@ -103,7 +84,7 @@ function place({ name, layer }: GraphNode): string {
 }
 
 /** Whether a norm's input has squares beyond float32: recorded itself, or as the sum it rests on. */
-function overflowsBefore(investigation: Investigation, node: GraphNode, all: readonly Magnitude[]): boolean {
+function overflowsBefore(investigation: Investigation, node: GraphNode, all: readonly UnitMagnitude[]): boolean {
   const leaves = new Set(investigation.interior(node.name).flatMap((inner) => inner.inputs));
   return all.some((m) => leaves.has(m.node.name) && m.largest * m.largest > float32Max);
 }

@@ -1,42 +1,68 @@
 import type { Evaluator } from "../spec/evaluator.js";
+import type { DType } from "../tensor/dtype.js";
+import { roundAll } from "../tensor/rounding.js";
 import { propose } from "./causes/catalogue.js";
 import type { Sample } from "./check/sample.js";
 import { type Hypothesis, role, short } from "./hypothesis.js";
 import type { Investigation, UnitCheck } from "./investigation.js";
 
-/** What a rewrite would do to a unit that is right: whether it would have shown, and the share of elements it changes. */
-function effect(
-  investigation: Investigation,
-  base: UnitCheck,
-  evaluator: Evaluator,
-  sample: Sample,
-): { visible: boolean; changed: number } {
-  const { name } = base.node;
-  const moved =
-    base.matched && base.recipe
-      ? investigation.checkUnder(name, base.recipe, evaluator, sample)
-      : investigation.checkNoise(name, evaluator, sample);
-  const { expected, noise } = moved.comparison;
-  let changed = 0;
-  let count = 0;
-  for (let i = 0; i < expected.length; i++) {
-    if (!Number.isFinite(noise[i]!)) continue;
-    count++;
-    if (expected[i] !== base.comparison.expected[i]) changed++;
-  }
-  return { visible: moved.excess > 1, changed: count > 0 ? changed / count : 0 };
+/** A unit that is right, on few elements. */
+interface Base {
+  readonly check: UnitCheck;
+  readonly sample: Sample;
+  /** Its elements as the spec has them. */
+  readonly expected: Float64Array;
+  /** Whether an element is one that could have shown a difference. */
+  readonly shows: readonly boolean[];
 }
 
-/** A unit as the spec has it, on few elements. */
-function thinly(investigation: Investigation, { node, recipe, matched }: UnitCheck, sample: Sample): UnitCheck {
-  return matched && recipe
-    ? investigation.checkUnder(node.name, recipe, investigation.evaluator, sample)
-    : investigation.checkNoise(node.name, investigation.evaluator, sample);
+/** Share of changed elements from which nobody has to look closer: the unit would have failed. */
+const clearly = 0.1;
+
+/** What a rewrite would do to a unit: whether it would have shown, and the share of elements it changes. */
+function effect(investigation: Investigation, base: Base, evaluator: Evaluator): { visible: boolean; changed: number } {
+  const { check, sample, expected, shows } = base;
+  const { node, recipe, matched } = check;
+  if (!matched || !recipe) {
+    const moved = investigation.checkNoise(node.name, evaluator, sample);
+    return { visible: moved.excess > 1, changed: 1 };
+  }
+  const dtype = investigation.observations.dtype(node.name)!;
+  const value = rounded(evaluator.under(recipe, node, false), node.name, sample, dtype);
+  let changed = 0;
+  for (let i = 0; i < value.length; i++) if (shows[i] && value[i] !== expected[i]) changed++;
+  if (dtype !== "float32" && changed > clearly * value.length)
+    return { visible: true, changed: changed / value.length };
+  const visible = changed > 0 && !investigation.checkUnder(node.name, recipe, evaluator, sample).matched;
+  return { visible, changed: changed / value.length };
+}
+
+function rounded(evaluator: Evaluator, name: string, { rows, columns }: Sample, dtype: DType): Float64Array {
+  const { value } = evaluator.evaluate(name, rows, columns);
+  roundAll(value, dtype);
+  return value;
+}
+
+function baseOf(investigation: Investigation, check: UnitCheck): Base {
+  const { recipe, matched, node } = check;
+  const { name } = node;
+  const sample = thin(investigation, name);
+  const thinly =
+    matched && recipe
+      ? investigation.checkUnder(name, recipe, investigation.evaluator, sample)
+      : investigation.checkNoise(name, investigation.evaluator, sample);
+  const { expected, noise } = thinly.comparison;
+  const dtype = investigation.observations.dtype(name)!;
+  const shows = Array.from(noise, Number.isFinite);
+  const stored = expected.slice();
+  roundAll(stored, dtype);
+  return { check: thinly, sample, expected: stored, shows };
 }
 
 /** Layers where a cause seen in others would not have shown, grouped by why. */
 export function hiddenLayers(
   investigation: Investigation,
+  checks: readonly UnitCheck[],
   hypothesis: Hypothesis,
   seen: ReadonlySet<number>,
 ): { layers: number[]; why: string }[] {
@@ -44,33 +70,36 @@ export function hiddenLayers(
   const byReason = new Map<string, number[]>();
   for (let layer = 0; layer < investigation.config.layerCount; layer++) {
     if (seen.has(layer)) continue;
-    const why = hiddenAt(investigation, hypothesis, layer);
+    const why = hiddenAt(investigation, checks, hypothesis, layer);
     if (why) byReason.set(why, [...(byReason.get(why) ?? []), layer]);
   }
   return [...byReason].map(([why, layers]) => ({ layers, why }));
 }
 
-function hiddenAt(investigation: Investigation, hypothesis: Hypothesis, layer: number): string | undefined {
+function hiddenAt(
+  investigation: Investigation,
+  checks: readonly UnitCheck[],
+  hypothesis: Hypothesis,
+  layer: number,
+): string | undefined {
   const { graph } = investigation;
   const site = graph.find(hypothesis.site.replace(/\.layers\.\d+/, `.layers.${layer}`));
   if (!site) return undefined;
-  const units = investigation.units().filter((node) => investigation.interior(node.name).includes(site));
-  if (units.length === 0 || units.every((node) => investigation.isDeep(node.name))) return "not recorded finely enough";
-  const checks = units.map(({ name }) => investigation.check(name));
-  const finding = thinly(investigation, checks[0]!, thin(investigation, units[0]!.name));
-  const same = propose({ investigation, site, finding }).find(
+  const units = checks.filter(({ node }) => investigation.interior(node.name).includes(site));
+  if (units.length === 0 || units.every(({ node }) => investigation.isDeep(node.name)))
+    return "not recorded finely enough";
+  const same = propose({ investigation, site, finding: units[0]! }).find(
     (h) => h.group === hypothesis.group && role(h.site) === role(hypothesis.site),
   );
   if (!same) return undefined;
   const evaluator = investigation.evaluator.rewritten(same.replacements);
   let allZero = true;
   let inRange = false;
-  for (const check of checks) {
-    const sample = thin(investigation, check.node.name);
-    const base = thinly(investigation, check, sample);
-    if (base.comparison.observed.some((x) => x !== 0)) allZero = false;
-    if (effect(investigation, base, evaluator, sample).visible) return undefined;
-    if (base.statistics.checked > 0) inRange = true;
+  for (const check of units) {
+    const base = baseOf(investigation, check);
+    if (!check.magnitude.zeros) allZero = false;
+    if (effect(investigation, base, evaluator).visible) return undefined;
+    if (check.statistics.checked > 0) inRange = true;
   }
   if (allZero) return "everything recorded there is zero";
   return inRange
@@ -104,17 +133,19 @@ export function sensitivity(
     middle.set(key, [...(middle.get(key) ?? []), check]);
   }
   for (const candidates of middle.values()) {
-    const alive = candidates.filter((candidate) => candidate.comparison.observed.some((x) => x !== 0));
+    const alive = candidates.filter(({ magnitude }) => !magnitude.zeros);
     const check = (alive.length > 0 ? alive : candidates)[Math.floor((alive.length || candidates.length) / 2)]!;
     const { name } = check.node;
-    const sample = thin(investigation, name);
-    const base = thinly(investigation, check, sample);
+    const base = baseOf(investigation, check);
     for (const site of investigation.interior(name)) {
-      for (const hypothesis of propose({ investigation, site, finding: base })) {
+      for (const hypothesis of propose({ investigation, site, finding: base.check })) {
         const key = `${hypothesis.cause} ${role(hypothesis.site)}`;
         if (hypothesis.fitted > 0 || strongest.get(key)?.visible) continue;
-        const evaluator = investigation.evaluator.rewritten(hypothesis.replacements);
-        const { visible, changed } = effect(investigation, base, evaluator, sample);
+        const { visible, changed } = effect(
+          investigation,
+          base,
+          investigation.evaluator.rewritten(hypothesis.replacements),
+        );
         const before = strongest.get(key)?.changed ?? -1;
         if (visible || changed > before) strongest.set(key, { changed, unit: role(name), visible });
       }

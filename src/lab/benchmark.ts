@@ -101,7 +101,7 @@ export interface BenchmarkOptions {
 }
 
 /** Injects every fault into every model that it applies to, diagnoses the recording, and scores the verdict. */
-export function* benchmark(options: BenchmarkOptions): Generator<Score> {
+export async function* benchmark(options: BenchmarkOptions): AsyncGenerator<Score> {
   const { models, faults, stores, seeds, folder, layers, legal = false } = options;
   for (const fault of faults) {
     for (const model of models) {
@@ -111,7 +111,7 @@ export function* benchmark(options: BenchmarkOptions): Generator<Score> {
           if (!trial) continue;
           try {
             const start = performance.now();
-            const verdict = diagnose({ target: trial.run.path, model: model.directory });
+            const verdict = await diagnose({ target: trial.run.path, model: model.directory });
             yield scoreVerdict(trial, verdict, performance.now() - start);
           } finally {
             discard(trial);

@@ -24,7 +24,7 @@ describe("K and V in one storage", () => {
     ["HND", "page"],
     ["NHD", "buffer"],
     ["HND", "buffer"],
-  ] as const)("%s, one %s: a correct run has no finding", (layout, combined) => {
+  ] as const)("%s, one %s: a correct run has no finding", async (layout, combined) => {
     const path = runs.record({ layout, combined });
     const capture = openCapture(path);
     const [k, v] = capture.records.filter(({ name }) => /layers\.0\..*_cache$/.test(name));
@@ -43,13 +43,13 @@ describe("K and V in one storage", () => {
       }
     }
     capture.close();
-    const verdict = diagnose({ target: path, model: model.directory });
+    const verdict = await diagnose({ target: path, model: model.directory });
     expect(verdict.causes).toEqual([]);
     expect(verdict.verdict).toBe("clean");
     expect(verdict.audits.cache.evidence).toContain("equal what was appended, bit for bit");
   });
 
-  it("compares alike with a run whose caches lie apart", () => {
+  it("compares alike with a run whose caches lie apart", async () => {
     const captures = [runs.record(), runs.record({ combined: "page", layout: "HND" })].map(openCapture);
     const { values } = compareCaptures(captures[0]!, captures[1]!, { graph: model.graph });
     const caches = values.filter(({ name }) => name.endsWith("_cache"));
@@ -61,35 +61,37 @@ describe("K and V in one storage", () => {
   it.each([
     ["page", "values read where the keys lie", "v_cache", 0, half],
     ["page", "keys read where the values lie", "k_cache", half, 0],
-  ] as const)("one %s: %s are a wrong offset", (combined, _, side, offset, expected) => {
+  ] as const)("one %s: %s are a wrong offset", async (combined, _, side, offset, expected) => {
     const path = runs.record({ combined });
     changeEvents(path, (event) => {
       if (event.role === "input" && event.name.endsWith(side)) event.view.offset = offset;
       return event;
     });
-    const cause = diagnose({ target: path, model: model.directory }).causes.find((c) => c.cause === "offset-mismatch");
+    const cause = (await diagnose({ target: path, model: model.directory })).causes.find(
+      (c) => c.cause === "offset-mismatch",
+    );
     expect(cause).toMatchObject({ kind: "seam", transform: "T2", parameters: { written: expected, read: offset } });
     expect(cause!.units.every((unit) => unit.endsWith(side))).toBe(true);
   });
 
-  it("one buffer: values read where the keys lie are a wrong offset", () => {
+  it("one buffer: values read where the keys lie are a wrong offset", async () => {
     const path = runs.record({ combined: "buffer" });
     changeEvents(path, (event) => {
       if (event.role === "input" && event.name.endsWith("v_cache")) event.view.offset = 0;
       return event;
     });
-    const { causes } = diagnose({ target: path, model: model.directory });
+    const { causes } = await diagnose({ target: path, model: model.directory });
     expect(causes.map(({ cause }) => cause)).toContain("offset-mismatch");
   });
 
-  it("pages written NHD and read HND are named as such", () => {
+  it("pages written NHD and read HND are named as such", async () => {
     const path = runs.record({ combined: "page" });
     changeEvents(path, (event) => {
       if (event.role === "input" && event.view.pages)
         Object.assign(event.view, { layout: "HND", strides: [2 * half, 16, 64, 1] });
       return event;
     });
-    const { causes } = diagnose({ target: path, model: model.directory });
+    const { causes } = await diagnose({ target: path, model: model.directory });
     expect(causes[0]).toMatchObject({ cause: "layout-mismatch", parameters: { written: "NHD", read: "HND" } });
   });
 });
@@ -125,7 +127,7 @@ describe("offsets of paged views", () => {
   }
   const ascending = (page: number) => Array.from({ length: 128 }, (_, i) => 1000 * page + i);
 
-  it("lead into the page, or over whole pages to the view's own", () => {
+  it("lead into the page, or over whole pages to the view's own", async () => {
     const path = record(
       [
         { strides: [128, 32, 16, 1], offset: 64 },
@@ -147,7 +149,7 @@ describe("offsets of paged views", () => {
     capture.close();
   });
 
-  it("find a page under the view's own number where the storage's was not recorded", () => {
+  it("find a page under the view's own number where the storage's was not recorded", async () => {
     const path = record([{}, { storage: "other" }], ascending);
     changeEvents(path, (event) => {
       if (event.name.endsWith("v_cache")) event.view.offset = 7 * 64;
@@ -177,7 +179,7 @@ describe("offsets of paged views", () => {
       /view\.offset: a page reaches element 127/,
     ],
     ["a fractional offset", { offset: 0.5 }, /view\.offset: /],
-  ])("are refused with %s", (_, changed, expected) => {
+  ])("are refused with %s", async (_, changed, expected) => {
     const path = record([{}, {}], ascending);
     changeEvents(path, (event) => {
       if (event.name.endsWith("v_cache")) Object.assign(event.view, changed);
@@ -187,7 +189,7 @@ describe("offsets of paged views", () => {
     expect(() => openCapture(path)).toThrow(expected);
   });
 
-  it("may not be guessed beyond what was recorded", () => {
+  it("may not be guessed beyond what was recorded", async () => {
     const path = record(
       [{ strides: [128, 32, 16, 1] }, { strides: [128, 32, 16, 1], offset: 70, page_size: 1 }],
       ascending,

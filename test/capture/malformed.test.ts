@@ -27,7 +27,7 @@ const model = writeTinyModel(at("model"));
 writePlainCapture(at("plain.safetensors"), model);
 writePagedCapture(at("paged"), model);
 
-beforeAll(() => {
+beforeAll(async () => {
   // The command as it is shipped, compiled beside the packages it needs.
   const compiler = join(root, "node_modules", "typescript", "bin", "tsc");
   execFileSync(process.execPath, [compiler, "-p", root, "--outDir", at("build/dist")], { stdio: "pipe" });
@@ -296,10 +296,10 @@ function fingerprint(): string {
 }
 
 describe("bad input is one sentence naming the file and what was expected", () => {
-  it.each(table)("from the library: %s", (_, target, modelName, names, says) => {
+  it.each(table)("from the library: %s", async (_, target, modelName, names, says) => {
     let thrown: unknown;
     try {
-      diagnose({ target, model: at(modelName) });
+      await diagnose({ target, model: at(modelName) });
     } catch (error) {
       thrown = error;
     }
@@ -311,7 +311,7 @@ describe("bad input is one sentence naming the file and what was expected", () =
     expect(message).not.toContain("\n");
   });
 
-  it("from the command: exit 2, nothing on stdout, no stack trace, nothing overwritten", () => {
+  it("from the command: exit 2, nothing on stdout, no stack trace, nothing overwritten", async () => {
     const before = fingerprint();
     // Every third case: the library's tests cover all, a process each takes its time.
     for (const [what, target, modelName, , says] of table.filter((_, i) => i % 3 === 0)) {
@@ -330,9 +330,9 @@ describe("bad input is one sentence naming the file and what was expected", () =
     expect(fingerprint()).toBe(before);
   });
 
-  it("a sound recording of the same kind is diagnosed", () => {
+  it("a sound recording of the same kind is diagnosed", async () => {
     for (const target of ["plain.safetensors", "paged"]) {
-      const { verdict, summary } = diagnose({ target: at(target), model: at("model") });
+      const { verdict, summary } = await diagnose({ target: at(target), model: at("model") });
       expect(verdict, summary).toBe("clean");
     }
   });

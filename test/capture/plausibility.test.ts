@@ -30,7 +30,7 @@ function bytesRead(run: () => void): number {
 }
 
 describe("looking for one number in a recording", () => {
-  it("reads no further than the first, however large the recording is", () => {
+  it("reads no further than the first, however large the recording is", async () => {
     const path = join(folder, "large.safetensors");
     const ids = { name: "input_ids", dtype: "int32" as const, shape: [1, 4], bytes: encode([1, 2, 3, 4], "int32") };
     const values = (name: string) => ({
@@ -45,7 +45,7 @@ describe("looking for one number in a recording", () => {
     capture.close();
   });
 
-  it("reads bytes that many views address once", () => {
+  it("reads bytes that many views address once", async () => {
     const path = join(folder, "views");
     const writer = new CaptureWriter(path, {});
     writer.step({ event: "step", step: 0, seq_ids: [1], token_ids: [3, 4], qo_indptr: [0, 2] });
@@ -61,12 +61,12 @@ describe("looking for one number in a recording", () => {
     capture.close();
   });
 
-  it("is done once in a diagnosis", () => {
+  it("is done once in a diagnosis", async () => {
     const model = writeTinyModel(join(folder, "model"));
     const target = join(folder, "run.safetensors");
     writePlainCapture(target, model, 1, 3);
     vi.mocked(plausibility.expectPlausible).mockClear();
-    diagnose({ target, model: model.directory });
+    await diagnose({ target, model: model.directory });
     expect(plausibility.expectPlausible).toHaveBeenCalledTimes(1);
   });
 });

@@ -48,16 +48,16 @@ describe("a correct run with a narrow cache", () => {
     ["bfloat16", "int8", (name) => ({ written: scaleOf(name) }), "with scales nobody recorded"],
     ["float32", "bfloat16", undefined, "without a scale"],
     ["float16", "bfloat16", undefined, "without a scale"],
-  ])("%s kept as %s, %s", (store, dtype, scales, _) => {
+  ])("%s kept as %s, %s", async (store, dtype, scales, _) => {
     const target = runs.record({ dtype, combined: "page", ...(scales && { scales }) }, { store });
-    const verdict = diagnose({ target, model: model.directory });
+    const verdict = await diagnose({ target, model: model.directory });
     expect(verdict.causes).toEqual([]);
     expect(verdict.findings).toEqual([]);
     expect(verdict.verdict).toBe("clean");
     expect(verdict.unchecked.filter(({ value }) => value.endsWith("_cache"))).toEqual([]);
   });
 
-  it.each(["float8_e4m3fn", "int8"] as const)("kept as %s in other correct implementations", (dtype) => {
+  it.each(["float8_e4m3fn", "int8"] as const)("kept as %s in other correct implementations", async (dtype) => {
     for (let draw = 0; draw < 6; draw++) {
       const store = draw % 3 === 2 ? "float32" : "bfloat16";
       const target = runs.record(
@@ -72,7 +72,7 @@ describe("a correct run with a narrow cache", () => {
           implement: (graph) => legalImplementation(graph, model.parameters, store, randomGenerator(draw + 90)),
         },
       );
-      const verdict = diagnose({ target, model: model.directory });
+      const verdict = await diagnose({ target, model: model.directory });
       expect(verdict.causes, `draw ${draw}`).toEqual([]);
       expect(verdict.findings, `draw ${draw}`).toEqual([]);
     }
@@ -83,11 +83,11 @@ describe("a correct run with a narrow cache", () => {
     ["of a scale per layer", "float8_e4m3fn", (name) => ({ written: scaleOf(name) })],
     ["of integers", "int8", () => ({ written: 0.03125 })],
     ["of bfloat16", "bfloat16", () => ({ written: 1 })],
-  ])("%s in layers that were not recorded", (_, dtype, scales) => {
+  ])("%s in layers that were not recorded", async (_, dtype, scales) => {
     const target = runs.record({ dtype, scales }, { store: dtype === "bfloat16" ? "float32" : "bfloat16" });
     // All values of the layers are kept, and the pages of layer 0 alone.
     changeEvents(target, (event) => (/layers\.[12]\..*_cache/.test(event.name) ? undefined : event));
-    const verdict = diagnose({ target, model: model.directory });
+    const verdict = await diagnose({ target, model: model.directory });
     expect(verdict.causes).toEqual([]);
     expect(verdict.findings).toEqual([]);
   });
@@ -104,14 +104,14 @@ function observe<T>(path: string, use: (observations: CaptureObservations) => T)
 }
 
 describe("the format of a cache", () => {
-  it("is what its views say", () => {
+  it("is what its views say", async () => {
     const path = runs.record({ dtype: "float8_e5m2", scales: () => ({ written: 0.3, claimed: { input: 0.3 } }) });
     observe(path, (observations) => {
       expect(observations.cacheFormat(cacheName(1, "k"))).toEqual({ dtype: "float8_e5m2", scale: 0.3, error: 0 });
     });
   });
 
-  it("is read off its bytes, for keys and values of each layer by themselves", () => {
+  it("is read off its bytes, for keys and values of each layer by themselves", async () => {
     const path = runs.record({ dtype: "float8_e4m3fn", scales: (name) => ({ written: scaleOf(name) }) });
     observe(path, (observations) => {
       for (const layer of [0, 1, 2]) {
@@ -130,7 +130,7 @@ describe("the format of a cache", () => {
     });
   });
 
-  it("is taken from other layers where a layer was not recorded", () => {
+  it("is taken from other layers where a layer was not recorded", async () => {
     const agreeing = runs.record({ dtype: "float8_e4m3fn", scales: () => ({ written: 0.25 }) }, { layers: [0, 1] });
     observe(agreeing, (observations) => {
       expect(observations.cacheFormat(cacheName(2, "v"))).toEqual({ dtype: "float8_e4m3fn", scale: 0.25, error: 0 });
@@ -153,7 +153,7 @@ describe("the format of a cache", () => {
     });
   });
 
-  it("stays unknown where nothing tells it, and such pages are not read", () => {
+  it("stays unknown where nothing tells it, and such pages are not read", async () => {
     const path = runs.record({ dtype: "float8_e4m3fn", scales: (name) => ({ written: scaleOf(name) }) });
     changeEvents(path, (event) => (/k_rope|v_proj/.test(event.name) ? undefined : event));
     observe(path, (observations) => {
@@ -165,7 +165,7 @@ describe("the format of a cache", () => {
       expect(observations.output(cacheName(0, "k"), 0)).toBeUndefined();
       expect(observations.unknown.map(({ value }) => value)).toContain(cacheName(0, "k"));
     });
-    const verdict = diagnose({ target: path, model: model.directory });
+    const verdict = await diagnose({ target: path, model: model.directory });
     expect(verdict.findings).toEqual([]);
     expect(verdict.unchecked).toContainEqual(expect.objectContaining({ value: cacheName(2, "v") }));
   });
@@ -197,9 +197,9 @@ describe("a scale that is wrong", () => {
       { at: "read", used: 4, expected: 0.25 },
     ],
     ["some other", () => ({ written: 0.3, read: 0.05, claimed: claims(0.05) }), { at: "write", expected: 0.05 }],
-  ])("%s", (title, scales, parameters) => {
+  ])("%s", async (title, scales, parameters) => {
     const target = runs.record({ dtype: "float8_e4m3fn", combined: "page", scales });
-    const { causes } = diagnose({ target, model: model.directory });
+    const { causes } = await diagnose({ target, model: model.directory });
     const [cause] = causes;
     expect(causes.length).toBe(1);
     expect(cause).toMatchObject({ cause: "cache-scale", kind: "seam", transform: "T8", layers: [0, 1, 2], parameters });
@@ -225,9 +225,11 @@ describe("a scale that is wrong", () => {
       "that of k_cache",
       (name) => ({ written: right(name), read: 0.05, claimed: { output: right(name), input: 0.05 } }),
     ],
-  ])("%s", (_, title, scales) => {
+  ])("%s", async (_, title, scales) => {
     const target = runs.record({ dtype: "float8_e4m3fn", scales });
-    const cause = diagnose({ target, model: model.directory }).causes.find((entry) => entry.cause === "cache-scale");
+    const cause = (await diagnose({ target, model: model.directory })).causes.find(
+      (entry) => entry.cause === "cache-scale",
+    );
     expect(cause!.statement).toContain(title);
     expect(cause!.parameters).toMatchObject({ at: "read" });
   });
@@ -236,17 +238,17 @@ describe("a scale that is wrong", () => {
     ["the keys'", "k_cache", 1],
     ["the values'", "v_cache", 1],
     ["the values', inverted", "v_cache", 1 / 0.02],
-  ])("%s, seen in attention alone", (_, side, read) => {
+  ])("%s, seen in attention alone", async (_, side, read) => {
     const scales = (name: string) => (name.endsWith(side) ? { written: right(name), read } : { written: right(name) });
     const target = runs.record({ dtype: "float8_e4m3fn", scales });
-    const { causes } = diagnose({ target, model: model.directory });
+    const { causes } = await diagnose({ target, model: model.directory });
     const named = causes.find((entry) => [entry.cause, ...entry.alternatives].includes("cache-scale"));
     expect(named).toMatchObject({ layers: [0, 1, 2] });
   });
 });
 
 describe("a fault beside a narrow cache", () => {
-  it("does not hide behind an unknown scale: keys of another page", () => {
+  it("does not hide behind an unknown scale: keys of another page", async () => {
     const target = runs.record({ dtype: "float8_e4m3fn", scales: (name) => ({ written: scaleOf(name) }) });
     const file = join(target, "events.jsonl");
     const lines = readFileSync(file, "utf8").trim().split("\n");
@@ -257,22 +259,22 @@ describe("a fault beside a narrow cache", () => {
       return JSON.stringify(event);
     });
     writeFileSync(file, `${exchanged.join("\n")}\n`);
-    const { causes } = diagnose({ target, model: model.directory });
+    const { causes } = await diagnose({ target, model: model.directory });
     expect(causes.map(({ cause }) => cause)).toContain("page-table-wrong");
     expect(causes.map(({ cause }) => cause)).not.toContain("cache-scale");
   });
 
-  it("is not blamed on the scale where only the reader's claim is wrong", () => {
+  it("is not blamed on the scale where only the reader's claim is wrong", async () => {
     const scales = () => ({ written: 0.05, read: 1, claimed: { input: 1 } });
     const target = runs.record({ dtype: "float8_e4m3fn", scales });
-    const { causes } = diagnose({ target, model: model.directory });
+    const { causes } = await diagnose({ target, model: model.directory });
     expect(causes.map(({ cause }) => cause)).toEqual(["cache-scale"]);
     expect(causes[0]!.parameters).toEqual({ at: "read", used: 1, expected: 0.05 });
   });
 });
 
 describe("comparing narrow caches", () => {
-  it("says where they claim different scales", () => {
+  it("says where they claim different scales", async () => {
     const record = (scale: number) =>
       runs.record({ dtype: "int8", scales: () => ({ written: 0.05, claimed: { output: scale } }) }, { layers: [0] });
     const captures = [openCapture(record(0.05)), openCapture(record(0.06))] as const;
@@ -284,7 +286,7 @@ describe("comparing narrow caches", () => {
 });
 
 describe("scales in events.jsonl", () => {
-  it.each([[0], [-1], [1e300], ["0.5"], [null]])("may not be %s", (scale) => {
+  it.each([[0], [-1], [1e300], ["0.5"], [null]])("may not be %s", async (scale) => {
     const path = runs.record({}, { layers: [0] });
     changeEvents(path, (event) => ({ ...event, view: event.view.pages ? { ...event.view, scale } : event.view }));
     expect(() => openCapture(path)).toThrow(/view\.scale: /);

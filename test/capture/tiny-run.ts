@@ -2,12 +2,13 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { DenseView, PagedView, StepEvent } from "../../src/capture/format.js";
 import { CaptureWriter, contiguousStrides } from "../../src/capture/writer.js";
-import { randomGenerator } from "../../src/diagnose/sample.js";
+import { randomGenerator } from "../../src/diagnose/check/sample.js";
 import { RoundedArithmetic } from "../../src/spec/arithmetic.js";
 import { Evaluator } from "../../src/spec/evaluator.js";
 import type { Graph } from "../../src/spec/graph.js";
 import { type ModelConfig, parseModelConfig } from "../../src/spec/models/config.js";
 import { decoderGraph, expectedParameters } from "../../src/spec/models/decoder.js";
+import { UnitRecipe } from "../../src/spec/recipe.js";
 import { RowTable } from "../../src/spec/rows.js";
 import { Checkpoint } from "../../src/tensor/checkpoint.js";
 import { encode } from "../../src/tensor/dtype.js";
@@ -57,13 +58,14 @@ export function writeTinyModel(directory: string, json: Record<string, unknown> 
 
 /** A correct bfloat16 run over the rows of a table. */
 export function tinyEvaluator(model: TinyModel, rows: RowTable): Evaluator {
-  const arithmetic = new RoundedArithmetic({ store: "bfloat16", roundBetween: true, block: 16, reversed: false });
+  const arithmetic = new RoundedArithmetic({ block: 16, reversed: false });
   return new Evaluator({
     graph: model.graph,
     parameters: model.checkpoint,
     rows,
     precision: { store: "bfloat16", compute: "float32" },
     arithmetic,
+    recipe: new UnitRecipe("bfloat16"),
   });
 }
 

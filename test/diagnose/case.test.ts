@@ -7,16 +7,16 @@ const model = "models/ishmael-7m";
 
 describe("the case of the exclamation mark", () => {
   let verdict: Verdict;
-  beforeAll(() => {
+  beforeAll(async () => {
     const tokenizer = readTokenizer(model);
-    verdict = diagnose({
+    verdict = await diagnose({
       target: "cases/exclamation-mark",
       model,
       detokenize: (ids) => tokenizer.decode(ids),
     });
   });
 
-  test("names exactly three causes, and nothing else is accused", () => {
+  test("names exactly three causes, and nothing else is accused", async () => {
     expect(verdict.verdict).toBe("fault");
     expect(verdict.causes.map(({ cause }) => cause)).toEqual([
       "embedding-scaled",
@@ -27,11 +27,11 @@ describe("the case of the exclamation mark", () => {
     expect(verdict.findings.every(({ cause }) => cause !== null)).toBe(true);
   });
 
-  test("embeddings: the factor is found and recognised", () => {
+  test("embeddings: the factor is found and recognised", async () => {
     expect(verdict.causes[0]!.parameters).toEqual({ factor: 0.08839, recognised: "1/sqrt(hidden)" });
   });
 
-  test("the residual is seen missing in layers 0 and 2; where nothing can show it, the verdict says so", () => {
+  test("the residual is seen missing in layers 0 and 2; where nothing can show it, the verdict says so", async () => {
     const cause = verdict.causes[1]!;
     expect(cause.layers).toEqual([0, 2]);
     expect(cause.statement).toContain("residual + attention");
@@ -41,7 +41,7 @@ describe("the case of the exclamation mark", () => {
     expect(cause.notVisible!.find(({ layers }) => layers.includes(27))!.why).toContain("zero");
   });
 
-  test("the bias of layer 1 is recovered from q, k and v", () => {
+  test("the bias of layer 1 is recovered from q, k and v", async () => {
     const cause = verdict.causes[2]!;
     expect(cause.layers).toEqual([1]);
     expect(cause.units.map((unit) => unit.split(".").at(-1))).toEqual(["q_proj", "k_proj", "v_proj"]);
@@ -51,7 +51,7 @@ describe("the case of the exclamation mark", () => {
     }
   });
 
-  test("all captured values are reproduced; without any one cause they are not", () => {
+  test("all captured values are reproduced; without any one cause they are not", async () => {
     const { reproduced, necessity, fromTokens, repair } = verdict.proof;
     expect(reproduced).toEqual({ matched: 479, of: 479 });
     expect(necessity).toHaveLength(3);
@@ -65,7 +65,7 @@ describe("the case of the exclamation mark", () => {
     expect(repair!.text).toBe(" precise");
   });
 
-  test("the chain ends in the exclamation mark, and the usual suspects are ruled out", () => {
+  test("the chain ends in the exclamation mark, and the usual suspects are ruled out", async () => {
     const chain = verdict.chain.join("\n");
     for (const part of ["1.696e+29", "x² overflows float32", "exactly 0", "logits are all 0", 'index 0, which is "!"'])
       expect(chain).toContain(part);
@@ -73,7 +73,7 @@ describe("the case of the exclamation mark", () => {
     for (const part of ["K magnitude", "softmax", "scores", "K-norm", "layout"]) expect(suspects).toContain(part);
   });
 
-  test("all four audits are answered with evidence", () => {
+  test("all four audits are answered with evidence", async () => {
     for (const audit of Object.values(verdict.audits)) {
       expect(audit.pass).toBe(true);
       expect(audit.evidence.length).toBeGreaterThan(20);

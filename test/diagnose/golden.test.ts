@@ -12,23 +12,29 @@ describe("recordings with nothing wrong in them", () => {
     "hf_h200_fp32_sdpa_tf32.safetensors",
     "hf_h200_bf16_sdpa_batch_3.safetensors",
     "hf_h200_bf16_sdpa_5_tokens.safetensors",
-  ])("%s is clean", (file) => {
-    const verdict = diagnose({ target: `test/golden/${file}`, model });
+  ])("%s is clean", async (file) => {
+    const verdict = await diagnose({ target: `test/golden/${file}`, model });
     expect(verdict).toMatchObject({ verdict: "clean", causes: [], findings: [] });
     for (const { unit, rmsZ, worstRmsZ } of verdict.units) {
       // A lookup and a name for the same value round nothing; everything else shows rounding, and no more than rounding.
       const exact = ["model.embed_tokens", "model.layers.*.self_attn", "model.layers.*.mlp", "model"].includes(unit);
       expect(rmsZ, unit).toBeLessThan(exact ? 1e-9 : 1.5);
-      if (!exact) expect(rmsZ, unit).toBeGreaterThan(0.2);
+      if (!exact) expect(rmsZ, unit).toBeGreaterThan(0.05);
       expect(worstRmsZ, unit).toBeLessThan(2);
+    }
+    for (const { unit, recipe, equal, of, matched } of verdict.recipes) {
+      expect(recipe, unit).not.toBeNull();
+      expect(matched, unit).toBe(of);
+      if (verdict.recording.dtype === "float32") continue;
+      expect(equal, unit).toBeGreaterThan(/norm|rope/.test(unit) ? 0.999 : 0.99);
     }
     if (file.startsWith("hf_prefill")) expect(verdict.proof.repair!.tokenId).toBe(3072);
     expect(verdict.recording.compute).toBe(file.includes("tf32") ? "tf32" : "float32");
     expect(Object.values(verdict.audits).every(({ pass }) => pass)).toBe(true);
   });
 
-  test("the paged one: chunks, decodes, KV pages as read, 24 unrecorded layers in the middle", () => {
-    const verdict = diagnose({ target: "test/golden/paged_bf16", model });
+  test("the paged one: chunks, decodes, KV pages as read, 24 unrecorded layers in the middle", async () => {
+    const verdict = await diagnose({ target: "test/golden/paged_bf16", model });
     expect(verdict).toMatchObject({ verdict: "clean", causes: [], findings: [] });
     expect(verdict.recording).toMatchObject({ steps: 7, sequences: 5, rows: 148 });
     expect(verdict.audits.cache.evidence).toContain("bit for bit");

@@ -29,8 +29,8 @@ const model = "models/ishmael-7m";
 const run = (file: string) => diagnose({ target: `test/golden/faults/${file}.safetensors`, model });
 
 describe("faults in Hugging Face's code", () => {
-  test.each(expected)("%s", (file, causes) => {
-    const verdict = run(file);
+  test.each(expected)("%s", async (file, causes) => {
+    const verdict = await run(file);
     expect(verdict.verdict).toBe("fault");
     expect(verdict.causes.map(({ cause }) => cause)).toEqual(causes.map(({ cause }) => cause));
     causes.forEach(({ layers, unit }, i) => {
@@ -43,15 +43,15 @@ describe("faults in Hugging Face's code", () => {
     for (const { matched } of necessity) expect(matched).toBeLessThan(reproduced.of);
   });
 
-  test("a right run with an overwritten record: the observer is wrong, no kernel is", () => {
-    const verdict = run("observer_overwritten");
+  test("a right run with an overwritten record: the observer is wrong, no kernel is", async () => {
+    const verdict = await run("observer_overwritten");
     expect(verdict.verdict).toBe("clean");
     expect(verdict.causes).toMatchObject([{ cause: "record-overwritten", kind: "observer", layers: [5] }]);
     expect(verdict.findings.every(({ cause }) => cause === 0)).toBe(true);
   });
 
-  test("all positions shifted alike: named as latent, no alarm", () => {
-    const verdict = run("legal_position_shift");
+  test("all positions shifted alike: named as latent, no alarm", async () => {
+    const verdict = await run("legal_position_shift");
     expect(verdict.verdict).toBe("clean");
     expect(verdict.causes).toMatchObject([{ cause: "position-offset", latent: true, parameters: { offset: 7 } }]);
   });

@@ -49,12 +49,12 @@ function sharedPage(event: Event) {
 }
 
 describe("seams and metadata of a paged run", () => {
-  test("unchanged, it is clean", () => {
-    expect(changed("unchanged", 3, () => {}).verdict).toBe("clean");
+  test("unchanged, it is clean", async () => {
+    expect((await changed("unchanged", 3, () => {})).verdict).toBe("clean");
   });
 
-  test("pages written NHD and read HND are a wrong seam, and no kernel is accused of it", () => {
-    const verdict = changed("layout", 1, ({ event, role, view }) => {
+  test("pages written NHD and read HND are a wrong seam, and no kernel is accused of it", async () => {
+    const verdict = await changed("layout", 1, ({ event, role, view }) => {
       if (event !== "value" || role !== "input" || !view.pages) return;
       view.layout = "HND";
       view.strides = [2048, 64, 1024, 1];
@@ -65,8 +65,8 @@ describe("seams and metadata of a paged run", () => {
     expect(verdict.causes[0]!.cause).toBe("layout-mismatch");
   });
 
-  test("bytes of one type read as another", () => {
-    const verdict = changed("bits", 1, ({ event, role, view }) => {
+  test("bytes of one type read as another", async () => {
+    const verdict = await changed("bits", 1, ({ event, role, view }) => {
       if (event === "value" && role === "input" && view.pages) view.dtype = "float16";
     });
     expect(verdict.causes[0]).toMatchObject({
@@ -82,16 +82,16 @@ describe("seams and metadata of a paged run", () => {
     ["a last page that claims one token less", "last-page-length", shortLastPage],
     ["slots one further on", "slot-mapping", (event: Event) => shift(event, "slot_mapping")],
     ["a page in two tables", "page-table-wrong", sharedPage],
-  ])("%s: %s", (title, id, change) => {
-    const verdict = changed(title.replaceAll(" ", "-"), 1, change);
+  ])("%s: %s", async (title, id, change) => {
+    const verdict = await changed(title.replaceAll(" ", "-"), 1, change);
     expect(verdict.verdict).toBe("fault");
     const cause = verdict.causes.find((c) => c.cause === id);
     expect(cause, verdict.causes.map((c) => c.cause).join()).toBeDefined();
     expect(cause!.kind).toBe("metadata");
   });
 
-  test("two entries of a page table exchanged: the right keys lie in other pages", () => {
-    const verdict = changed("exchanged", 1, (event) => {
+  test("two entries of a page table exchanged: the right keys lie in other pages", async () => {
+    const verdict = await changed("exchanged", 1, (event) => {
       if (event.event === "step")
         [event.kv_indices[0], event.kv_indices[1]] = [event.kv_indices[1], event.kv_indices[0]];
     });

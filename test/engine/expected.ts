@@ -1,6 +1,6 @@
 import { expect } from "vitest";
-import { excess, unitClass } from "../../src/diagnose/limits.js";
-import { type Statistics, statisticsOf } from "../../src/diagnose/statistics.js";
+import { excess, surpriseLimit } from "../../src/diagnose/check/limits.js";
+import { type Statistics, statisticsOf } from "../../src/diagnose/check/statistics.js";
 import { Evaluator } from "../../src/spec/evaluator.js";
 import { Graph } from "../../src/spec/graph.js";
 import { type Precision, storeVariance } from "../../src/spec/noise.js";
@@ -102,11 +102,9 @@ export function statisticsFor(observed: ArrayLike<number>, { value, variance, co
   });
 }
 
-/** What a kernel made passes where a recording of it would: within the limits that correct implementations set. */
+/** What a kernel made passes where a recording of it would: one false alarm in a million recordings of this size. */
 export function expectRounding(observed: ArrayLike<number>, expectation: Expectation, what: string): void {
   const statistics = statisticsFor(observed, expectation);
-  expect(
-    excess(statistics, unitClass([expectation.kind])),
-    `${what}: ${JSON.stringify(statistics)}`,
-  ).toBeLessThanOrEqual(1);
+  const limit = surpriseLimit(observed.length);
+  expect(excess(statistics, limit), `${what}: ${JSON.stringify(statistics)}`).toBeLessThanOrEqual(1);
 }

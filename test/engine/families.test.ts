@@ -101,7 +101,7 @@ describe.each(Object.entries(families))("%s", (name, options) => {
       expect(await tokensOf(path, new Recording(target, { model: json, runtime }))).toEqual(expected);
       expect(await tokensOf(path), "without recording, decoding ahead").toEqual(expected);
       path.dispose();
-      const verdict = diagnose({ target, model });
+      const verdict = await diagnose({ target, model });
       expect(verdict.verdict, verdict.summary).toBe("clean");
       expect(verdict.findings).toEqual([]);
       expect(Object.entries(verdict.audits).filter(([, { pass }]) => !pass)).toEqual([]);

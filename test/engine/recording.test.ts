@@ -5,9 +5,9 @@ import { describe, expect, it } from "vitest";
 import { isPagedRecord } from "../../src/capture/capture.js";
 import { CaptureObservations } from "../../src/capture/observations.js";
 import { openCapture } from "../../src/capture/reader.js";
-import { excess, unitClass } from "../../src/diagnose/limits.js";
-import { drawSample } from "../../src/diagnose/sample.js";
-import { compareBlock, statisticsOf } from "../../src/diagnose/statistics.js";
+import { excess, surpriseLimit } from "../../src/diagnose/check/limits.js";
+import { drawSample } from "../../src/diagnose/check/sample.js";
+import { compareBlock, statisticsOf } from "../../src/diagnose/check/statistics.js";
 import { generate } from "../../src/engine/generate.js";
 import { ReferencePath } from "../../src/engine/paths/reference.js";
 import { Recording } from "../../src/engine/recording.js";
@@ -55,7 +55,7 @@ describe.each(["float32", "bfloat16", "float16"] as const)("a recording of the r
       });
       const block = evaluator.evaluate(node.name, rows, columns);
       const statistics = statisticsOf(compareBlock(block, Float64Array.from(observed), dtype, rows, columns));
-      expect(excess(statistics, unitClass([node.op.kind])), node.name).toBeLessThanOrEqual(1);
+      expect(excess(statistics, surpriseLimit(observed.length)), node.name).toBeLessThanOrEqual(1);
     }
     capture.close();
   });

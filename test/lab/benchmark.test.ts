@@ -15,13 +15,13 @@ const stores = ["bfloat16", "float32", "bfloat16", "float16"] as const;
 const right = ["named", "ambiguous", "hidden"];
 
 describe("the diagnosis of injected faults", () => {
-  it.each(catalogue.map((fault, i) => ({ fault, i })))("$fault.id", { timeout: 120_000 }, ({ fault, i }) => {
+  it.each(catalogue.map((fault, i) => ({ fault, i })))("$fault.id", { timeout: 120_000 }, async ({ fault, i }) => {
     const scores: Score[] = [];
     for (let k = 0; k < models.length && scores.length === 0; k++) {
       const model = models[(i + k) % models.length]!;
       const store = stores[(i + k) % stores.length]!;
       const options = { models: [model], faults: [fault], stores: [store], seeds: 1, folder, legal: i % 2 === 0 };
-      scores.push(...benchmark(options));
+      for await (const score of benchmark(options)) scores.push(score);
     }
     expect(scores.length).toBeGreaterThan(0);
     for (const score of scores) {

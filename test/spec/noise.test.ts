@@ -1,17 +1,19 @@
 import { describe, expect, it } from "vitest";
-import { compareBlock, statisticsOf } from "../../src/diagnose/statistics.js";
+import { randomGenerator } from "../../src/diagnose/check/sample.js";
+import { compareBlock, statisticsOf } from "../../src/diagnose/check/statistics.js";
 import { RoundedArithmetic } from "../../src/spec/arithmetic.js";
-import { accumulationVariance, computeVariance, storeVariance, tf32Variance } from "../../src/spec/noise.js";
+import {
+  accumulationVariance,
+  computeVariance,
+  flipVariance,
+  storeVariance,
+  surprise,
+  tf32Variance,
+} from "../../src/spec/noise.js";
 import { indices } from "../../src/spec/op.js";
-import { activation } from "../../src/spec/ops/activation.js";
-import { add } from "../../src/spec/ops/add.js";
-import { attention } from "../../src/spec/ops/attention.js";
-import { linear } from "../../src/spec/ops/linear.js";
-import { multiply } from "../../src/spec/ops/multiply.js";
-import { rmsNorm } from "../../src/spec/ops/rmsnorm.js";
-import { rope } from "../../src/spec/ops/rope.js";
 import { type DType, roundTo } from "../../src/tensor/dtype.js";
-import { evaluatorOf, normal, parametersOf, type SingleOp } from "./single-op.js";
+import { implemented, orders, recipesOf, rowCount, singleOp, singleOps } from "./implementations.js";
+import { evaluatorOf, normal } from "./single-op.js";
 
 describe("one store", () => {
   it.each(["bfloat16", "float16", "float32", "float8_e4m3fn", "float8_e5m2"] as DType[])(
@@ -55,7 +57,7 @@ describe("constants", () => {
       [2048, 0],
       [2048, 1],
     ] as const) {
-      const arithmetic = new RoundedArithmetic({ store: "float32", roundBetween: false, block, reversed: false });
+      const arithmetic = new RoundedArithmetic({ block, reversed: false });
       let squares = 0;
       let predicted = 0;
       for (let trial = 0; trial < 40; trial++) {
@@ -75,89 +77,64 @@ describe("constants", () => {
   });
 });
 
-const rowCount = 12;
-const orders = [
-  { block: 1, reversed: false },
-  { block: 16, reversed: true },
-];
-const weights = normal(96 * 64, 31, 0.2);
-const cases: Record<string, Omit<SingleOp, "inputs"> & { widths: number[] }> = {
-  rmsnorm: {
-    op: rmsNorm({ weight: "norm", epsilon: 1e-6, width: 64 }),
-    widths: [64],
-    columns: 64,
-    parameters: parametersOf({ norm: { shape: [64], values: normal(64, 30, 0.5).map((v) => v + 1) } }),
-  },
-  linear: {
-    op: linear({ weight: "w" }),
-    widths: [64],
-    columns: 96,
-    parameters: parametersOf({ w: { shape: [96, 64], values: weights } }),
-  },
-  rope: {
-    op: rope({
-      headDim: 16,
-      rotaryDim: 16,
-      inverseFrequencies: Float64Array.from({ length: 8 }, (_, j) => 10000 ** (-j / 8)),
-      attentionFactor: 1,
-      pairing: "half",
-    }),
-    widths: [64],
-    columns: 64,
-  },
-  attention: {
-    op: attention({ heads: 4, keyValueHeads: 2, headDim: 16, scale: 0.25 }),
-    widths: [64, 32, 32],
-    columns: 64,
-  },
-  activation: { op: activation("silu"), widths: [64], columns: 64 },
-  add: { op: add(), widths: [64, 64], columns: 64 },
-  multiply: { op: multiply(), widths: [64, 64], columns: 64 },
-};
-
-/** rms z of one rounded implementation against the spec, inputs exactly as recorded. */
-function rmsZ(
-  name: string,
-  store: DType,
-  roundBetween: boolean,
-  order: (typeof orders)[number],
-  digitsLost = false,
-  allowed = digitsLost,
-): number {
-  const { widths, ...rest } = cases[name]!;
-  const kept = widths.map((columns, i) => ({ columns, values: normal(rowCount * columns, 40 + i) }));
-  const stored = kept.map(({ columns, values }) => ({ columns, values: values.map((v) => roundTo(v, store)) }));
-  const base = { ...rest, precision: { store, compute: "float32" as const }, dtype: store, exact: !allowed };
-  const arithmetic = new RoundedArithmetic({ store, roundBetween, ...order });
-  const implementation = evaluatorOf({ ...base, inputs: digitsLost ? kept : stored, arithmetic });
-  const spec = evaluatorOf({ ...base, inputs: stored, noise: true });
-  const rows = indices(rowCount);
-  const columns = indices(base.columns);
-  const observed = implementation.read("out", rows, "").value;
-  return statisticsOf(compareBlock(spec.evaluate("out", rows, columns), observed, store, rows, columns)).rmsZ;
-}
-
-describe("propagated noise", () => {
+describe("what propagates through an op", () => {
   for (const store of ["bfloat16", "float16", "float32"] as const) {
-    for (const roundBetween of [true, false]) {
-      it.each(Object.keys(cases))(
-        `of %s covers ${store}, ${roundBetween ? "rounded" : "kept"} between its steps`,
-        (name) => {
-          for (const order of orders) {
-            const z = rmsZ(name, store, roundBetween, order);
-            expect(z).toBeLessThan(1.4);
-            // Within an order of magnitude: a prediction that is far too wide would hide faults.
-            expect(z).toBeGreaterThan(0.1);
-          }
-        },
-      );
-    }
+    it.each(Object.keys(singleOps))(`%s covers every recipe in ${store}`, (name) => {
+      for (const recipe of recipesOf(name, store)) {
+        for (const order of orders) {
+          const observed = implemented(name, recipe, order, store).read("out", indices(rowCount), "").value;
+          const spec = evaluatorOf({ ...singleOp(name, store), noise: true });
+          const columns = indices(singleOps[name]!.columns);
+          const block = spec.evaluate("out", indices(rowCount), columns);
+          const { rmsZ } = statisticsOf(compareBlock(block, observed, store, indices(rowCount), columns));
+          const what = `${name} ${recipe?.id ?? ""} ${store}`;
+          expect(rmsZ, what).toBeLessThan(1.4);
+          // Within an order of magnitude: a prediction that is far too wide would hide faults.
+          expect(rmsZ, what).toBeGreaterThan(0.08);
+        }
+      }
+    });
   }
+});
 
-  it.each(Object.keys(cases))("of %s allows for a fused producer that kept more digits than it stored", (name) => {
-    const z = rmsZ(name, "bfloat16", false, orders[0]!, true);
-    expect(z).toBeLessThan(1.4);
-    expect(z).toBeGreaterThan(0.3);
-    expect(rmsZ(name, "bfloat16", false, orders[0]!, true, false), "without the allowance").toBeGreaterThan(1.1 * z);
+describe("the probability of an error", () => {
+  it("is Gaussian where no single error stands out", () => {
+    expect(surprise(6, 1, 0)).toBeCloseTo(18 - Math.LN2, 6);
+    expect(surprise(6, 1, 1e-6)).toBeCloseTo(18 - Math.LN2, 3);
+  });
+
+  it("bounds what rare jumps really do", () => {
+    const jump = 1;
+    const chance = 0.002;
+    const places = 50;
+    const random = randomGenerator(7);
+    const variance = places * chance * jump ** 2;
+    const counts = [0, 0, 0, 0];
+    const trials = 200_000;
+    for (let t = 0; t < trials; t++) {
+      let sum = 0;
+      for (let i = 0; i < places; i++) if (random() < chance) sum += jump;
+      for (let k = 1; k < counts.length; k++) if (sum >= k) counts[k]!++;
+    }
+    for (let k = 1; k < counts.length; k++)
+      expect(counts[k]! / trials, `${k} jumps`).toBeLessThanOrEqual(
+        2 * Math.exp(-surprise(k, variance, jump) - Math.LN2),
+      );
+  });
+
+  it("is certain at no distance, and impossible where nothing can err", () => {
+    expect(surprise(0, 0, 0)).toBe(0);
+    expect(surprise(1e-9, 0, 0)).toBe(Infinity);
+    expect(surprise(1e9, Infinity, 0)).toBe(0);
+  });
+});
+
+describe("a value that is stored", () => {
+  it("errs only where another neighbour is within reach", () => {
+    const ulp = 2 ** -7;
+    expect(flipVariance(1 + 0.2 * ulp, (1e-4 * ulp) ** 2, "bfloat16")).toBe(0);
+    const middle = flipVariance(1 + 0.5 * ulp, (1e-4 * ulp) ** 2, "bfloat16");
+    expect(middle).toBeCloseTo(ulp * ulp, 12);
+    expect(flipVariance(1 + 0.5 * ulp, 0, "bfloat16")).toBe(0);
   });
 });

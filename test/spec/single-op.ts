@@ -1,9 +1,10 @@
-import { randomGenerator } from "../../src/diagnose/sample.js";
+import { randomGenerator } from "../../src/diagnose/check/sample.js";
 import type { Arithmetic } from "../../src/spec/arithmetic.js";
 import { Evaluator, type Observations } from "../../src/spec/evaluator.js";
 import { Graph, type GraphNode } from "../../src/spec/graph.js";
 import type { Precision } from "../../src/spec/noise.js";
 import { type Block, indices, type Op } from "../../src/spec/op.js";
+import type { UnitRecipe } from "../../src/spec/recipe.js";
 import { RowTable } from "../../src/spec/rows.js";
 import type { ParameterReader } from "../../src/tensor/checkpoint.js";
 import type { DType } from "../../src/tensor/dtype.js";
@@ -32,6 +33,8 @@ export interface SingleOp {
   readonly precision?: Precision;
   readonly arithmetic?: Arithmetic;
   readonly noise?: boolean;
+  /** Roundings to emulate. */
+  readonly recipe?: UnitRecipe;
   readonly tokens?: readonly number[];
   readonly dtype?: DType;
   /** Whether consumers cannot have seen more digits of the inputs than were recorded. */
@@ -77,6 +80,7 @@ export function evaluatorOf(single: SingleOp): Evaluator {
     precision: single.precision ?? { store: "float64", compute: "float64" },
     observations,
     noise: single.noise ?? false,
+    recipe: single.recipe,
     ...(single.arithmetic ? { arithmetic: single.arithmetic } : {}),
   });
 }

@@ -54,7 +54,7 @@ describe("an append to a narrower cache", () => {
     expect(unsure.variance.every((v, i) => v >= sure.variance[i]!)).toBe(true);
     const unknown = appended(values, "float8_e4m3fn", undefined);
     expect([...unknown.value]).toEqual([...values]);
-    expect(Math.sqrt(unknown.variance[0]!) / Math.abs(values[0]!)).toBeGreaterThan(0.1);
+    expect(Math.sqrt(unknown.variance[0]!) / Math.abs(values[0]!)).toBeGreaterThan(0.03);
     expect(appended(values, "int8", undefined).variance[0]).toBe(Infinity);
   });
 

@@ -17,6 +17,11 @@ export interface BitMatch {
   readonly surprise: number;
   /** The largest difference in units in the last place. */
   readonly ulps: number;
+  /** Some of the elements beyond, as indices into the sample. */
+  readonly worst: readonly number[];
+  /** What one store took from the equal elements, in units of its standard error: root mean square and largest. */
+  readonly rmsZ: number;
+  readonly maxZ: number;
 }
 
 /** Elements of a sample, by row and column index in it. */
@@ -32,6 +37,8 @@ export interface Nearness {
 
 /** A difference of more ulps says no more than that it is one. */
 const farthest = 1e6;
+/** The error of a store is evenly spread over an ulp: that many of its standard deviations. */
+const storesPerUlp = Math.sqrt(12);
 
 /** The cheap question: are these the bits, or at least nearer to them? */
 export function nearness(
@@ -78,7 +85,7 @@ export function matchBits(
   observed: Float64Array,
   dtype: DType,
   limit: number,
-  include: Included = () => true,
+  include?: Included,
 ): BitMatch {
   const { value } = evaluator.evaluate(name, rows, columns);
   const expected = value.slice();
@@ -86,13 +93,22 @@ export function matchBits(
   const format = floatFormat(dtype);
   let compared = 0;
   let equal = 0;
+  let squares = 0;
+  let maxZ = 0;
   const differing: { i: number; away: number }[] = [];
   for (let i = 0; i < observed.length; i++) {
     const seen = observed[i]!;
-    if (!include(Math.floor(i / columns.length), i % columns.length)) continue;
-    if (seen === expected[i]) equal++;
-    else if (!Number.isFinite(value[i]!)) continue;
-    else differing.push({ i, away: Math.abs(seen - value[i]!) });
+    const exact = value[i]!;
+    if (include && !include(Math.floor(i / columns.length), i % columns.length)) continue;
+    if (seen === expected[i]) {
+      equal++;
+      if (seen !== exact && format) {
+        const z = (Math.abs(seen - exact) * storesPerUlp) / unitInLastPlace(exact, format);
+        squares += z * z;
+        if (z > maxZ) maxZ = z;
+      }
+    } else if (!Number.isFinite(exact)) continue;
+    else differing.push({ i, away: Math.abs(seen - exact) });
     compared++;
   }
   const wide = columns.length;
@@ -100,6 +116,7 @@ export function matchBits(
   let most = 0;
   let ulps = 0;
   let skipped = 0;
+  const worst: number[] = [];
   const chosen = pick(differing, observed);
   const byRow = new Map<number, number[]>();
   for (const i of chosen) {
@@ -129,7 +146,10 @@ export function matchBits(
       const improbable = Number.isFinite(seen)
         ? surprise(distanceTo(value[i]!, seen, format), variance, block.jump?.[m] ?? 0)
         : Infinity;
-      if (improbable > limit) beyond++;
+      if (improbable > limit) {
+        beyond++;
+        worst.push(i);
+      }
       if (improbable > most) most = improbable;
       if (format && Number.isFinite(seen)) {
         const off =
@@ -146,6 +166,9 @@ export function matchBits(
     beyond: Math.ceil(beyond * share),
     surprise: most,
     ulps,
+    worst,
+    rmsZ: equal > 0 ? Math.sqrt(squares / equal) : 0,
+    maxZ,
   };
 }
 

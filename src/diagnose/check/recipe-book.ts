@@ -43,6 +43,11 @@ export class RecipeBook {
     return found;
   }
 
+  /** Takes over what was settled elsewhere. */
+  adopt(role: string, settled: SettledRecipe): void {
+    if (!this.#settled.has(role)) this.#settled.set(role, settled);
+  }
+
   /** Replaces the recipe of `unit`'s role by a better one, if the units it was settled on agree. */
   refine(unit: GraphNode, recipe: UnitRecipe, search: () => RecipeSearch): void {
     const role = roleOf(unit.name);

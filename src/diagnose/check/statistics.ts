@@ -2,6 +2,7 @@ import { storeVariance } from "../../spec/noise.js";
 import type { Block } from "../../spec/op.js";
 import { mayBe } from "../../spec/op.js";
 import { type DType, floatFormat } from "../../tensor/dtype.js";
+import type { BitMatch } from "./bits.js";
 
 /** An evaluated sample beside its record, all [rows, columns]. */
 export interface Comparison {
@@ -103,6 +104,19 @@ export function statisticsOf({ observed, noise, z, rows, columns }: Comparison):
     maxZ,
     nonFinite,
     distinctRows: distinctRows(observed, rows.length, columns.length),
+  };
+}
+
+/** The same of a unit whose bits a recipe gives. */
+export function statisticsOfBits(bits: BitMatch, observed: Float64Array, rows: number, width: number): Statistics {
+  const { compared, rmsZ, maxZ } = bits;
+  return {
+    checked: compared,
+    total: observed.length,
+    rmsZ,
+    maxZ,
+    nonFinite: 0,
+    distinctRows: distinctRows(observed, rows, width),
   };
 }
 

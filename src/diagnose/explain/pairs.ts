@@ -49,7 +49,7 @@ function secondCauses(
   const out: Explanation[] = [];
   for (const { name } of sites) {
     const site = evaluator.graph.node(name);
-    const finding = { ...remaining, node: evaluator.graph.node(check.node.name) };
+    const finding = remaining.with({ node: evaluator.graph.node(check.node.name) });
     for (const second of propose({ investigation: rewritten, site, finding })) {
       if (deadline.passed) return out;
       if (second.site === first.site && second.fitted === 0) continue;

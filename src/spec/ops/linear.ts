@@ -9,6 +9,7 @@ import {
   longerPath,
   matrixVariance,
   operandVariance,
+  storeVariance,
   tf32Format,
 } from "../noise.js";
 import {
@@ -186,6 +187,12 @@ function elementNoise(
     total += variance + reaching;
     squaresOfAll += squares;
     raiseJump(out, at, jump);
+  }
+  if (!rounding && precision.store !== "float32") {
+    // Parts of the sum may have been stored on their way (PyTorch allows that on CUDA), up to eight and their running sums,
+    // and the product before its bias.
+    total += 3 * storeVariance(Math.sqrt(squaresOfAll), precision.store);
+    if (bias !== 0) total += storeVariance(out.value[at]!, precision.store);
   }
   // A sum that starts from its bias carries the bias through all its roundings.
   out.variance[at] = total + 2 * computeVariance * bounds.at(-1)! * bias * bias;

@@ -1,0 +1,104 @@
+import { RoundedArithmetic } from "../../src/spec/arithmetic.js";
+import type { Evaluator } from "../../src/spec/evaluator.js";
+import { activation } from "../../src/spec/ops/activation.js";
+import { add } from "../../src/spec/ops/add.js";
+import { attention } from "../../src/spec/ops/attention.js";
+import { linear } from "../../src/spec/ops/linear.js";
+import { multiply } from "../../src/spec/ops/multiply.js";
+import { rmsNorm } from "../../src/spec/ops/rmsnorm.js";
+import { rope } from "../../src/spec/ops/rope.js";
+import { type Recipe, UnitRecipe } from "../../src/spec/recipe.js";
+import { type DType, roundTo } from "../../src/tensor/dtype.js";
+import { evaluatorOf, normal, parametersOf, type SingleOp } from "./single-op.js";
+
+export const rowCount = 24;
+
+/** Two orders in which float32 kernels sum. */
+export const orders = [
+  { block: 1, reversed: false },
+  { block: 16, reversed: true },
+];
+
+const weights = normal(96 * 64, 31, 0.2).map((w) => roundTo(w, "bfloat16"));
+const bias = normal(96, 33, 0.5).map((b) => roundTo(b, "bfloat16"));
+
+/** Every op that computes something, on 24 rows of one sequence. */
+export const singleOps: Record<string, Omit<SingleOp, "inputs"> & { readonly widths: readonly number[] }> = {
+  rmsnorm: {
+    op: rmsNorm({ weight: "norm", epsilon: 1e-6, width: 64 }),
+    widths: [64],
+    columns: 64,
+    parameters: parametersOf({
+      norm: { shape: [64], values: normal(64, 30, 0.5).map((v) => roundTo(v + 1, "bfloat16")) },
+    }),
+  },
+  linear: {
+    op: linear({ weight: "w" }),
+    widths: [64],
+    columns: 96,
+    parameters: parametersOf({ w: { shape: [96, 64], values: weights } }),
+  },
+  "linear with bias": {
+    op: linear({ weight: "w", bias: "b" }),
+    widths: [64],
+    columns: 96,
+    parameters: parametersOf({ w: { shape: [96, 64], values: weights }, b: { shape: [96], values: bias } }),
+  },
+  rope: {
+    op: rope({
+      headDim: 16,
+      rotaryDim: 16,
+      inverseFrequencies: Float64Array.from({ length: 8 }, (_, j) => 10000 ** (-j / 8)),
+      attentionFactor: 1,
+      pairing: "half",
+    }),
+    widths: [64],
+    columns: 64,
+  },
+  attention: {
+    op: attention({ heads: 4, keyValueHeads: 2, headDim: 16, scale: 0.25 }),
+    widths: [64, 32, 32],
+    columns: 64,
+  },
+  activation: { op: activation("silu"), widths: [64], columns: 64 },
+  add: { op: add(), widths: [64, 64], columns: 64 },
+  multiply: { op: multiply(), widths: [64, 64], columns: 64 },
+};
+
+/** An op between inputs that were stored in `store`, exactly as its consumer reads them. */
+export function singleOp(name: string, store: DType): SingleOp {
+  const { widths, ...rest } = singleOps[name]!;
+  const inputs = widths.map((columns, i) => ({
+    columns,
+    values: normal(rowCount * columns, 40 + i).map((v) => roundTo(v, store)),
+  }));
+  return { ...rest, inputs, precision: { store, compute: "float32" }, dtype: store, exact: true };
+}
+
+/** The recipes of an op that a run in `store` may have; TF32 is for float32 runs, 16-bit parts for 16-bit ones. */
+export function recipesOf(name: string, store: DType): (Recipe | undefined)[] {
+  const { recipes } = singleOps[name]!.op;
+  if (!recipes) return [undefined];
+  const isTf32 = ({ settings }: Recipe) => (settings.tf32 ?? "none") !== "none" && settings.tf32 !== false;
+  return recipes.filter(
+    (recipe) =>
+      !isTf32(recipe) &&
+      recipe.settings.angle !== "tf32" &&
+      !recipe.settings.fastExponential &&
+      (store !== "float32" || !recipe.refines),
+  );
+}
+
+/** A float32 implementation of the op that rounds as `recipe` says and sums in the given order. */
+export function implemented(
+  name: string,
+  recipe: Recipe | undefined,
+  order: (typeof orders)[number],
+  store: DType,
+): Evaluator {
+  return evaluatorOf({
+    ...singleOp(name, store),
+    arithmetic: new RoundedArithmetic(order),
+    recipe: new UnitRecipe(store, recipe ? new Map([["out", recipe]]) : new Map()),
+  });
+}
