@@ -1,4 +1,4 @@
-import type { Detokenize } from "../diagnose/prove.js";
+import type { Detokenize } from "../diagnose/prove/free-run.js";
 import { readTokenizer } from "../engine/model-folder.js";
 import { InputError } from "../tensor/errors.js";
 

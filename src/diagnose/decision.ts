@@ -30,7 +30,6 @@ export function summarise(
   findings: readonly Finding[],
   checks: readonly UnitCheck[],
 ): string {
-  const worst = Math.max(0, ...checks.map((check) => check.statistics.rmsZ));
   const real = causes.filter(isAlarm);
   const unexplained = findings.filter(({ cause }) => cause === null).length;
   const records = causes.filter(({ kind }) => kind === "observer");
@@ -40,7 +39,7 @@ export function summarise(
   if (verdict === "clean") {
     const latent =
       causes.length > real.length ? ` One trap lies ready: ${causes.find((cause) => cause.latent)!.statement}.` : "";
-    return `Rounding, not a bug: all ${checks.length} units follow from their own inputs (worst rms z ${worst.toFixed(2)}).${latent}`;
+    return `Rounding, not a bug: ${agreement(checks)}.${latent}`;
   }
   if (verdict === "inconclusive") {
     if (findings.length === 0) return "Nothing recorded could be checked.";
@@ -51,4 +50,20 @@ export function summarise(
   if (real.length === 0)
     return `${unexplained} unit${unexplained > 1 ? "s do" : " does"} not follow from their own inputs, the first is ${findings[0]!.unit}; nothing in the catalogue explains it.`;
   return `${real.length} cause${real.length > 1 ? "s" : ""}: ${real.map((cause) => cause.cause).join(", ")}${unexplained > 0 ? `; ${unexplained} finding${unexplained > 1 ? "s" : ""} unexplained` : ""}.`;
+}
+
+/** "all 479 units follow from their own inputs, 470 of them bit for bit (99.98% of 5,123,456 elements, …), 9 within rounding". */
+function agreement(checks: readonly UnitCheck[]): string {
+  const given = checks.filter(({ matched, bits }) => matched && bits);
+  if (given.length > 0 && given[0]!.recipe!.store === "float32")
+    return `all ${checks.length} units follow from their own inputs to within the error of a float32 sum`;
+  const compared = given.reduce((sum, { bits }) => sum + bits!.compared, 0);
+  const equal = given.reduce((sum, { bits }) => sum + bits!.equal, 0);
+  const all = `all ${checks.length} units follow from their own inputs`;
+  if (given.length === 0) return all;
+  const percent = Math.floor((10_000 * equal) / Math.max(1, compared)) / 100;
+  const rest = equal < compared ? ", the others by what the order of summation may flip" : "";
+  const left = checks.length - given.length;
+  const others = left > 0 ? `; ${left} more ${left === 1 ? "is" : "are"} within rounding` : "";
+  return `${all}, ${given.length} of them as their recipes round (${percent}% of ${compared.toLocaleString("en")} elements bit for bit${rest})${others}`;
 }

@@ -1,5 +1,6 @@
 import type { GraphNode } from "../spec/graph.js";
 import type { Op } from "../spec/op.js";
+import type { UnitRecipe } from "../spec/recipe.js";
 
 export type CauseKind = "kernel" | "seam" | "metadata" | "parameter" | "state" | "environment" | "observer";
 
@@ -27,6 +28,8 @@ export interface Hypothesis {
   readonly group: string;
   /** The same rewrite of another layer's op, where its fitted number carries over. */
   readonly transfer?: ((op: Op) => Op) | undefined;
+  /** Recipes under which units gave their bits with it, by name. */
+  readonly recipes?: ReadonlyMap<string, UnitRecipe> | undefined;
   /** A second cause that explains only together with this one; its replacements are contained in `replacements`. */
   readonly also?: Hypothesis;
 }

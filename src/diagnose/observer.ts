@@ -1,5 +1,6 @@
 import { Evaluator, type Observations } from "../spec/evaluator.js";
 import type { Investigation, UnitCheck } from "./investigation.js";
+import type { DirectCause } from "./metadata.js";
 
 /**
  * Failing units whose record is wrong while the run is not (a buffer overwritten after use, before it was dumped): every
@@ -59,4 +60,35 @@ function without(observations: Observations, hidden: ReadonlySet<string>): Obser
     row: (name, row, consumer, readAt) =>
       hidden.has(name) ? undefined : observations.row(name, row, consumer, readAt),
   };
+}
+
+/** Findings whose record is wrong while the run went on with the right value, and those that are left. */
+export function overwrittenRecords(
+  investigation: Investigation,
+  failing: readonly UnitCheck[],
+): { observed: DirectCause[]; rest: UnitCheck[] } {
+  const wrong = wrongRecords(investigation, failing);
+  const settled = new Set([
+    ...wrong,
+    ...readersOf(
+      investigation,
+      wrong.flatMap((name) => aliases(investigation, name)),
+    ),
+  ]);
+  const observed = wrong.map((name): DirectCause => {
+    const check = failing.find(({ node }) => node.name === name)!;
+    return {
+      cause: "record-overwritten",
+      kind: "observer",
+      transform: "T20",
+      unit: name,
+      step: investigation.capture.steps[0]!.step,
+      layer: check.node.layer,
+      parameters: {},
+      statement: `the record of ${name} is wrong, the run is not: everything that read it follows from the right value (a buffer reused before it was dumped)`,
+      group: "record-overwritten",
+      samples: check.statistics.checked,
+    };
+  });
+  return { observed, rest: failing.filter((check) => !settled.has(check.node.name)) };
 }

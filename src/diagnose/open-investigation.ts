@@ -1,3 +1,4 @@
+import { withMask } from "../capture/padding.js";
 import { openCapture } from "../capture/reader.js";
 import { readModelConfig } from "../spec/models/config-file.js";
 import { Checkpoint } from "../tensor/checkpoint.js";
@@ -12,6 +13,8 @@ export interface InvestigationSource {
   readonly target: string;
   /** Model folder: config.json, model.safetensors or its shards. */
   readonly model: string;
+  /** [batch, tokens], 1 for a token and 0 for padding, where a plain recording lacks its own mask. */
+  readonly mask?: Uint8Array | undefined;
 }
 
 /** An investigation with the files it reads. */
@@ -25,12 +28,13 @@ export interface OpenInvestigation {
  * padded rows count their positions.
  * @throws InputError when the recording or the model cannot be read.
  */
-export function openInvestigation({ target, model }: InvestigationSource): OpenInvestigation {
+export function openInvestigation({ target, model, mask }: InvestigationSource): OpenInvestigation {
   const { config } = readModelConfig(model);
   const checkpoint = new Checkpoint(model);
   try {
     expectParameters(config, checkpoint);
-    const capture = openCapture(target);
+    const opened = openCapture(target);
+    const capture = mask ? withMask(opened, mask) : opened;
     try {
       const investigation = chooseRotary(choosePrecision(new Investigation(capture, config, checkpoint)));
       return {

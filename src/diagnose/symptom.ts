@@ -3,8 +3,7 @@ import { float32Max } from "../spec/noise.js";
 import type { Magnitude } from "./check/unit-check.js";
 import { short } from "./hypothesis.js";
 import type { Investigation, UnitCheck } from "./investigation.js";
-import type { Detokenize } from "./prove.js";
-import { recordedSample } from "./prove.js";
+import { type Detokenize, recordedSample } from "./prove/free-run.js";
 
 /** What the recorded numbers of one unit look like. */
 export interface UnitMagnitude extends Magnitude {

@@ -1,7 +1,7 @@
 import type { Evaluator } from "../spec/evaluator.js";
 import type { DType } from "../tensor/dtype.js";
 import { roundAll } from "../tensor/rounding.js";
-import { propose } from "./causes/catalogue.js";
+import { propose, proposeNamed } from "./causes/catalogue.js";
 import type { Sample } from "./check/sample.js";
 import { type Hypothesis, role, short } from "./hypothesis.js";
 import type { Investigation, UnitCheck } from "./investigation.js";
@@ -109,8 +109,8 @@ function hiddenAt(
 
 function thin(investigation: Investigation, name: string): Sample {
   const { rows, columns } = investigation.sample(name);
-  const step = Math.max(1, Math.floor(rows.length / 6));
-  const stride = Math.max(1, Math.floor(columns.length / 64));
+  const step = Math.max(1, Math.floor(rows.length / 5));
+  const stride = Math.max(1, Math.floor(columns.length / 48));
   return {
     rows: rows.filter((_, r) => r % step === 0 || r === rows.length - 1),
     columns: columns.filter((_, c) => c % stride === 0),
@@ -138,7 +138,7 @@ export function sensitivity(
     const { name } = check.node;
     const base = baseOf(investigation, check);
     for (const site of investigation.interior(name)) {
-      for (const hypothesis of propose({ investigation, site, finding: base.check })) {
+      for (const hypothesis of proposeNamed({ investigation, site, finding: base.check })) {
         const key = `${hypothesis.cause} ${role(hypothesis.site)}`;
         if (hypothesis.fitted > 0 || strongest.get(key)?.visible) continue;
         const { visible, changed } = effect(

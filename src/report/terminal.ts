@@ -1,7 +1,7 @@
 import Table from "cli-table3";
 import pc from "picocolors";
 import { ranges } from "../diagnose/extent.js";
-import type { Cause, Verdict } from "../diagnose/verdict.js";
+import type { Cause, RecipeSummary, Verdict } from "../diagnose/verdict.js";
 
 /** How a verdict is written. */
 export interface ReportStyle {
@@ -58,7 +58,7 @@ function causes({ causes }: Verdict, c: Colors, width: number): string {
 }
 
 function renderCause(cause: Cause, index: number, c: Colors, width: number): string {
-  const { rmsZ, rmsZExplained, samples } = cause.evidence;
+  const { rmsZ, rmsZExplained, samples, equal, compared, equalWithout } = cause.evidence;
   const lines = [
     `${c.bold(`${index + 1}  ${cause.cause}`)}  ${c.dim(`${cause.kind}, ${cause.transform}`)}${cause.latent ? c.yellow("  latent") : ""}`,
     wrap(cause.statement, width, "   "),
@@ -81,7 +81,12 @@ function renderCause(cause: Cause, index: number, c: Colors, width: number): str
     lines.push(
       wrap(`found    ${values.map(([key, value]) => `${key} = ${parameter(value)}`).join("; ")}`, width, "   ", 12),
     );
-  if (rmsZ !== null)
+  if (equal !== undefined && compared !== undefined) {
+    const without = equalWithout === undefined ? "" : `; ${percent(equalWithout)} without it`;
+    lines.push(
+      `   evidence ${count(equal)} of ${count(compared)} elements are bit for bit what this cause makes of them${without}`,
+    );
+  } else if (rmsZ !== null)
     lines.push(
       `   evidence rms z ${rmsZ} as the spec has it, ${rmsZExplained} with this cause in it, over ${samples} elements`,
     );
@@ -157,9 +162,18 @@ function proof({ proof, causes, verdict }: Verdict, c: Colors, width: number): s
   return section(c, "Proof", lines);
 }
 
-function units({ units }: Verdict, c: Colors): string {
+/** 0.99987 as 99.98%: never rounded up to what it is not. */
+function percent(share: number): string {
+  return `${(Math.floor(share * 10_000) / 100).toFixed(share === 1 ? 0 : 2)}%`;
+}
+
+function count(n: number): string {
+  return n.toLocaleString("en");
+}
+
+function units({ units, recipes }: Verdict, c: Colors): string {
   const table = new Table({
-    head: ["unit", "count", "rms z", "worst", "max |z|", "failed"],
+    head: ["unit", "count", "bit for bit", "rms z", "max |z|", "failed", "rounds as"],
     style: { head: [], border: [], compact: true },
     chars: {
       top: "",
@@ -178,14 +192,45 @@ function units({ units }: Verdict, c: Colors): string {
       "right-mid": "",
       middle: " ",
     },
-    colAligns: ["left", "right", "right", "right", "right", "right"],
+    colAligns: ["left", "right", "right", "right", "right", "right", "left"],
   });
-  for (const { unit, count, rmsZ, worstRmsZ, maxZ, failed } of units) {
-    table.push([unit, count, number(rmsZ), number(worstRmsZ), number(maxZ), failed > 0 ? c.red(String(failed)) : "0"]);
+  const byUnit = new Map(recipes.map((recipe) => [recipe.unit, recipe]));
+  for (const { unit, count, rmsZ, maxZ, failed, equal } of units) {
+    const recipe = byUnit.get(unit);
+    table.push([
+      unit,
+      count,
+      equal === null ? "" : percent(equal),
+      number(rmsZ),
+      number(maxZ),
+      failed > 0 ? c.red(String(failed)) : "0",
+      recipe ? recipeName(recipe) : "",
+    ]);
   }
+  const departing = recipes.flatMap(({ unit, departing: layers }) =>
+    layers.length > 0
+      ? [`  ${unit}: layer${layers.length > 1 ? "s" : ""} ${ranges(layers)} round otherwise than the others`]
+      : [],
+  );
   return section(c, "Agreement by kind of unit (z: error in units of its rounding; about 1 or less is right)", [
     table.toString(),
+    ...departing,
+    ...roundings(recipes, c),
   ]);
+}
+
+function recipeName({ recipe, matched, of, kept }: RecipeSummary): string {
+  if (recipe === null) return "no recipe gives its bits";
+  const inside = kept.length > 0 ? ", more digits kept inside" : "";
+  return `${recipe}${inside}${matched < of ? ` (${matched} of ${of})` : ""}`;
+}
+
+/** What each recipe means, and who is known to round so. */
+function roundings(recipes: readonly RecipeSummary[], c: Colors): string[] {
+  const seen = new Map(recipes.filter(({ recipe }) => recipe !== null).map((recipe) => [recipe.recipe!, recipe]));
+  return [...seen.values()].map(({ recipe, title, known }) =>
+    c.dim(`  ${recipe}: ${title}${known.length > 0 ? ` (${known.join(", ")})` : ""}`),
+  );
 }
 
 function number(x: number): string {

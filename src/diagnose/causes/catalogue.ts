@@ -37,6 +37,14 @@ const families: readonly CauseFamily[] = [
   fittedCauses,
 ];
 
+/** Families that look for their numbers in the finding's elements. */
+const fitting: ReadonlySet<CauseFamily> = new Set([relabellingCauses, coverageCauses, additiveConstant, fittedCauses]);
+
+/** The rewrites of `site` that are what they are whatever was recorded. */
+export function proposeNamed(proposal: Proposal): Hypothesis[] {
+  return families.filter((family) => !fitting.has(family)).flatMap((family) => family(proposal));
+}
+
 /** Every rewrite of `site` that the catalogue knows. */
 export function propose(proposal: Proposal): Hypothesis[] {
   return families.flatMap((family) => family(proposal));

@@ -97,8 +97,8 @@ function onThreads(
   return new Promise((resolve, reject) => {
     const found = new Map<string, CheckOnWire>();
     const pool = Array.from({ length: Math.min(threads, batches.length) }, () => {
-      const { target, model } = source;
-      return new Worker(new URL("./worker.js", import.meta.url), { workerData: { target, model } });
+      const { target, model, mask } = source;
+      return new Worker(new URL("./worker.js", import.meta.url), { workerData: { target, model, mask } });
     });
     let next = 0;
     let open = batches.length;

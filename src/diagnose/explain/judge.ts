@@ -102,7 +102,8 @@ export class Judge {
     if (!found.matched) return undefined;
     investigation.remember(name, recipe);
     const { statistics, excess, bits } = found;
-    return { hypothesis, statistics, excess, matched: true, bits };
+    const explained = { ...hypothesis, recipes: new Map([[name, recipe]]) };
+    return { hypothesis: explained, statistics, excess, matched: true, bits };
   }
 
   /** The role's recipes; values that a hypothesis introduces may be stored on their way or not. */

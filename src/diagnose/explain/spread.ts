@@ -2,7 +2,7 @@ import type { AssembledCause } from "../assemble.js";
 import { propose } from "../causes/catalogue.js";
 import { type Hypothesis, role } from "../hypothesis.js";
 import type { Investigation, UnitCheck } from "../investigation.js";
-import { combine } from "../prove.js";
+import { combine } from "../prove/reproduction.js";
 
 /**
  * Explains units that span unrecorded layers by the causes found in recorded ones: the same rewrite in every layer in

@@ -1,17 +1,13 @@
-import { RoundedArithmetic } from "../spec/arithmetic.js";
-import { Evaluator } from "../spec/evaluator.js";
-import type { Graph, GraphNode } from "../spec/graph.js";
-import { indices } from "../spec/op.js";
-import { UnitRecipe } from "../spec/recipe.js";
-import { RowTable } from "../spec/rows.js";
-import type { Hypothesis } from "./hypothesis.js";
-import type { Investigation, UnitCheck } from "./investigation.js";
-import type { FromTokens, Proof } from "./verdict.js";
-
-/** A cause as proof needs it: the rewrites that write it into the spec, and the units it touches. */
-export interface ProvableCause {
-  readonly hypotheses: readonly Hypothesis[];
-}
+import { RoundedArithmetic } from "../../spec/arithmetic.js";
+import { Evaluator } from "../../spec/evaluator.js";
+import type { Graph } from "../../spec/graph.js";
+import { indices } from "../../spec/op.js";
+import { UnitRecipe } from "../../spec/recipe.js";
+import { RowTable } from "../../spec/rows.js";
+import type { Hypothesis } from "../hypothesis.js";
+import type { Investigation } from "../investigation.js";
+import type { FromTokens, Proof } from "../verdict.js";
+import { combine } from "./reproduction.js";
 
 /** Multiply-adds a free run may cost before it is left out: about a minute on one core. */
 const freeRunBudget = 4e10;
@@ -22,66 +18,6 @@ const freeRuns = [
 
 /** Turns token ids into text; null when the model has no tokenizer. */
 export type Detokenize = ((tokens: readonly number[]) => string) | null;
-
-/** Nodes of several hypotheses; where two rewrite one node, the later wins. */
-export function combine(hypotheses: readonly Hypothesis[]): GraphNode[] {
-  const nodes = new Map<string, GraphNode>();
-  for (const { replacements } of hypotheses) for (const node of replacements) nodes.set(node.name, node);
-  return [...nodes.values()];
-}
-
-/** Reproduces the recording with the causes in the spec: locally unit by unit, then from its tokens; each cause is needed. */
-export function prove(
-  investigation: Investigation,
-  checks: readonly UnitCheck[],
-  causes: readonly ProvableCause[],
-  detokenize: Detokenize,
-): Proof {
-  const all = causes.flatMap((cause) => cause.hypotheses);
-  const passed = new Set(checks.filter((check) => check.excess <= 1).map((check) => check.node.name));
-  const touchedBy = causes.map((cause) => touchedUnits(investigation, checks, cause.hypotheses));
-  const matchedWith = (hypotheses: readonly Hypothesis[], names: ReadonlySet<string>) => {
-    const evaluator = investigation.evaluator.rewritten(combine(hypotheses));
-    return new Set([...names].filter((name) => investigation.checkRewritten(name, evaluator).excess <= 1));
-  };
-  const touched = new Set(touchedBy.flatMap((names) => [...names]));
-  const reproduced = matchedWith(all, touched);
-  const countMatched = (names: ReadonlySet<string>, matched: ReadonlySet<string>) =>
-    checks.filter(({ node }) =>
-      names.has(node.name)
-        ? matched.has(node.name)
-        : touched.has(node.name)
-          ? reproduced.has(node.name)
-          : passed.has(node.name),
-    ).length;
-  const necessity = causes.map((cause, without) => {
-    const rest = all.filter((h) => !cause.hypotheses.includes(h));
-    return { without, matched: countMatched(touchedBy[without]!, matchedWith(rest, touchedBy[without]!)) };
-  });
-  const notes: string[] = [];
-  const free = freeRun(investigation, all, detokenize, notes);
-  return {
-    reproduced: { matched: countMatched(touched, reproduced), of: checks.length },
-    necessity,
-    fromTokens: free?.fromTokens ?? null,
-    repair: free?.repair ?? null,
-    notes,
-  };
-}
-
-/** Units whose evaluation a rewrite can change. */
-function touchedUnits(
-  investigation: Investigation,
-  checks: readonly UnitCheck[],
-  hypotheses: readonly Hypothesis[],
-): Set<string> {
-  const rewritten = new Set(combine(hypotheses).map((node) => node.name));
-  return new Set(
-    checks
-      .filter(({ node }) => investigation.interior(node.name).some((inner) => rewritten.has(inner.name)))
-      .map(({ node }) => node.name),
-  );
-}
 
 /** The tokens of the recording's first step, run through `graph` with nothing but the checkpoint. */
 class FreeRun {
@@ -121,12 +57,16 @@ class FreeRun {
   }
 }
 
-function freeRun(
+/**
+ * Runs the model from the recording's tokens alone: as it should have gone, and with the causes in it.
+ * @param notes told why a part is missing.
+ */
+export function runFreely(
   investigation: Investigation,
   hypotheses: readonly Hypothesis[],
   detokenize: Detokenize,
   notes: string[],
-) {
+): (Pick<Proof, "repair"> & { fromTokens: FromTokens | undefined }) | undefined {
   const { capture, config, graph, observations } = investigation;
   const step = capture.steps[0]!;
   const rows = step.token_ids.length;
