@@ -8,13 +8,10 @@ export function choosePrecision(investigation: Investigation): Investigation {
     .units()
     .filter((node) => node.op.kind === "linear" && investigation.hasBits(node.name));
   const roles = new Map(products.map((node) => [roleOf(node.name), node]));
-  let tf32 = 0;
-  let settled = 0;
-  for (const [role, node] of roles) {
+  const tf32 = [...roles].some(([role, node]) => {
     const { recipe, matched } = investigation.check(node.name);
-    if (!matched || !recipe) continue;
-    settled++;
-    if (recipe.ops.get(role)?.settings.tf32) tf32++;
-  }
-  return tf32 * 2 > settled ? investigation.withCompute("tf32") : investigation;
+    return matched && recipe?.ops.get(role)?.settings.tf32 === true;
+  });
+  // One product in TF32 means that it is allowed: any other may use it.
+  return tf32 ? investigation.withCompute("tf32") : investigation;
 }

@@ -116,9 +116,11 @@ function drawFlash(random: () => number, store: DType) {
 
 /** A recipe of an op that the types of the run allow: TF32 needs float32, rounding to 16 bits 16-bit stores. */
 function drawRecipe(recipes: readonly Recipe[], store: DType, tf32: boolean, random: () => number): Recipe {
-  const isTf32 = ({ settings }: Recipe) => settings.tf32 === true || settings.angle === "tf32";
+  const isTf32 = ({ settings: { tf32: operands = false, angle } }: Recipe) =>
+    (operands !== false && operands !== "none") || angle === "tf32";
   const possible = recipes.filter((recipe) => {
     if (isTf32(recipe)) return tf32;
+    if (recipe.settings.fastExponential && store === "float32") return false;
     return recipe.refines === undefined || (store !== "float32" && random() < 0.2);
   });
   const forced = possible.filter(isTf32);

@@ -25,6 +25,8 @@ const promising = 0.9;
 /** What a hypothesis must at least improve on: the distance of the spec, or this share of the elements. */
 const worthwhile = 0.9;
 const improvement = 0.02;
+/** Relative difference of two evaluations in float64 that mean the same. */
+const same = 1e-9;
 
 interface Probe {
   readonly sample: Sample;
@@ -100,10 +102,27 @@ export class Judge {
     if (coarse && near.equal < promising * near.compared) return undefined;
     const found = investigation.checkUnder(name, recipe, evaluator, undefined, hypothesis.heldOut);
     if (!found.matched) return undefined;
+    // Another order of the same arithmetic is a way of rounding, not a cause.
+    if (check.excess <= 1 && this.#isSame(check, evaluator)) return undefined;
     investigation.remember(name, recipe);
     const { statistics, excess, bits } = found;
     const explained = { ...hypothesis, recipes: new Map([[name, recipe]]) };
     return { hypothesis: explained, statistics, excess, matched: true, bits };
+  }
+
+  /** Whether a rewrite means what the spec means: the same numbers, were nothing rounded. */
+  #isSame(check: UnitCheck, evaluator: Evaluator): boolean {
+    const { rows, columns } = this.#probe(check).sample;
+    const { name } = check.node;
+    const meant = this.investigation.evaluator.evaluate(name, rows, columns).value;
+    const rewritten = evaluator.evaluate(name, rows, columns).value;
+    let apart = 0;
+    let size = 0;
+    for (let i = 0; i < meant.length; i++) {
+      apart = Math.max(apart, Math.abs(meant[i]! - rewritten[i]!));
+      size = Math.max(size, Math.abs(meant[i]!));
+    }
+    return apart <= same * size;
   }
 
   /** The role's recipes; values that a hypothesis introduces may be stored on their way or not. */

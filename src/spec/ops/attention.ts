@@ -8,8 +8,10 @@ import {
   type OpContext,
   usableVariance,
 } from "../op.js";
+import { valueNoise } from "./attention-noise.js";
 import { attentionRecipes } from "./attention-recipes.js";
-import { asTf32, isTf32, type SoftmaxRow, softmaxRow, uniformRow, valueNoise } from "./softmax.js";
+import { asTf32, isTf32 } from "./attention-scores.js";
+import { type SoftmaxRow, softmaxRow, uniformRow } from "./softmax.js";
 
 export interface AttentionAttributes {
   readonly heads: number;
