@@ -65,6 +65,10 @@ export interface TinyModelOptions {
   readonly seed?: number;
   /** Equal norm weights hide norm order and norm exchanges; trained models never have them. */
   readonly uniformNorms?: boolean;
+  /** Weights with a few far larger than the rest (Student's t, 3 degrees of freedom) where normal ones would be. */
+  readonly heavyTails?: boolean;
+  /** Multiplies keys: their norm weight, or k_proj where there is none. Trained models have norms of keys near 100. */
+  readonly keyGain?: number;
   /** Fields of config.json to change. */
   readonly config?: Record<string, unknown>;
 }
@@ -80,28 +84,40 @@ export function writeTinyModel(directory: string, options: TinyModelOptions = {}
   mkdirSync(directory, { recursive: true });
   writeFileSync(join(directory, "config.json"), JSON.stringify(json));
   const tensors = [...expectedParameters(config)].map(([name, shape]) => {
-    const values = shape.length === 1 ? vector(name, shape[0]!, random, options) : matrix(name, shape, random);
+    const values = shape.length === 1 ? vector(name, shape[0]!, random, options) : matrix(name, shape, random, options);
     return { name, dtype: "bfloat16" as const, shape, bytes: encode(values, "bfloat16") };
   });
   writeSafetensors(join(directory, "model.safetensors"), tensors);
   return openLabModel(directory);
 }
 
-function vector(name: string, size: number, random: () => number, { uniformNorms }: TinyModelOptions): Float64Array {
+function vector(name: string, size: number, random: () => number, options: TinyModelOptions): Float64Array {
+  const { uniformNorms, keyGain = 1 } = options;
   const bias = name.endsWith(".bias");
   return Float64Array.from({ length: size }, () => {
     const outlier = random() < 0.05 ? 6 : 1;
     const draw = gaussian(random);
     if (bias) return 0.5 * draw * outlier;
-    return uniformNorms ? 1.5 : Math.exp(0.5 * draw) * outlier;
+    const gain = name.endsWith("k_norm.weight") ? keyGain : 1;
+    return gain * (uniformNorms ? 1.5 : Math.exp(0.5 * draw) * outlier);
   });
 }
 
+/** Student's t with 3 degrees of freedom, scaled to unit variance. */
+function studentT3(random: () => number): number {
+  const chi = gaussian(random) ** 2 + gaussian(random) ** 2 + gaussian(random) ** 2;
+  return gaussian(random) / Math.sqrt(chi);
+}
+
 /** Independent noise and a few strong directions whose strength falls as a power law. */
-function matrix(name: string, shape: readonly number[], random: () => number): Float64Array {
+function matrix(name: string, shape: readonly number[], random: () => number, options: TinyModelOptions): Float64Array {
+  const { family = "qwen3", heavyTails, keyGain = 1 } = options;
   const [rows, columns] = shape as [number, number];
-  const scale = name.includes("embed") ? 0.06 : 0.7 / Math.sqrt(columns);
-  const values = Float64Array.from({ length: rows * columns }, () => scale * gaussian(random));
+  const gain = family !== "qwen3" && name.endsWith("k_proj.weight") ? keyGain : 1;
+  const scale = name.includes("embed") ? 0.06 : (0.7 * gain) / Math.sqrt(columns);
+  const draw = heavyTails ? () => studentT3(random) : () => gaussian(random);
+  const values = new Float64Array(rows * columns);
+  for (let i = 0; i < values.length; i++) values[i] = scale * draw();
   const rank = 6;
   for (let k = 1; k <= rank; k++) {
     const left = Float64Array.from({ length: rows }, () => gaussian(random));

@@ -65,7 +65,7 @@ export function weightNoise(
     weightJump[j] = ofWeight * factor;
     if (!normalised) totalVariance += (settings.roundedSum ? own : smooth) * factor * factor;
   }
-  const shared = !rounding || settings.weights === "float32";
+  const shared = !rounding || (settings.weights === "float32" && !isTf32(rounding, "values"));
   return { weightVariance, weightJump, totalVariance: shared ? 0 : totalVariance, shared };
 }
 
