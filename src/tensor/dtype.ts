@@ -41,6 +41,9 @@ const floatFormats: Partial<Record<DType, FloatFormat>> = {
   float8_e5m2: { fractionBits: 2, minExponent: -14, max: 57344, hasInfinity: true },
 };
 
+/** TF32: float32 with the 10 fraction bits that tensor cores keep of their operands. No tensor is stored in it. */
+export const tf32Format: FloatFormat = { ...floatFormats.float32!, fractionBits: 10 };
+
 const widths: Record<DType, number> = {
   float64: 8,
   float32: 4,
