@@ -1,5 +1,5 @@
 import type { BlockSumsKernels, BlockSumsLayout } from "./block-sums-memory.js";
-import { type DType, decode, type FloatFormat, floatFormat, tf32Format } from "./dtype.js";
+import { type DType, decodeInto, type FloatFormat, floatFormat, tf32Format } from "./dtype.js";
 import { roundToFormat } from "./rounding.js";
 
 /** How weights are stored, and the type they are rounded to (nearest, ties to even) before they are used. */
@@ -29,7 +29,7 @@ const inFloat64 = { add: "addFloat64", width: 8, mask: [0, 0x80000000], apart: f
 export function pathOf({ dtype, roundedTo }: WeightFormat): WeightPath {
   const to = roundedTo === "tf32" ? tf32Format : roundedTo && floatFormat(roundedTo);
   const own = floatFormat(dtype);
-  const rounds = to !== undefined && !(own && isWithin(own, to));
+  const rounds = to !== undefined && roundedTo !== "float64" && !(own && isWithin(own, to));
   if (dtype === "bfloat16" && !rounds) return { ...inBfloat16, prepare: () => {} };
   if (dtype === "float32" && !rounds) return { ...inFloat32, prepare: () => {} };
   if (dtype === "float64" && !rounds) return { ...inFloat64, prepare: () => {} };
@@ -49,7 +49,7 @@ export function pathOf({ dtype, roundedTo }: WeightFormat): WeightPath {
     apart: true,
     prepare(_, bytes, layout, count) {
       const values = new Float64Array(bytes.buffer, layout.weights, count);
-      values.set(decode(bytes, dtype));
+      decodeInto(bytes, dtype, 0, count, values, 0);
       if (rounds) roundToFormat(values, to);
     },
   };
