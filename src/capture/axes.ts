@@ -1,3 +1,5 @@
+import { elementOfColumn, onePiece, type Pieces, piecesOfHeads } from "./pieces.js";
+
 /** Sizes a view's axes may have: rows of the step, heads and channels of the value. */
 export interface AxisSizes {
   /** Sequences times tokens per sequence, when all sequences of the step have the same number of rows. */
@@ -11,6 +13,10 @@ export interface AxisSizes {
 export interface AxisMap {
   /** Axis order in the letters of the capture format: b batch, t token, h head, d channel within a head, c channel. */
   readonly order: string;
+  /** Where a row's first column lies. */
+  startOf(row: number): number;
+  /** Where its columns lie from there on. */
+  readonly pieces: Pieces;
   elementOf(row: number, column: number): number;
 }
 
@@ -61,12 +67,15 @@ function mapOrder(
   if (!("t" in stride) || !("c" in stride || ("h" in stride && "d" in stride))) return undefined;
   const tokens = expected.t!;
   const { b = 0, t = 0, h = 0, d = 0, c = 0 } = stride;
+  const pieces = "c" in stride ? onePiece(sizes.columns, c) : piecesOfHeads(sizes.heads!, headDim!, h, d);
+  const startOf = batched
+    ? (row: number) => Math.floor(row / tokens) * b + (row % tokens) * t
+    : (row: number) => row * t;
   return {
     order: letters.join(" "),
-    elementOf: (row, column) => {
-      const ofRow = batched ? Math.floor(row / tokens) * b + (row % tokens) * t : row * t;
-      return ofRow + ("c" in stride ? column * c : Math.floor(column / headDim!) * h + (column % headDim!) * d);
-    },
+    startOf,
+    pieces,
+    elementOf: (row, column) => startOf(row) + elementOfColumn(pieces, column),
   };
 }
 

@@ -7,21 +7,16 @@ import { isQuantised } from "../tensor/scaled-type.js";
 import { type CachedType, type CacheFormat, CacheFormats } from "./cache-formats.js";
 import { type Capture, type DenseRecord, isPagedRecord, type PagedRecord } from "./capture.js";
 import type { FittedScale } from "./fitted-scale.js";
-import { elementOfEntry } from "./page-view.js";
+import { lastOfEntry, piecesOfEntry, startOfEntry } from "./page-view.js";
 import { type PlacedDense, placeDense } from "./placed-dense.js";
+import { type PlacedPaged, PlacedRecords } from "./placed-records.js";
 import { expectPlausible } from "./plausibility.js";
+import { RowCache } from "./row-cache.js";
 import { placeSteps } from "./step-rows.js";
 import { TensorReader } from "./tensor-reader.js";
 
-const rowCacheLimit = 48 * 2 ** 20;
-
 export type { PlacedDense } from "./placed-dense.js";
-
-/** A paged record with the page table of its step. */
-export interface PlacedPaged {
-  readonly record: PagedRecord;
-  readonly stepIndex: number;
-}
+export type { PlacedPaged } from "./placed-records.js";
 
 /**
  * The recorded values of a capture, addressed by the spec's rows and columns. Names, dtypes, strides and page tables are
@@ -31,12 +26,10 @@ export class CaptureObservations implements Observations {
   readonly rows: RowTable;
   /** Values that the spec does not know or that do not fit it. */
   readonly unknown: { value: string; why: string }[] = [];
-  readonly #dense = new Map<string, PlacedDense[]>();
-  readonly #paged = new Map<string, PlacedPaged[]>();
+  readonly #records = new PlacedRecords();
   readonly #tensors = new TensorReader();
-  readonly #rowCache = new Map<object, Map<number, ObservedRow>>();
+  readonly #rowCache = new RowCache();
   readonly #outputRows = new Map<string, Int32Array>();
-  #rowBytes = 0;
   /** The spec, its caches keeping what the recorded ones keep. */
   readonly graph: Graph;
   readonly #formats: CacheFormats;
@@ -58,9 +51,9 @@ export class CaptureObservations implements Observations {
         this.unknown.push({ value: record.name, why: `no step event for step ${record.step}` });
       else if (!node) this.unknown.push({ value: record.name, why: "not a value of the spec" });
       else if (isPagedRecord(record)) this.#placePaged(record, stepIndex, node);
-      else push(this.#dense, record.name, this.#placeDense(record, stepIndex, node));
+      else this.#records.addDense(this.#placeDense(record, stepIndex, node));
     }
-    if (this.#dense.size + this.#paged.size === 0) {
+    if (this.#records.names().length === 0) {
       throw new InputError(
         `${capture.path}: none of the ${capture.records.length} recorded values is a value of this model; expected names such as model.layers.0.self_attn.q_proj`,
       );
@@ -71,34 +64,61 @@ export class CaptureObservations implements Observations {
   }
 
   has(name: string): boolean {
-    return this.#dense.has(name) || this.#paged.has(name);
+    return this.#records.has(name);
   }
 
   names(): string[] {
-    return [...this.#dense.keys(), ...this.#paged.keys()];
+    return this.#records.names();
   }
 
   denseRecords(name: string): readonly PlacedDense[] {
-    return this.#dense.get(name) ?? [];
+    return this.#records.dense(name);
   }
 
   pagedRecords(name: string): readonly PlacedPaged[] {
-    return this.#paged.get(name) ?? [];
+    return this.#records.paged(name);
   }
 
   row(name: string, row: number, consumer: string, readAt?: number): ObservedRow | undefined {
-    if (this.#paged.has(name)) return this.#cachedKey(name, row, readAt);
-    const input = this.#input(name, this.rows.stepOf[row]!, consumer);
+    if (this.pagedRecords(name).length > 0) return this.#cachedKey(name, row, readAt);
+    const input = this.#records.input(name, this.rows.stepOf[row]!, consumer, this.graph);
     return input ? this.rowOf(input, row) : this.output(name, row);
+  }
+
+  /**
+   * Rows of a value as `row` gives them to `consumer`, or without one as their producer wrote them: [rows, columns],
+   * decoded straight into one array. undefined when one of them was not recorded.
+   */
+  block(name: string, rows: Int32Array, consumer?: string, readAt?: number): Float64Array | undefined {
+    const out = new Float64Array(rows.length * this.graph.node(name).columns);
+    return this.blockInto(out, name, rows, consumer, readAt) ? out : undefined;
+  }
+
+  /** The same into an array of the caller's; false when a row was not recorded, and rows before it have been written. */
+  blockInto(out: Float64Array, name: string, rows: Int32Array, consumer?: string, readAt?: number): boolean {
+    const { columns } = this.graph.node(name);
+    const paged = this.pagedRecords(name).length > 0;
+    for (let i = 0; i < rows.length; i++) {
+      const row = rows[i]!;
+      if (paged) {
+        const observed = consumer === undefined ? this.output(name, row) : this.#cachedKey(name, row, readAt);
+        if (!observed) return false;
+        out.set(observed.value, i * columns);
+      } else {
+        const stepIndex = this.rows.stepOf[row]!;
+        const input = consumer && this.#records.input(name, stepIndex, consumer, this.graph);
+        if (!this.#denseInto(input || this.#records.output(name, stepIndex), row, out, i * columns)) return false;
+      }
+    }
+    return true;
   }
 
   /** A row as its producer wrote it. */
   output(name: string, row: number): ObservedRow | undefined {
     const stepIndex = this.rows.stepOf[row]!;
-    for (const placed of this.#dense.get(name) ?? []) {
-      if (placed.stepIndex === stepIndex && placed.record.role === "output") return this.rowOf(placed, row);
-    }
-    const paged = this.#findPaged(name, stepIndex, "output");
+    const dense = this.#records.output(name, stepIndex);
+    if (dense) return this.rowOf(dense, row);
+    const paged = this.pagedAt(name, stepIndex, "output");
     return paged
       ? this.slotRow(paged, this.capture.steps[stepIndex]!.slot_mapping?.[row - this.rows.steps[stepIndex]!.firstRow])
       : undefined;
@@ -109,9 +129,9 @@ export class CaptureObservations implements Observations {
     const known = this.#outputRows.get(name);
     if (known) return known;
     const rows: number[] = [];
-    for (const placed of this.#dense.get(name) ?? [])
+    for (const placed of this.denseRecords(name))
       if (placed.record.role === "output") for (const row of placed.rows) rows.push(row);
-    for (const { record, stepIndex } of this.#paged.get(name) ?? []) {
+    for (const { record, stepIndex } of this.pagedRecords(name)) {
       if (record.role !== "output") continue;
       for (const row of this.rows.rowsOf(stepIndex)) if (this.output(name, row)) rows.push(row);
     }
@@ -122,24 +142,29 @@ export class CaptureObservations implements Observations {
 
   /** The dtype a value was recorded in, as its producer claims it. */
   dtype(name: string): DType | undefined {
-    const records = this.#dense.get(name) ?? this.#paged.get(name);
-    return (
-      records?.find(({ record }) => record.role === "output")?.record.view.dtype ?? records?.[0]?.record.view.dtype
-    );
+    const dense = this.denseRecords(name);
+    const records = dense.length > 0 ? dense : this.pagedRecords(name);
+    return (records.find(({ record }) => record.role === "output") ?? records[0])?.record.view.dtype;
   }
 
   /** One row of a dense record. */
   rowOf(placed: PlacedDense, row: number): ObservedRow | undefined {
     const recordRow = placed.recordRow(row);
     if (recordRow < 0) return undefined;
-    const { view, source, name } = placed.record;
-    return this.#remembered(view, recordRow, () => {
-      const { columns } = this.graph.node(name);
-      const value = this.#tensors.gather(source, view.dtype, columns, (column) =>
-        placed.axes.elementOf(recordRow, column),
-      );
-      return { value, dtype: view.dtype, exact: false };
-    });
+    const { view, name } = placed.record;
+    const known = this.#rowCache.find(view, recordRow);
+    if (known) return known;
+    const value = this.#rowCache.room(this.graph.node(name).columns);
+    this.#denseInto(placed, row, value, 0);
+    return this.#rowCache.keep(view, recordRow, { value, dtype: view.dtype, exact: false });
+  }
+
+  #denseInto(placed: PlacedDense | undefined, row: number, out: Float64Array, at: number): boolean {
+    const recordRow = placed ? placed.recordRow(row) : -1;
+    if (!placed || recordRow < 0) return false;
+    const { axes, record } = placed;
+    this.#tensors.row(record.source, record.view.dtype, axes.startOf(recordRow), axes.pieces, out, at);
+    return true;
   }
 
   /**
@@ -152,11 +177,12 @@ export class CaptureObservations implements Observations {
     const stored = type && this.storedRow(placed, slot);
     if (!type || !stored) return undefined;
     if (type.scale === 1) return stored;
-    return this.#remembered(record, slot!, () => {
-      const exact = type.error === 0;
-      const dtype = exact ? stored.dtype : "bfloat16";
-      return { value: stored.value.map((x) => x * type.scale), dtype, exact };
-    });
+    const known = this.#rowCache.find(record, slot!);
+    if (known) return known;
+    const value = this.#rowCache.room(stored.value.length);
+    for (let i = 0; i < value.length; i++) value[i] = stored.value[i]! * type.scale;
+    const exact = type.error === 0;
+    return this.#rowCache.keep(record, slot!, { value, dtype: exact ? stored.dtype : "bfloat16", exact });
   }
 
   /** The numbers that a flat slot holds, as they are stored. */
@@ -165,14 +191,13 @@ export class CaptureObservations implements Observations {
     const { view, pages } = record;
     const source = pages.get(Math.floor(slot / view.page_size));
     const entry = slot % view.page_size;
-    const columns = view.heads * view.head_dim;
     // Views that were tried in place of the recorded one may reach further than what was recorded.
-    const end = elementOfEntry(view, entry, columns - 1) + 1;
-    if (!source || end * byteWidth(view.dtype) > source.entry.byteLength) return undefined;
-    return this.#remembered(view, slot, () => {
-      const value = this.#tensors.gather(source, view.dtype, columns, (column) => elementOfEntry(view, entry, column));
-      return { value, dtype: view.dtype, exact: true };
-    });
+    if (!source || (lastOfEntry(view, entry) + 1) * byteWidth(view.dtype) > source.entry.byteLength) return undefined;
+    const known = this.#rowCache.find(view, slot);
+    if (known) return known;
+    const value = this.#rowCache.room(view.heads * view.head_dim);
+    this.#tensors.row(source, view.dtype, startOfEntry(view, entry), piecesOfEntry(view), value, 0);
+    return this.#rowCache.keep(view, slot, { value, dtype: view.dtype, exact: true });
   }
 
   /** How the cache `name` keeps its values, also where it was not recorded but its siblings in other layers were. */
@@ -194,25 +219,6 @@ export class CaptureObservations implements Observations {
     return format?.scale === undefined ? undefined : { dtype, scale: format.scale, error: format.error };
   }
 
-  /** Rows decoded lately stay decoded, by the view that addressed them; all are dropped when they grow too many. */
-  #remembered(view: object, index: number, read: () => ObservedRow): ObservedRow {
-    const known = this.#rowCache.get(view)?.get(index);
-    if (known) return known;
-    const observed = read();
-    if (this.#rowBytes > rowCacheLimit) {
-      this.#rowCache.clear();
-      this.#rowBytes = 0;
-    }
-    let rows = this.#rowCache.get(view);
-    if (!rows) {
-      rows = new Map();
-      this.#rowCache.set(view, rows);
-    }
-    rows.set(index, observed);
-    this.#rowBytes += observed.value.byteLength;
-    return observed;
-  }
-
   /** The slot from which step `stepIndex` reads the key at `position` of its sequence `b`, by the recorded page table. */
   readSlot(stepIndex: number, b: number, position: number): number | undefined {
     const { kv_indptr: indptr, kv_indices: indices, page_size: pageSize } = this.capture.steps[stepIndex]!;
@@ -222,32 +228,16 @@ export class CaptureObservations implements Observations {
   }
 
   pagedAt(name: string, stepIndex: number, role: "input" | "output"): PlacedPaged | undefined {
-    return this.#findPaged(name, stepIndex, role);
+    return this.#records.pagedAt(name, stepIndex, role);
   }
 
   /** The key or value of a row as the step `readAt` reads it, else as it was written. */
   #cachedKey(name: string, row: number, readAt: number | undefined): ObservedRow | undefined {
-    const input = readAt === undefined ? undefined : this.#findPaged(name, readAt, "input");
+    const input = readAt === undefined ? undefined : this.pagedAt(name, readAt, "input");
     if (!input) return this.output(name, row);
     const b = this.rows.steps[readAt!]!.seqIds.indexOf(this.rows.seqId[row]!);
     const slot = this.readSlot(readAt!, b, this.rows.position[row]!);
     return this.slotRow(input, slot) ?? this.output(name, row);
-  }
-
-  #findPaged(name: string, stepIndex: number, role: "input" | "output"): PlacedPaged | undefined {
-    return this.#paged.get(name)?.find((placed) => placed.stepIndex === stepIndex && placed.record.role === role);
-  }
-
-  /** The record of `name` as `consumer` addressed it: by its own name, or a record that names no other consumer. */
-  #input(name: string, stepIndex: number, consumer: string): PlacedDense | undefined {
-    const inputs = (this.#dense.get(name) ?? []).filter((p) => p.stepIndex === stepIndex && p.record.role === "input");
-    if (inputs.length === 0) return undefined;
-    const isFor = (by: string | undefined, reader: string) =>
-      by !== undefined && (by === reader || reader.endsWith(`.${by}`) || by === this.graph.find(reader)?.op.kind);
-    const own = inputs.find(({ record }) => isFor(record.by, consumer));
-    if (own) return own;
-    const others = this.graph.consumers(name).filter((reader) => reader !== consumer);
-    return inputs.find(({ record }) => !others.some((reader) => isFor(record.by, reader)));
   }
 
   #placeDense(record: DenseRecord, stepIndex: number, node: GraphNode): PlacedDense {
@@ -269,12 +259,6 @@ export class CaptureObservations implements Observations {
         `${this.capture.path}: "${record.name}" of step ${record.step}: view has ${heads} heads of ${headDim}, the model ${node.heads} heads of ${node.columns / (node.heads ?? 1)}: recorded with another model?`,
       );
     }
-    push(this.#paged, record.name, { record, stepIndex });
+    this.#records.addPaged({ record, stepIndex });
   }
-}
-
-function push<T>(map: Map<string, T[]>, key: string, value: T): void {
-  const list = map.get(key);
-  if (list) list.push(value);
-  else map.set(key, [value]);
 }

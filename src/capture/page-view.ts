@@ -1,4 +1,5 @@
 import type { PagedView } from "./format.js";
+import { elementOfColumn, type Pieces, piecesOfHeads } from "./pieces.js";
 
 /**
  * Where the elements of a KV page lie. Keys and values may share one storage: a view's offset then leads into the page
@@ -15,14 +16,27 @@ export function elementsBefore({ strides, offset }: PagedView): number {
   return strides[0] ? offset % strides[0] : offset;
 }
 
+/** Where the first column of entry `entry` lies within the recorded bytes of its page, in elements. */
+export function startOfEntry(view: PagedView, entry: number): number {
+  return elementsBefore(view) + entry * view.strides[1]!;
+}
+
+/** Where the columns of an entry lie from there on. */
+export function piecesOfEntry({ heads, head_dim: headDim, strides }: PagedView): Pieces {
+  return piecesOfHeads(heads, headDim, strides[2]!, strides[3]!);
+}
+
 /** Where column `column` of entry `entry` lies within the recorded bytes of its page, in elements. */
 export function elementOfEntry(view: PagedView, entry: number, column: number): number {
-  const [, slot, head, channel] = view.strides as [number, number, number, number];
-  const ofHead = Math.floor(column / view.head_dim) * head + (column % view.head_dim) * channel;
-  return elementsBefore(view) + entry * slot + ofHead;
+  return startOfEntry(view, entry) + elementOfColumn(piecesOfEntry(view), column);
+}
+
+/** The last element of an entry. */
+export function lastOfEntry(view: PagedView, entry: number): number {
+  return elementOfEntry(view, entry, view.heads * view.head_dim - 1);
 }
 
 /** The last element of a page that the view reaches. */
 export function lastElement(view: PagedView): number {
-  return elementOfEntry(view, view.page_size - 1, view.heads * view.head_dim - 1);
+  return lastOfEntry(view, view.page_size - 1);
 }

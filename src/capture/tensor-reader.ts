@@ -1,57 +1,94 @@
-import { byteWidth, type DType, elementReader } from "../tensor/dtype.js";
+import { byteWidth, Decoder, type DType } from "../tensor/dtype.js";
+import type { TensorEntry } from "../tensor/safetensors.js";
 import type { TensorSource } from "./capture.js";
+import { elementOfColumn, type Pieces, reachOf } from "./pieces.js";
 
 const byteCacheLimit = 48 * 2 ** 20;
 const wholeTensorLimit = 8 * 2 ** 20;
+/** Bytes read in vain with a row that are cheaper than a second read. */
+const gapLimit = 2 ** 16;
+
+/** Bytes of a tensor that are held, and how they were decoded last. */
+interface Held {
+  readonly bytes: Uint8Array;
+  dtype: DType;
+  decoder: Decoder;
+}
 
 /** Elements of recorded tensors as numbers. Small tensors are held for a while, large ones read by ranges. */
 export class TensorReader {
-  readonly #bytes = new Map<string, Uint8Array>();
+  readonly #held = new Map<TensorEntry, Held>();
   #byteCount = 0;
+  #scratch: Uint8Array = new Uint8Array(0);
 
-  /** `count` elements of a tensor, addressed within its recorded bytes. */
-  gather(source: TensorSource, dtype: DType, count: number, elementOf: (i: number) => number): Float64Array {
-    const width = byteWidth(dtype);
-    const read = elementReader(dtype);
-    const out = new Float64Array(count);
+  /**
+   * Decodes the columns of one row of a tensor into `out` from `at` on.
+   * @param start the row's first column, in elements of the recorded bytes.
+   * @throws RangeError when a small tensor ends before an element, InputError when a large one does.
+   */
+  row(source: TensorSource, dtype: DType, start: number, pieces: Pieces, out: Float64Array, at: number): void {
     if (source.entry.byteLength <= wholeTensorLimit) {
-      const bytes = this.#whole(source);
-      const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-      for (let i = 0; i < count; i++) out[i] = read(view, elementOf(i) * width);
-      return out;
+      decodePieces(this.#whole(source, dtype), start, pieces, out, at);
+      return;
     }
-    let first = Infinity;
-    let last = -Infinity;
-    for (let i = 0; i < count; i++) {
-      const element = elementOf(i);
-      if (element < first) first = element;
-      if (element > last) last = element;
-    }
-    if ((last - first) * width > 8 * count * width + wholeTensorLimit) {
-      for (let i = 0; i < count; i++) {
-        const bytes = source.file.readBytes(source.entry, elementOf(i) * width, width);
-        out[i] = read(new DataView(bytes.buffer), 0);
+    const width = byteWidth(dtype);
+    const [nearest, farthest] = reachOf(pieces);
+    const span = (farthest - nearest + 1) * width;
+    const own = pieces.count * pieces.length * width;
+    if (span <= 2 * own + gapLimit) {
+      decodePieces(this.#range(source, dtype, start + nearest, span), -nearest, pieces, out, at);
+    } else if (pieces.step === 1) {
+      for (let p = 0; p < pieces.count; p++) {
+        const piece = this.#range(source, dtype, start + p * pieces.apart, pieces.length * width);
+        piece.into(0, pieces.length, 1, out, at + p * pieces.length);
       }
-      return out;
+    } else if (span <= 8 * own + wholeTensorLimit) {
+      decodePieces(this.#range(source, dtype, start + nearest, span), -nearest, pieces, out, at);
+    } else {
+      const columns = pieces.count * pieces.length;
+      for (let c = 0; c < columns; c++) {
+        this.#range(source, dtype, start + elementOfColumn(pieces, c), width).into(0, 1, 1, out, at + c);
+      }
     }
-    const bytes = source.file.readBytes(source.entry, first * width, (last - first + 1) * width);
-    const view = new DataView(bytes.buffer);
-    for (let i = 0; i < count; i++) out[i] = read(view, (elementOf(i) - first) * width);
-    return out;
   }
 
-  #whole({ file, entry }: TensorSource): Uint8Array {
-    const key = `${file.path} ${entry.name}`;
-    const known = this.#bytes.get(key);
-    if (known) return known;
-    const bytes = file.readBytes(entry);
-    this.#bytes.set(key, bytes);
-    this.#byteCount += bytes.byteLength;
-    for (const [oldest, old] of this.#bytes) {
-      if (this.#byteCount <= byteCacheLimit) break;
-      this.#bytes.delete(oldest);
-      this.#byteCount -= old.byteLength;
-    }
-    return bytes;
+  /** Elements from `first` on, until the next range is read. */
+  #range({ file, entry }: TensorSource, dtype: DType, first: number, byteLength: number): Decoder {
+    const byteOffset = first * byteWidth(dtype);
+    // What is read anew has been checked against the tensor's size before memory was taken.
+    if (this.#scratch.length < byteLength) this.#scratch = file.readBytes(entry, byteOffset, byteLength);
+    else file.readInto(this.#scratch.subarray(0, byteLength), entry, byteOffset);
+    return new Decoder(this.#scratch.subarray(0, byteLength), dtype);
   }
+
+  #whole({ file, entry }: TensorSource, dtype: DType): Decoder {
+    const known = this.#held.get(entry);
+    if (known) {
+      if (known.dtype !== dtype) {
+        known.dtype = dtype;
+        known.decoder = new Decoder(known.bytes, dtype);
+      }
+      return known.decoder;
+    }
+    const bytes = file.readBytes(entry);
+    const held: Held = { bytes, dtype, decoder: new Decoder(bytes, dtype) };
+    this.#held.set(entry, held);
+    this.#byteCount += bytes.byteLength;
+    for (const [oldest, old] of this.#held) {
+      if (this.#byteCount <= byteCacheLimit) break;
+      this.#held.delete(oldest);
+      this.#byteCount -= old.bytes.byteLength;
+    }
+    return held.decoder;
+  }
+}
+
+function decodePieces(
+  decoder: Decoder,
+  start: number,
+  { count, length, apart, step }: Pieces,
+  out: Float64Array,
+  at: number,
+): void {
+  for (let p = 0; p < count; p++) decoder.into(start + p * apart, length, step, out, at + p * length);
 }

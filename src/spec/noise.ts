@@ -1,4 +1,4 @@
-import { type DType, type FloatFormat, floatFormat, unitInLastPlace } from "../tensor/dtype.js";
+import { type DType, type FloatFormat, floatFormat, tf32Format, unitInLastPlace } from "../tensor/dtype.js";
 
 /**
  * Rounding as variance. A store to a float format is off by at most half a unit in the last place (ulp), evenly
@@ -12,7 +12,6 @@ export interface Precision {
 }
 
 const float32 = floatFormat("float32")!;
-const tf32: FloatFormat = { fractionBits: 10, minExponent: -126, max: float32.max, hasInfinity: true };
 
 /** Variance of one store of `value` to `dtype`; 0 for integer types. */
 export function storeVariance(value: number, dtype: DType): number {
@@ -111,4 +110,4 @@ export function surprise(distance: number, variance: number, jump: number): numb
   return Math.max(0, bound - Math.LN2);
 }
 
-export { tf32 as tf32Format };
+export { tf32Format };

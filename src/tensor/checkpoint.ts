@@ -59,6 +59,12 @@ export class Checkpoint implements ParameterReader {
     return file.readBytes(entry, first * rowBytes, count * rowBytes);
   }
 
+  /** Fills `target` with the raw bytes of a parameter's rows from `first` on. */
+  readInto(name: string, target: Uint8Array, first: number): void {
+    const { file, entry } = this.#located(name);
+    file.readInto(target, entry, first * columnCount(entry.shape) * byteWidth(entry.dtype));
+  }
+
   /** What was read recently stays decoded, up to a fixed number of bytes; small parameters are decoded whole. */
   rows(name: string, first: number, count: number): Float64Array {
     const { shape } = this.#located(name).entry;

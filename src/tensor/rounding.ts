@@ -1,8 +1,35 @@
-import { type DType, type FloatFormat, floatFormat } from "./dtype.js";
+import { type DType, floatFormat } from "./element-type.js";
+import type { FloatFormat } from "./float-format.js";
 
-const scratch = new Float64Array(2);
+const scratch = new Float64Array(1);
 const words = new Uint32Array(scratch.buffer);
 const high = new Uint8Array(Uint32Array.of(1).buffer)[0] === 1 ? 1 : 0;
+
+/** How numbers of a format are reached from float64. */
+interface Steps {
+  /**
+   * For every exponent of a float64, 1.5 times the power of two whose own last place is the format's there: adding it and
+   * taking it away again rounds to that place, ties to even.
+   */
+  readonly magic: Float64Array;
+  /** Exponent of the format's largest number: only from there on can a number overflow. */
+  readonly last: number;
+}
+
+const known = new Map<FloatFormat, Steps>();
+
+function stepsOf(format: FloatFormat): Steps {
+  let steps = known.get(format);
+  if (!steps) {
+    const { minExponent, fractionBits, max } = format;
+    const last = Math.floor(Math.log2(max)) + 1023;
+    const exponentOf = (i: number) => Math.max(i - 1023, minExponent) + 52 - fractionBits;
+    const magic = Float64Array.from({ length: last + 1 }, (_, i) => 1.5 * 2 ** exponentOf(i));
+    steps = { magic, last };
+    known.set(format, steps);
+  }
+  return steps;
+}
 
 /**
  * Rounds elements `first` to `end - 1` of `values` to `dtype` in place: nearest, ties to even, overflow to infinity (for
@@ -21,24 +48,19 @@ export function roundAll(values: Float64Array, dtype: DType, first = 0, end = va
 /** The same for any floating-point format of fewer digits than float64. */
 export function roundToFormat(values: Float64Array, format: FloatFormat, first = 0, end = values.length): void {
   const { max, hasInfinity } = format;
-  const smallest = format.minExponent + 1023;
-  const shift = 52 - format.fractionBits;
+  const { magic, last } = stepsOf(format);
   for (let i = first; i < end; i++) {
     const x = values[i]!;
     scratch[0] = x;
-    let exponent = (words[high]! >>> 20) & 0x7ff;
-    if (exponent === 0x7ff) continue;
-    if (exponent < smallest) exponent = smallest;
-    if (exponent + shift > 0x7fd) {
-      values[i] = hasInfinity ? (x > 0 ? Infinity : -Infinity) : Number.NaN;
-      continue;
+    const exponent = (words[high]! >>> 20) & 0x7ff;
+    if (exponent < last) {
+      const far = magic[exponent]!;
+      values[i] = x + far - far;
+    } else if (exponent < 0x7ff) {
+      const far = exponent === last ? magic[exponent]! : 0;
+      const rounded = x + far - far;
+      if (Math.abs(rounded) <= max) values[i] = rounded;
+      else values[i] = hasInfinity ? (x > 0 ? Infinity : -Infinity) : Number.NaN;
     }
-    // Adding 1.5 times a power of two whose own last place is the format's, and taking it away again, rounds there.
-    words[high + 2] = ((exponent + shift) << 20) | 0x80000;
-    words[3 - high] = 0;
-    const magic = scratch[1]!;
-    const rounded = x + magic - magic;
-    if (rounded > max || rounded < -max) values[i] = hasInfinity ? (x > 0 ? Infinity : -Infinity) : Number.NaN;
-    else values[i] = rounded;
   }
 }

@@ -37,20 +37,31 @@ export class SafetensorsFile {
 
   /** `byteLength` bytes of a tensor, from `byteOffset` within it. */
   readBytes(entry: TensorEntry, byteOffset = 0, byteLength = entry.byteLength - byteOffset): Uint8Array {
+    this.#expectWithin(entry, byteOffset, byteLength);
+    const bytes = new Uint8Array(byteLength);
+    this.readInto(bytes, entry, byteOffset);
+    return bytes;
+  }
+
+  /** Fills `target` with the bytes of a tensor from `byteOffset` within it. */
+  readInto(target: Uint8Array, entry: TensorEntry, byteOffset = 0): void {
+    const byteLength = target.byteLength;
+    this.#expectWithin(entry, byteOffset, byteLength);
+    if (this.#descriptor === undefined) throw new Error(`${this.path} was closed before it was read`);
+    let done = 0;
+    while (done < byteLength) {
+      const got = readSync(this.#descriptor, target, done, byteLength - done, entry.start + byteOffset + done);
+      if (got === 0) throw new InputError(`${this.path}: the file ends inside tensor "${entry.name}"`);
+      done += got;
+    }
+  }
+
+  #expectWithin(entry: TensorEntry, byteOffset: number, byteLength: number): void {
     if (byteOffset < 0 || byteLength < 0 || byteOffset + byteLength > entry.byteLength) {
       throw new InputError(
         `${this.path}: tensor "${entry.name}" has ${entry.byteLength} bytes; a view of it reaches byte ${byteOffset + byteLength}`,
       );
     }
-    if (this.#descriptor === undefined) throw new Error(`${this.path} was closed before it was read`);
-    const bytes = new Uint8Array(byteLength);
-    let done = 0;
-    while (done < byteLength) {
-      const got = readSync(this.#descriptor, bytes, done, byteLength - done, entry.start + byteOffset + done);
-      if (got === 0) throw new InputError(`${this.path}: the file ends inside tensor "${entry.name}"`);
-      done += got;
-    }
-    return bytes;
   }
 
   /** Closing twice is allowed. */
