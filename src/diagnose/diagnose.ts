@@ -16,7 +16,7 @@ import { checkSeams } from "./seams.js";
 import { underSuggestedMask } from "./suggested-mask.js";
 import { ruledOut } from "./suspects.js";
 import { magnitudes, symptomChain } from "./symptom.js";
-import { settledRecipes, summaries, unchecked } from "./unit-summary.js";
+import { coverageOf, settledRecipes, summaries, unchecked } from "./unit-summary.js";
 import type { Verdict } from "./verdict.js";
 import { sensitivity } from "./visibility.js";
 
@@ -102,6 +102,7 @@ function verdictOf(
     unchecked: unchecked(investigation, checks),
     units: summaries(checks),
     recipes: settledRecipes(investigation, checks),
+    coverage: coverageOf(checks),
     recording: {
       path: capture.path,
       model: config.modelType,

@@ -15,7 +15,7 @@ const deepUnit = 24;
 /** Units with more unrecorded nodes than this round in too many places for their bits to be given back. */
 const bitsReach = 10;
 /** Multiply-adds that checking one unit may cost: its sample is drawn to stay below. */
-const unitCost = 4e6;
+const unitCost = 2e6;
 const attentionCost = 3e7;
 const sampleLimits: SampleLimits = { rows: 48, columns: 512 };
 const deepLimits: SampleLimits = { rows: 16, columns: 512 };
@@ -146,6 +146,9 @@ export class RecordedRun {
 
   /** Recorded elements of a value, as produced, [rows, columns]. */
   observed(name: string, rows: Int32Array, columns: Int32Array): Float64Array {
+    if (columns.length === this.graph.node(name).columns && isWhole(columns)) {
+      return this.observations.block(name, rows)!;
+    }
     const out = new Float64Array(rows.length * columns.length);
     rows.forEach((row, r) => {
       const value = this.observations.output(name, row)!.value;
@@ -172,6 +175,10 @@ export class RecordedRun {
     const fewer = Math.min(rows, recorded.length || 1, Math.max(16, Math.floor(elements / most)));
     return { rows: fewer, columns: Math.min(most, Math.floor(elements / fewer)) };
   }
+}
+
+function isWhole(columns: Int32Array): boolean {
+  return columns.every((column, c) => column === c);
 }
 
 function union(a: Int32Array, b: Int32Array): Int32Array {

@@ -1,6 +1,6 @@
 import { role, short } from "./hypothesis.js";
 import type { Investigation, UnitCheck } from "./investigation.js";
-import type { RecipeSummary, UnitSummary } from "./verdict.js";
+import type { CoverageSummary, RecipeSummary, UnitSummary } from "./verdict.js";
 
 export function unchecked(
   investigation: Investigation,
@@ -78,4 +78,18 @@ export function settledRecipes({ book, graph }: Investigation, checks: readonly 
       },
     ];
   });
+}
+
+/** What was looked at of all units together. */
+export function coverageOf(checks: readonly UnitCheck[]): CoverageSummary {
+  let compared = 0;
+  let summed = 0;
+  let of = 0;
+  for (const { coverage } of checks) {
+    const own = Math.min(coverage.compared, coverage.of);
+    compared += own;
+    summed += Math.max(0, coverage.summed - own);
+    of += coverage.of;
+  }
+  return { compared, summed, of };
 }

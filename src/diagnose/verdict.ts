@@ -21,6 +21,8 @@ export interface Verdict {
   readonly units: readonly UnitSummary[];
   /** How the run rounds, per kind of unit: a fingerprint of the implementations that really ran. */
   readonly recipes: readonly RecipeSummary[];
+  /** How much of the recording was looked at, and how. */
+  readonly coverage: CoverageSummary;
   readonly recording: RecordingSummary;
 }
 
@@ -127,6 +129,15 @@ export interface RecipeSummary {
   readonly kept: readonly string[];
   /** Layers that round otherwise than their siblings. */
   readonly departing: readonly number[];
+}
+
+/** Elements of the units that were judged; the rest is stood for by a sample. */
+export interface CoverageSummary {
+  /** Compared one by one. */
+  readonly compared: number;
+  /** Besides those: part of a sum over a block of a product's columns, in which a wrong element or row stands out. */
+  readonly summed: number;
+  readonly of: number;
 }
 
 export interface RecordingSummary {

@@ -1,7 +1,8 @@
-import Table from "cli-table3";
 import pc from "picocolors";
 import { ranges } from "../diagnose/extent.js";
-import type { Cause, RecipeSummary, Verdict } from "../diagnose/verdict.js";
+import type { Cause, Verdict } from "../diagnose/verdict.js";
+import { agreement } from "./agreement.js";
+import { type Colors, count, percent, plural, section, wrap } from "./text.js";
 
 /** How a verdict is written. */
 export interface ReportStyle {
@@ -10,8 +11,6 @@ export interface ReportStyle {
   readonly verbose?: boolean;
   readonly width?: number;
 }
-
-type Colors = ReturnType<typeof pc.createColors>;
 
 /** A verdict as text for a terminal or a log: causes, chain, proof, audits, what is ruled out. */
 export function renderVerdict(verdict: Verdict, style: ReportStyle): string {
@@ -39,7 +38,7 @@ export function renderVerdict(verdict: Verdict, style: ReportStyle): string {
       "Ruled out",
       verdict.ruledOut.map(({ suspect, evidence }) => wrap(`- ${suspect}: ${evidence}`, width, "  ")),
     ),
-    units(verdict, c),
+    agreement(verdict, c),
     sensitivity(verdict, c, width, style.verbose ?? false),
     unchecked(verdict, c, width, style.verbose ?? false),
   ];
@@ -162,81 +161,6 @@ function proof({ proof, causes, verdict }: Verdict, c: Colors, width: number): s
   return section(c, "Proof", lines);
 }
 
-/** 0.99987 as 99.98%: never rounded up to what it is not. */
-function percent(share: number): string {
-  return `${(Math.floor(share * 10_000) / 100).toFixed(share === 1 ? 0 : 2)}%`;
-}
-
-function count(n: number): string {
-  return n.toLocaleString("en");
-}
-
-function units({ units, recipes }: Verdict, c: Colors): string {
-  const table = new Table({
-    head: ["unit", "count", "bit for bit", "rms z", "max |z|", "failed", "rounds as"],
-    style: { head: [], border: [], compact: true },
-    chars: {
-      top: "",
-      "top-mid": "",
-      "top-left": "",
-      "top-right": "",
-      bottom: "",
-      "bottom-mid": "",
-      "bottom-left": "",
-      "bottom-right": "",
-      left: " ",
-      "left-mid": "",
-      mid: "",
-      "mid-mid": "",
-      right: "",
-      "right-mid": "",
-      middle: " ",
-    },
-    colAligns: ["left", "right", "right", "right", "right", "right", "left"],
-  });
-  const byUnit = new Map(recipes.map((recipe) => [recipe.unit, recipe]));
-  for (const { unit, count, rmsZ, maxZ, failed, equal } of units) {
-    const recipe = byUnit.get(unit);
-    table.push([
-      unit,
-      count,
-      equal === null ? "" : percent(equal),
-      number(rmsZ),
-      number(maxZ),
-      failed > 0 ? c.red(String(failed)) : "0",
-      recipe ? recipeName(recipe) : "",
-    ]);
-  }
-  const departing = recipes.flatMap(({ unit, departing: layers }) =>
-    layers.length > 0
-      ? [`  ${unit}: layer${layers.length > 1 ? "s" : ""} ${ranges(layers)} round otherwise than the others`]
-      : [],
-  );
-  return section(c, "Agreement by kind of unit (z: error in units of its rounding; about 1 or less is right)", [
-    table.toString(),
-    ...departing,
-    ...roundings(recipes, c),
-  ]);
-}
-
-function recipeName({ recipe, matched, of, kept }: RecipeSummary): string {
-  if (recipe === null) return "no recipe gives its bits";
-  const inside = kept.length > 0 ? ", more digits kept inside" : "";
-  return `${recipe}${inside}${matched < of ? ` (${matched} of ${of})` : ""}`;
-}
-
-/** What each recipe means, and who is known to round so. */
-function roundings(recipes: readonly RecipeSummary[], c: Colors): string[] {
-  const seen = new Map(recipes.filter(({ recipe }) => recipe !== null).map((recipe) => [recipe.recipe!, recipe]));
-  return [...seen.values()].map(({ recipe, title, known }) =>
-    c.dim(`  ${recipe}: ${title}${known.length > 0 ? ` (${known.join(", ")})` : ""}`),
-  );
-}
-
-function number(x: number): string {
-  return x < 1000 ? x.toFixed(2) : x.toExponential(1);
-}
-
 function sensitivity({ notVisible }: Verdict, c: Colors, width: number, verbose: boolean): string {
   if (notVisible.length === 0) return "";
   if (verbose)
@@ -256,33 +180,4 @@ function unchecked({ unchecked }: Verdict, c: Colors, width: number, verbose: bo
   const lines = shown.map(({ value, why }) => wrap(`- ${value}: ${why}`, width, "  "));
   if (unchecked.length > shown.length) lines.push(`  and ${unchecked.length - shown.length} more (--verbose)`);
   return section(c, "Unchecked", lines);
-}
-
-function section(c: Colors, title: string, lines: readonly string[]): string {
-  return lines.length === 0 ? "" : `${c.bold(title)}\n${lines.join("\n")}`;
-}
-
-function plural(n: number, noun: string): string {
-  return `${n} ${noun}${n === 1 ? "" : "s"}`;
-}
-
-/** Breaks text at spaces; continuation lines are indented by `hang` more. Colour codes do not count as width. */
-function wrap(text: string, width: number, indent: string, hang = indent.length + 2): string {
-  const lines: string[] = [];
-  let line = indent;
-  let length = indent.length;
-  for (const word of text.split(" ")) {
-    // biome-ignore lint/suspicious/noControlCharactersInRegex: escape codes begin with one
-    const visible = word.replace(/\u001b\[\d+m/g, "").length;
-    if (length + visible + 1 > width && length > hang) {
-      lines.push(line);
-      line = " ".repeat(hang);
-      length = hang;
-    }
-    const gap = line.endsWith(" ") && line.trim() === "" ? "" : " ";
-    line += line === indent || gap === "" ? word : ` ${word}`;
-    length += visible + 1;
-  }
-  lines.push(line);
-  return lines.join("\n");
 }

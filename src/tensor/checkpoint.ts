@@ -14,9 +14,18 @@ export interface ParameterReader {
   names(): Iterable<string>;
   /** The type a parameter is stored in, where that is known. */
   dtype?(name: string): DType | undefined;
+  /** The bytes of a parameter where they lie in a file. */
+  stored?(name: string): StoredParameter | undefined;
 }
 
-const cacheLimitBytes = 128 * 2 ** 20;
+/** A parameter as a file holds it. */
+export interface StoredParameter {
+  readonly dtype: DType;
+  /** Fills `target` with the bytes of its rows from `first` on. */
+  readInto(target: Uint8Array, first: number): void;
+}
+
+const cacheLimitBytes = 32 * 2 ** 20;
 const wholeParameterElements = 2 ** 20;
 
 /** The weights of a Hugging Face model folder: `model.safetensors`, or the shards its index names. */
@@ -63,6 +72,11 @@ export class Checkpoint implements ParameterReader {
   readInto(name: string, target: Uint8Array, first: number): void {
     const { file, entry } = this.#located(name);
     file.readInto(target, entry, first * columnCount(entry.shape) * byteWidth(entry.dtype));
+  }
+
+  stored(name: string): StoredParameter | undefined {
+    const dtype = this.dtype(name);
+    return dtype && { dtype, readInto: (target, first) => this.readInto(name, target, first) };
   }
 
   /** What was read recently stays decoded, up to a fixed number of bytes; small parameters are decoded whole. */

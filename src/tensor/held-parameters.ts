@@ -18,6 +18,7 @@ export function heldAs(parameters: ParameterReader, dtype: DType): ParameterRead
     shape: (name) => parameters.shape(name),
     names: () => parameters.names(),
     dtype: () => dtype,
+    stored: (name) => parameters.stored?.(name),
     rows(name, first, count) {
       const values = parameters.rows(name, first, count);
       if (!isRounded(name)) return values;

@@ -3,11 +3,14 @@ import { Worker } from "node:worker_threads";
 import type { Investigation } from "../investigation.js";
 import type { InvestigationSource } from "../open-investigation.js";
 import { checkUnit } from "./check-unit.js";
+import type { Shares } from "./coverage.js";
 import type { UnitCheck } from "./unit-check.js";
 import { type CheckOnWire, fromWire } from "./wire.js";
 
 /** Elements of cheap units that are compared one by one in all; of larger recordings an even share. */
 const pointwiseElements = 4e8;
+/** The same of attention, in multiply-adds. */
+const attentionSteps = 3e9;
 /** Nanoseconds of work from which threads pay for their start. */
 const worthThreads = 2e9;
 const mostThreads = 8;
@@ -26,7 +29,7 @@ export async function checkAll(
   const units = investigation.units();
   const costs = new Map(units.map(({ name }) => [name, costOf(investigation, name)]));
   const total = [...costs.values()].reduce((sum, cost) => sum + cost, 0);
-  const share = pointwiseShare(investigation);
+  const shares = sharesOf(investigation);
   let done = 0;
   const report = (names: readonly string[]) => {
     for (const name of names) done += costs.get(name)!;
@@ -35,22 +38,38 @@ export async function checkAll(
   const threads = Math.min(availableParallelism(), mostThreads);
   if (!compiled || threads < 2 || total < worthThreads) {
     return units.map(({ name }) => {
-      const check = checkUnit(investigation, name, share);
+      const check = checkUnit(investigation, name, shares);
       report([name]);
       return check;
     });
   }
-  const found = await onThreads(batchesOf(investigation, costs, total / (threads * 4)), source, threads, share, report);
+  const found = await onThreads(
+    batchesOf(investigation, costs, total / (threads * 4)),
+    source,
+    threads,
+    shares,
+    report,
+  );
   return units.map(({ name }) => fromWire(investigation, found.get(name)!));
 }
 
-/** Share of the rows of cheap units that is compared. */
-function pointwiseShare(investigation: Investigation): number {
+function sharesOf(investigation: Investigation): Shares {
   let elements = 0;
-  for (const { name } of investigation.units()) {
-    if (investigation.isPointwise(name)) elements += investigation.elementsOf(name);
+  let steps = 0;
+  for (const { name, op } of investigation.units()) {
+    if (op.kind === "attention")
+      steps += attentionCost(investigation, name, investigation.observations.outputRows(name));
+    else if (investigation.isPointwise(name)) elements += investigation.elementsOf(name);
   }
-  return Math.min(1, pointwiseElements / Math.max(1, elements));
+  const within = (budget: number, cost: number) => Math.min(1, budget / Math.max(1, cost));
+  return { pointwise: within(pointwiseElements, elements), attention: within(attentionSteps, steps) };
+}
+
+/** Multiply-adds of attention's rows. */
+function attentionCost({ graph, observations }: Investigation, name: string, rows: Int32Array): number {
+  let keys = 0;
+  for (const row of rows) keys += observations.rows.keyCount(row);
+  return 2 * keys * graph.node(name).columns;
 }
 
 /** Units in batches of about the same cost, neighbours together since they share their inputs; the dearest first. */
@@ -81,8 +100,7 @@ function costOf(investigation: Investigation, name: string): number {
     return 3 * elements + 2 * columns * width + 2 * rows.length * sampled.length * width;
   }
   if (op.kind === "attention") {
-    const keys = Math.max(...Array.from(rows, (row) => investigation.observations.rows.keyCount(row)));
-    return 3 * rows.length * columns * keys;
+    return 2 * attentionCost(investigation, name, investigation.observations.outputRows(name));
   }
   return 60 * elements * investigation.interior(name).length;
 }
@@ -91,7 +109,7 @@ function onThreads(
   batches: readonly (readonly string[])[],
   source: InvestigationSource,
   threads: number,
-  share: number,
+  shares: Shares,
   report: (names: readonly string[]) => void,
 ): Promise<Map<string, CheckOnWire>> {
   return new Promise((resolve, reject) => {
@@ -114,7 +132,7 @@ function onThreads(
           open--;
         }
         if (open === 0) end(() => resolve(found));
-        else if (next < batches.length) worker.postMessage({ names: batches[next++], share });
+        else if (next < batches.length) worker.postMessage({ names: batches[next++], shares });
       });
       worker.on("error", (error) => end(() => reject(error)));
       worker.on("exit", (code) => {

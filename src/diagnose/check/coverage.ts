@@ -1,35 +1,59 @@
 import { indices } from "../../spec/op.js";
 import type { Investigation } from "../investigation.js";
 import { type BitMatch, matchBits } from "./bits.js";
+import { residualSums } from "./product-sums.js";
+import { type Suspicion, suspicionOf } from "./suspicion.js";
 import type { UnitCheck } from "./unit-check.js";
 
 /** Elements that are compared at a time. */
 const blockElements = 2 ** 17;
 /** Suspicious places of one unit that are looked at closely. */
-const followed = 24;
+const mostSuspects = 24;
+
+/** Share of the rows that there is time to compare element by element, evenly spread; 1 for all. */
+export interface Shares {
+  readonly pointwise: number;
+  readonly attention: number;
+}
 
 /**
- * Extends a unit's check from its sample to all its elements, where an element costs little. A place that stands out
- * joins the unit's sample, and the unit is judged once more with it.
- * @param share of the unit's rows that there is time for, evenly spread; 1 for all.
+ * Extends a unit's check from its sample to all its elements: products by sums over blocks of columns, everything else one
+ * by one. A place that stands out joins the unit's sample, and the unit is judged once more with it.
  */
-export function cover(investigation: Investigation, check: UnitCheck, share: number): UnitCheck {
-  const { name } = check.node;
-  if (!check.matched || !check.recipe || !investigation.isPointwise(name)) return check;
-  if (check.coverage.compared >= check.coverage.of) return check;
+export function cover(investigation: Investigation, check: UnitCheck, shares: Shares): UnitCheck {
+  const { node, coverage } = check;
+  if (!check.matched || !check.recipe || coverage.compared >= coverage.of) return check;
+  if (node.op.kind === "linear") return coverProduct(investigation, check);
+  if (investigation.isPointwise(node.name)) return coverRows(investigation, check, shares.pointwise);
+  const alone = investigation.interior(node.name).every(({ op }) => op.kind !== "linear");
+  return alone ? coverRows(investigation, check, shares.attention) : check;
+}
+
+function coverProduct(investigation: Investigation, check: UnitCheck): UnitCheck {
+  const sums = residualSums(investigation, check);
+  if (!sums) return check;
+  const suspicion = suspicionOf(sums, check.node.columns);
+  const summed = check.coverage.of;
+  const covered = followed(investigation, check, suspicion);
+  return covered.with({ coverage: { ...covered.coverage, summed } });
+}
+
+function coverRows(investigation: Investigation, check: UnitCheck, share: number): UnitCheck {
   const { bits, rows, columns } = compareRows(investigation, check, share);
-  if (rows.size === 0) {
-    const statistics = {
-      ...check.statistics,
-      checked: bits.compared,
-      total: bits.compared,
-      rmsZ: bits.rmsZ,
-      maxZ: bits.maxZ,
-    };
-    return check.with({ bits, statistics, coverage: { ...check.coverage, compared: bits.compared } });
+  if (rows.size > 0) {
+    const suspicion = { rows: Int32Array.from(rows).sort(), columns: Int32Array.from(columns).sort() };
+    return followed(investigation, check, suspicion);
   }
-  investigation.suspect(name, Int32Array.from(rows).sort(), Int32Array.from(columns).sort());
-  return investigation.check(name);
+  const { compared: checked, rmsZ, maxZ } = bits;
+  const statistics = { ...check.statistics, checked, total: checked, rmsZ, maxZ };
+  return check.with({ bits, statistics, coverage: { ...check.coverage, compared: checked } });
+}
+
+/** The unit judged once more with the places that were pointed at in its sample. */
+function followed(investigation: Investigation, check: UnitCheck, suspicion: Suspicion | undefined): UnitCheck {
+  if (!suspicion) return check;
+  investigation.suspect(check.node.name, suspicion.rows, suspicion.columns);
+  return investigation.check(check.node.name);
 }
 
 interface Compared {
@@ -39,23 +63,29 @@ interface Compared {
   readonly columns: ReadonlySet<number>;
 }
 
-function compareRows(investigation: Investigation, { node, recipe }: UnitCheck, share: number): Compared {
+const nothing: BitMatch = { compared: 0, equal: 0, beyond: 0, surprise: 0, ulps: 0, worst: [], rmsZ: 0, maxZ: 0 };
+
+function compareRows(investigation: Investigation, check: UnitCheck, share: number): Compared {
+  const { node, recipe } = check;
   const { name } = node;
   const dtype = investigation.observations.dtype(name)!;
   const emulated = investigation.evaluator.under(recipe!, node, false);
-  const all = investigation.observations.outputRows(name);
+  // Rows of which the sample has all columns are compared already.
+  const sample = investigation.sample(name);
+  const known = new Set(sample.columns.length === node.columns ? sample.rows : []);
+  const all = investigation.observations.outputRows(name).filter((row) => !known.has(row));
   const wanted = share >= 1 ? all : all.filter((_, i) => Math.floor((i + 1) * share) > Math.floor(i * share));
   const columns = indices(node.columns);
   const perBlock = Math.max(1, Math.floor(blockElements / node.columns));
-  let bits: BitMatch = { compared: 0, equal: 0, beyond: 0, surprise: 0, ulps: 0, worst: [], rmsZ: 0, maxZ: 0 };
+  let bits = (known.size > 0 && check.bits) || nothing;
   const suspectRows = new Set<number>();
   const suspectColumns = new Set<number>();
   for (let first = 0; first < wanted.length; first += perBlock) {
     const rows = wanted.subarray(first, first + perBlock);
     const observed = investigation.observed(name, rows, columns);
     const block = matchBits(emulated, name, { rows, columns }, observed, dtype, investigation.limit);
-    for (const i of block.worst.slice(0, followed)) {
-      if (suspectRows.size >= followed) break;
+    for (const i of block.worst.slice(0, mostSuspects)) {
+      if (suspectRows.size >= mostSuspects) break;
       suspectRows.add(rows[Math.floor(i / columns.length)]!);
       suspectColumns.add(columns[i % columns.length]!);
     }

@@ -1,0 +1,116 @@
+import { indices } from "../../spec/op.js";
+import type { LinearAttributes } from "../../spec/ops/linear.js";
+import { roleOf } from "../../spec/recipe.js";
+import { BlockSums } from "../../tensor/block-sums.js";
+import { type FloatFormat, floatFormat, tf32Format, unitInLastPlace } from "../../tensor/dtype.js";
+import { randomSigns } from "../../tensor/random-signs.js";
+import { roundToFormat } from "../../tensor/rounding.js";
+import type { Investigation } from "../investigation.js";
+import { seedOf } from "./sample.js";
+import type { UnitCheck } from "./unit-check.js";
+
+/** Residuals of a product over blocks of its output columns, each with random signs: [rows, blocks]. */
+export interface ResidualSums {
+  readonly rows: Int32Array;
+  readonly blocks: number;
+  /** Output columns per block. */
+  readonly width: number;
+  /** Residuals in units of what the stores of a correct product scatter by, up to a factor common to all. */
+  readonly z: Float64Array;
+}
+
+/** Columns per block for up to `rowsOfNarrowest` rows: 8 stores together scatter by an ulp, and 10 ulps stand out. */
+const narrowest = 8;
+/** More rows share the cost: of 4,096 rows a wrong one is seen in blocks of 512 columns as well. */
+const rowsOfNarrowest = 64;
+/** Elements of X that are held at a time; the weights are read once for every so many. */
+const operandElements = 2 ** 23;
+/** Float32 sums scatter by less than this share of a row's size. */
+const summation = 2 ** -20;
+
+let kernels: BlockSums | undefined;
+
+/**
+ * Σ s_c (y_rc − b_c) − x_r·(Σ s_c w_c) over the columns c of each block: near 0 where the product is right, at the cost of
+ * one pass over the weights. Freivalds, "Probabilistic machines can use less running time", 1977.
+ * @returns undefined where the product's operands are not at hand.
+ */
+export function residualSums(investigation: Investigation, check: UnitCheck): ResidualSums | undefined {
+  const { observations, parameters, evaluator } = investigation;
+  const { node, recipe } = check;
+  const { weight, bias, weightRow } = node.op.attributes as unknown as LinearAttributes;
+  const stored = parameters.stored?.(weight);
+  const format = floatFormat(observations.dtype(node.name)!);
+  const inside = investigation.interior(node.name).slice(1);
+  if (!stored || !format || weightRow || !recipe) return undefined;
+  if (inside.some(({ op }) => op.kind === "linear" || op.kind === "attention")) return undefined;
+  const settings = (recipe.ops.get(roleOf(node.name)) ?? node.op.recipes?.[0])?.settings ?? {};
+  const inputs = investigation.graph.node(node.inputs[0]!).columns;
+  const rows = observations.outputRows(node.name);
+  const { columns } = node;
+  const width = narrowest * Math.max(1, Math.ceil(rows.length / rowsOfNarrowest));
+  const blocks = Math.ceil(columns / width);
+  const signs = randomSigns(seedOf(node.name), columns);
+  // Parts of the sum that are stored on their way scatter like numbers of the row's size.
+  const coarse = settings.biasAfter === true || Number(settings.parts ?? 1) > 1 || format.fractionBits > 16;
+  const add = rowAdder({ signs, width, format, biases: bias ? parameters.rows(bias, 0, 1) : undefined, coarse });
+  const z = new Float64Array(rows.length * blocks);
+  const quiet = evaluator.under(recipe, node, false);
+  const perPass = Math.max(1, Math.floor(operandElements / inputs));
+  kernels ??= new BlockSums();
+  const y = new Float64Array(columns);
+  for (let first = 0; first < rows.length; first += perPass) {
+    const taken = rows.subarray(first, first + perPass);
+    const x = quiet.read(node.inputs[0]!, taken, node.name, indices(inputs)).value;
+    if (settings.tf32) roundToFormat(x, tf32Format);
+    const roundedTo = settings.tf32 ? "tf32" : parameters.dtype?.(weight);
+    const products = kernels.products({
+      weights: stored,
+      format: { dtype: stored.dtype, roundedTo },
+      x,
+      rows: taken.length,
+      inputs,
+      columns,
+      width,
+      signs,
+    });
+    for (let r = 0; r < taken.length; r++) {
+      if (!observations.blockInto(y, node.name, taken.subarray(r, r + 1))) return undefined;
+      const expected = products.subarray(r * blocks, (r + 1) * blocks);
+      add(y, expected, z.subarray((first + r) * blocks, (first + r + 1) * blocks));
+    }
+  }
+  return { rows, blocks, width, z };
+}
+
+interface Product {
+  readonly signs: Int8Array;
+  readonly width: number;
+  readonly format: FloatFormat;
+  readonly biases: Float64Array | undefined;
+  readonly coarse: boolean;
+}
+
+/** Writes the z of one row: a store is off by up to half an ulp, evenly spread. */
+function rowAdder({ signs, width, format, biases, coarse }: Product) {
+  return (y: Float64Array, expected: Float64Array, z: Float64Array): void => {
+    let squares = 0;
+    for (const value of y) if (Number.isFinite(value)) squares += value * value;
+    const size = Math.sqrt(squares / y.length);
+    const least = coarse ? unitInLastPlace(size, format) : size * summation;
+    for (let b = 0; b < z.length; b++) {
+      let residual = -expected[b]!;
+      let variance = 0;
+      const end = Math.min(y.length, (b + 1) * width);
+      for (let c = b * width; c < end; c++) {
+        const value = y[c]!;
+        residual += signs[c]! * (value - (biases ? biases[c]! : 0));
+        const ulp = Math.max(least, unitInLastPlace(value, format));
+        variance += ulp * ulp;
+      }
+      // NaN where the product itself is not finite: nothing can be said; infinite where only the record is not.
+      if (Number.isFinite(residual)) z[b] = residual === 0 ? 0 : Math.abs(residual) / Math.sqrt(variance / 12);
+      else z[b] = Number.isFinite(expected[b]!) ? Infinity : 0;
+    }
+  };
+}

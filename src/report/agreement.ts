@@ -1,0 +1,80 @@
+import Table from "cli-table3";
+import { ranges } from "../diagnose/extent.js";
+import type { RecipeSummary, Verdict } from "../diagnose/verdict.js";
+import { type Colors, count, percent, section } from "./text.js";
+
+/** How closely every kind of unit agreed, how it rounds, and what share of the recording that says something about. */
+export function agreement({ units, recipes, coverage }: Verdict, c: Colors): string {
+  const table = new Table({
+    head: ["unit", "count", "bit for bit", "rms z", "max |z|", "failed", "rounds as"],
+    style: { head: [], border: [], compact: true },
+    chars: {
+      top: "",
+      "top-mid": "",
+      "top-left": "",
+      "top-right": "",
+      bottom: "",
+      "bottom-mid": "",
+      "bottom-left": "",
+      "bottom-right": "",
+      left: " ",
+      "left-mid": "",
+      mid: "",
+      "mid-mid": "",
+      right: "",
+      "right-mid": "",
+      middle: " ",
+    },
+    colAligns: ["left", "right", "right", "right", "right", "right", "left"],
+  });
+  const byUnit = new Map(recipes.map((recipe) => [recipe.unit, recipe]));
+  for (const { unit, count, rmsZ, maxZ, failed, equal } of units) {
+    const recipe = byUnit.get(unit);
+    table.push([
+      unit,
+      count,
+      equal === null ? "" : percent(equal),
+      number(rmsZ),
+      number(maxZ),
+      failed > 0 ? c.red(String(failed)) : "0",
+      recipe ? recipeName(recipe) : "",
+    ]);
+  }
+  const departing = recipes.flatMap(({ unit, departing: layers }) =>
+    layers.length > 0
+      ? [`  ${unit}: layer${layers.length > 1 ? "s" : ""} ${ranges(layers)} round otherwise than the others`]
+      : [],
+  );
+  return section(c, "Agreement by kind of unit (z: error in units of its rounding; about 1 or less is right)", [
+    table.toString(),
+    ...departing,
+    ...roundings(recipes, c),
+    covered(coverage),
+  ]);
+}
+
+function recipeName({ recipe, matched, of, kept }: RecipeSummary): string {
+  if (recipe === null) return "no recipe gives its bits";
+  const inside = kept.length > 0 ? ", more digits kept inside" : "";
+  return `${recipe}${inside}${matched < of ? ` (${matched} of ${of})` : ""}`;
+}
+
+/** What each recipe means, and who is known to round so. */
+function roundings(recipes: readonly RecipeSummary[], c: Colors): string[] {
+  const seen = new Map(recipes.filter(({ recipe }) => recipe !== null).map((recipe) => [recipe.recipe!, recipe]));
+  return [...seen.values()].map(({ recipe, title, known }) =>
+    c.dim(`  ${recipe}: ${title}${known.length > 0 ? ` (${known.join(", ")})` : ""}`),
+  );
+}
+
+function number(x: number): string {
+  return x < 1000 ? x.toFixed(2) : x.toExponential(1);
+}
+
+function covered({ of, compared, summed }: Verdict["coverage"]): string {
+  const rest = Math.max(0, of - compared - summed);
+  const parts = [`${percent(compared / of)} of ${count(of)} elements compared one by one`];
+  if (summed > 0) parts.push(`${percent(summed / of)} more in sums in which a wrong one stands out`);
+  if (rest > 0) parts.push(`${percent(rest / of)} stand for by a sample`);
+  return `  covered: ${parts.join(", ")}`;
+}
