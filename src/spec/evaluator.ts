@@ -2,9 +2,10 @@ import type { ParameterReader } from "../tensor/checkpoint.js";
 import { type DType, floatFormat, unitInLastPlace } from "../tensor/dtype.js";
 import { roundAll } from "../tensor/rounding.js";
 import { type Arithmetic, exactArithmetic } from "./arithmetic.js";
+import { assemble, pick, type Row, rowOf, unknownRow } from "./evaluated-row.js";
 import type { Graph, GraphNode } from "./graph.js";
 import { flipVariance, type Precision, storeVariance } from "./noise.js";
-import { type Block, indices, type MutableBlock, type OpContext, type OpRounding, raiseJump } from "./op.js";
+import { areAll, type Block, indices, type MutableBlock, type OpContext, type OpRounding, raiseJump } from "./op.js";
 import { roleOf, type UnitRecipe } from "./recipe.js";
 import type { RowTable } from "./rows.js";
 
@@ -17,6 +18,8 @@ export interface Observations {
    * @param readAt step at whose time a KV cache is read.
    */
   row(name: string, row: number, consumer: string, readAt?: number): ObservedRow | undefined;
+  /** The values of many rows at once, [rows, columns]; undefined where one was not recorded, and `row` tells which. */
+  block?(name: string, rows: Int32Array, consumer: string, readAt?: number): Float64Array | undefined;
 }
 
 /** One recorded row of a value: all its columns. `exact` when the consumer cannot have seen more digits than the record. */
@@ -41,12 +44,7 @@ export interface EvaluatorOptions {
   readonly recipeLayer?: number | undefined;
 }
 
-interface Row {
-  readonly value: Float64Array;
-  readonly variance?: Float64Array | undefined;
-  readonly jump?: Float64Array | undefined;
-  readonly range?: Uint8Array | undefined;
-}
+const nothingUncertain = new Float64Array(0);
 
 const nothing: Observations = { has: () => false, row: () => undefined };
 
@@ -106,9 +104,13 @@ export class Evaluator {
   read(name: string, rows: Int32Array, consumer: string, columns?: Int32Array, readAt?: number): Block {
     const node = this.graph.node(name);
     const wanted = columns ?? indices(node.columns);
+    const recorded = this.observations.has(name) && !this.#recomputes(node);
+    if (recorded && !this.noise && this.observations.block && areAll(wanted, node.columns)) {
+      const value = this.observations.block(name, rows, consumer, readAt);
+      if (value) return { value, variance: nothingUncertain };
+    }
     const out: Row[] = new Array(rows.length);
     const missing: number[] = [];
-    const recorded = this.observations.has(name) && !this.#recomputes(node);
     const memory = this.#memoryOf(name);
     for (let i = 0; i < rows.length; i++) {
       const row = rows[i]!;
@@ -125,7 +127,7 @@ export class Evaluator {
       return this.#mixPartial(node, rows, wanted, out, missing, readAt);
     }
     if (missing.length > 0) this.#compute(node, rows, out, missing, readAt);
-    return this.#assemble(out, wanted, node.columns);
+    return assemble(out, wanted, node.columns, this.noise);
   }
 
   /** Drops remembered rows of every value `keep` does not name: bounds the memory of long generations. */
@@ -174,7 +176,7 @@ export class Evaluator {
     for (let m = 0; m < missing.length; m++) out[missing[m]!] = rowOf(block, m, size);
     const isMissing = new Set(missing);
     const mixed = out.map((row, i) => (isMissing.has(i) ? row : pick(row, columns)));
-    return this.#assemble(mixed, indices(size), size);
+    return assemble(mixed, indices(size), size, this.noise);
   }
 
   /** Whether the unit's kernel had this recorded value in float32 instead of reading it back. */
@@ -218,35 +220,6 @@ export class Evaluator {
     return { value: observed.value, variance };
   }
 
-  #assemble(rows: readonly Row[], columns: Int32Array, width: number): Block {
-    const size = columns.length;
-    const value = new Float64Array(rows.length * size);
-    const variance = new Float64Array(this.noise ? rows.length * size : 0);
-    let range: Uint8Array | undefined;
-    let jump: Float64Array | undefined;
-    const whole = size === width;
-    rows.forEach((row, i) => {
-      if (whole) {
-        value.set(row.value, i * size);
-        if (this.noise && row.variance) variance.set(row.variance, i * size);
-      } else {
-        for (let c = 0; c < size; c++) {
-          value[i * size + c] = row.value[columns[c]!]!;
-          if (this.noise && row.variance) variance[i * size + c] = row.variance[columns[c]!]!;
-        }
-      }
-      if (row.range) {
-        range ??= new Uint8Array(rows.length * size);
-        for (let c = 0; c < size; c++) range[i * size + c] = row.range[columns[c]!]!;
-      }
-      if (row.jump) {
-        jump ??= new Float64Array(rows.length * size);
-        for (let c = 0; c < size; c++) jump[i * size + c] = row.jump[columns[c]!]!;
-      }
-    });
-    return { value, variance, jump, range };
-  }
-
   #rounding({ name, op }: GraphNode): OpRounding | undefined {
     const { recipe } = this;
     if (!recipe) return undefined;
@@ -284,28 +257,4 @@ function storeNoise(out: MutableBlock, before: Float64Array | undefined, store: 
 /** The role of a value, with its layer counted from the unit's. */
 export function placedRole(name: string, layer: number | undefined, unitLayer: number | undefined): string {
   return `${(layer ?? 0) - (unitLayer ?? 0)} ${roleOf(name)}`;
-}
-
-/** A row from before the recording, or of no step at all: nobody can say what it holds. */
-function unknownRow(columns: number): Row {
-  return { value: new Float64Array(columns), variance: new Float64Array(columns).fill(Infinity) };
-}
-
-function rowOf(block: Block, i: number, size: number): Row {
-  const from = i * size;
-  return {
-    value: block.value.subarray(from, from + size),
-    variance: block.variance.length > 0 ? block.variance.subarray(from, from + size) : undefined,
-    jump: block.jump?.subarray(from, from + size),
-    range: block.range?.subarray(from, from + size),
-  };
-}
-
-function pick(row: Row, columns: Int32Array): Row {
-  return {
-    value: Float64Array.from(columns, (c) => row.value[c]!),
-    variance: row.variance && Float64Array.from(columns, (c) => row.variance![c]!),
-    jump: row.jump && Float64Array.from(columns, (c) => row.jump![c]!),
-    range: row.range && Uint8Array.from(columns, (c) => row.range![c]!),
-  };
 }

@@ -81,6 +81,13 @@ export function indices(count: number): Int32Array {
   return out;
 }
 
+/** Whether `columns` are 0 … count-1, in order. */
+export function areAll(columns: Int32Array, count: number): boolean {
+  if (columns.length !== count) return false;
+  for (let i = 0; i < count; i++) if (columns[i] !== i) return false;
+  return true;
+}
+
 /** Variance of an element, infinite where its range leaves open what it is. */
 export function usableVariance(block: Block, i: number): number {
   return block.range?.[i] ? Infinity : block.variance[i]!;

@@ -1,6 +1,6 @@
 import { existsSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
-import { byteWidth, type DType, decode } from "./dtype.js";
+import { byteWidth, type DType, decodeInto } from "./dtype.js";
 import { InputError } from "./errors.js";
 import { parseJson } from "./json.js";
 import { SafetensorsFile, type TensorEntry } from "./safetensors.js";
@@ -33,6 +33,7 @@ export class Checkpoint implements ParameterReader {
   readonly #files: SafetensorsFile[] = [];
   readonly #where = new Map<string, { file: SafetensorsFile; entry: TensorEntry }>();
   readonly #cache = new Map<string, Float64Array>();
+  readonly #piece = new Uint8Array(2 ** 18);
   #cacheBytes = 0;
 
   /** @throws InputError when the folder has no readable weights, or its index and its shards disagree. */
@@ -98,7 +99,7 @@ export class Checkpoint implements ParameterReader {
     const key = `${name} ${first} ${count}`;
     const cached = this.#cache.get(key);
     if (cached) return cached;
-    const values = decode(this.bytes(name, first, count), this.#located(name).entry.dtype);
+    const values = this.#decode(name, first, count);
     if (values.byteLength > cacheLimitBytes / 4) return values;
     this.#cache.set(key, values);
     this.#cacheBytes += values.byteLength;
@@ -106,6 +107,22 @@ export class Checkpoint implements ParameterReader {
       if (this.#cacheBytes <= cacheLimitBytes) break;
       this.#cache.delete(oldest);
       this.#cacheBytes -= old.byteLength;
+    }
+    return values;
+  }
+
+  /** Bytes are read in pieces that stay in the cache until they are decoded. */
+  #decode(name: string, first: number, count: number): Float64Array {
+    const { file, entry } = this.#located(name);
+    const columns = columnCount(entry.shape);
+    const width = byteWidth(entry.dtype);
+    const values = new Float64Array(count * columns);
+    const pieceElements = this.#piece.length / width;
+    for (let at = 0; at < values.length; at += pieceElements) {
+      const elements = Math.min(pieceElements, values.length - at);
+      const bytes = this.#piece.subarray(0, elements * width);
+      file.readInto(bytes, entry, (first * columns + at) * width);
+      decodeInto(bytes, entry.dtype, 0, elements, values, at);
     }
     return values;
   }

@@ -175,6 +175,20 @@ describe("checkpoints", () => {
     checkpoint.close();
   });
 
+  it("reads rows longer than what is decoded at a time, and into memory of the caller's", () => {
+    const columns = 2 ** 17 + 3;
+    const values = Array.from({ length: 2 * columns }, (_, i) => (i % 251) - 125);
+    const whole = tensor("w", values, columns);
+    const checkpoint = new Checkpoint(model({ "model.safetensors": [whole] }));
+    expect(Buffer.compare(encode(checkpoint.rows("w", 0, 2), "float64"), encode(values, "float64"))).toBe(0);
+    expect(checkpoint.rows("w", 1, 1).every((x, i) => x === values[columns + i])).toBe(true);
+    const target = new Uint8Array(2 * columns + 1).subarray(1);
+    checkpoint.readInto("w", target, 1);
+    expect(Buffer.compare(target, whole.bytes.subarray(2 * columns))).toBe(0);
+    expect(() => checkpoint.readInto("w", target, 2)).toThrow(/a view of it reaches byte/);
+    checkpoint.close();
+  });
+
   it("reads shards through their index", () => {
     const checkpoint = new Checkpoint(
       model(

@@ -8,18 +8,23 @@ export function add(weights: readonly number[] = [1, 1]): Op {
     attributes: { weights },
     evaluate({ input, noise }, rows, columns) {
       const out = emptyBlock(rows.length * columns.length, noise);
-      weights.forEach((weight, index) => {
-        if (weight === 0) return;
+      for (const [index, weight] of weights.entries()) {
+        if (weight === 0) continue;
         const x = input(index, rows, columns);
-        for (let i = 0; i < out.value.length; i++) out.value[i]! += weight * x.value[i]!;
-        if (!noise) return;
+        addWeighted(out.value, weight, x.value);
+        if (!noise) continue;
         for (let i = 0; i < out.value.length; i++) {
           out.variance[i]! += scaled(weight * weight, usableVariance(x, i));
           if (x.jump) raiseJump(out, i, Math.abs(weight) * x.jump[i]!);
         }
-      });
+      }
       if (noise) for (let i = 0; i < out.value.length; i++) out.variance[i]! += out.value[i]! ** 2 * computeVariance;
       return out;
     },
   };
+}
+
+/** A loop of its own is compiled on its own. */
+function addWeighted(sum: Float64Array, weight: number, x: Float64Array): void {
+  for (let i = 0; i < sum.length; i++) sum[i]! += weight * x[i]!;
 }

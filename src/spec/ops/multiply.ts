@@ -9,7 +9,7 @@ export function multiply(): Op {
       const a = input(0, rows, columns);
       const b = input(1, rows, columns);
       const out = emptyBlock(rows.length * columns.length, noise);
-      for (let i = 0; i < out.value.length; i++) out.value[i] = a.value[i]! * b.value[i]!;
+      multiplyInto(out.value, a.value, b.value);
       if (!noise) return out;
       for (let i = 0; i < out.value.length; i++) {
         const x = a.value[i]!;
@@ -21,4 +21,9 @@ export function multiply(): Op {
       return out;
     },
   };
+}
+
+/** A loop of its own is compiled on its own. */
+function multiplyInto(out: Float64Array, a: Float64Array, b: Float64Array): void {
+  for (let i = 0; i < out.length; i++) out[i] = a[i]! * b[i]!;
 }

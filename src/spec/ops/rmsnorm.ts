@@ -67,22 +67,25 @@ export function rmsNorm(attributes: RmsNormAttributes): Op {
       const weights = weight ? parameters.rows(weight, 0, 1) : undefined;
       const offset = attributes.weightOffset ?? 0;
       const out = emptyBlock(rows.length * columns.length, noise);
+      const groupOf = columns.map((column) => Math.floor(column / width));
       const groups: GroupStatistics[] = [];
       for (let r = 0; r < rows.length; r++) {
         groups.length = 0;
         const from = r * inputColumns;
         const to = r * columns.length;
-        for (let c = 0; c < columns.length; c++) {
-          const column = columns[c]!;
-          const group = Math.floor(column / width);
+        for (let c = 0; c < columns.length; ) {
+          const first = c;
+          const group = groupOf[c]!;
+          while (c < columns.length && groupOf[c] === group) c++;
           groups[group] ??= groupStatistics(context, x, from, group, attributes, inputColumns);
-          const { mean, inverse } = groups[group]!;
-          out.value[to + c] = (x.value[from + column]! - mean) * inverse;
+          normalise(x.value, from, columns, first, c, groups[group]!, out.value, to);
         }
       }
       if (noise) addNoise();
       if (rounding?.settings.normalised) roundAll(out.value, rounding.store);
-      for (let i = 0; i < out.value.length; i++) out.value[i]! *= factor(columns[i % columns.length]!);
+      const factors = new Float64Array(columns.length);
+      for (let c = 0; c < factors.length; c++) factors[c] = factor(columns[c]!);
+      for (let r = 0; r < rows.length; r++) scale(out.value, r * factors.length, factors);
       return out;
 
       function factor(column: number): number {
@@ -111,6 +114,24 @@ export function rmsNorm(attributes: RmsNormAttributes): Op {
       }
     },
   };
+}
+
+/** Columns `first` to `end - 1` of those asked for, which lie in one group. */
+function normalise(
+  x: Float64Array,
+  from: number,
+  columns: Int32Array,
+  first: number,
+  end: number,
+  { mean, inverse }: GroupStatistics,
+  out: Float64Array,
+  to: number,
+): void {
+  for (let c = first; c < end; c++) out[to + c] = (x[from + columns[c]!]! - mean) * inverse;
+}
+
+function scale(values: Float64Array, from: number, factors: Float64Array): void {
+  for (let c = 0; c < factors.length; c++) values[from + c]! *= factors[c]!;
 }
 
 interface GroupStatistics {

@@ -65,8 +65,6 @@ export const ropeRecipes: readonly Recipe[] = [
  * Su et al., "RoFormer: Enhanced Transformer with Rotary Position Embedding", 2021.
  */
 export function rope(attributes: RopeAttributes): Op {
-  const { headDim, rotaryDim, pairing } = attributes;
-  const half = rotaryDim / 2;
   return {
     kind: "rope",
     attributes: { ...attributes },
@@ -77,7 +75,9 @@ export function rope(attributes: RopeAttributes): Op {
       const x = input(0, rows);
       const out = emptyBlock(rows.length * columns.length, noise);
       const tables = new Map<number, Turns>();
-      const products = new Float64Array(2 * columns.length);
+      const places = placesOf(columns, attributes);
+      const size = columns.length;
+      const products = new Float64Array(2 * size);
       for (let r = 0; r < rows.length; r++) {
         const derived = table.rotaryPosition(rows[r]!);
         const position = attributes.positionOf ? attributes.positionOf(rows[r]!, derived) : derived;
@@ -87,40 +87,63 @@ export function rope(attributes: RopeAttributes): Op {
           tables.set(position, turns);
         }
         const from = r * inputColumns;
-        for (let c = 0; c < columns.length; c++) {
-          const column = columns[c]!;
-          const channel = column % headDim;
-          const value = x.value[from + column]!;
-          if (channel >= rotaryDim) {
-            products[2 * c] = value;
-            products[2 * c + 1] = 0;
-            continue;
+        multiply(x.value, from, columns, places, turns, products);
+        if (noise) {
+          for (let c = 0; c < size; c++) {
+            const own = from + columns[c]!;
+            if (places.channels[c]! < 0) out.variance[r * size + c] = usableVariance(x, own);
+            else
+              elementNoise(context, x, own, from + places.partners[c]!, turns, places.channels[c]!, out, r * size + c);
           }
-          const partner = partnerOf(channel, half, pairing);
-          products[2 * c] = value * turns.cos[channel]!;
-          products[2 * c + 1] = x.value[from + column - channel + partner]! * turns.sin[channel]!;
-          if (noise)
-            elementNoise(
-              context,
-              x,
-              from + column,
-              from + column - channel + partner,
-              turns,
-              channel,
-              out,
-              r * columns.length + c,
-            );
         }
         if (rounding?.settings.products) roundAll(products, rounding.store);
-        for (let c = 0; c < columns.length; c++) {
-          out.value[r * columns.length + c] = products[2 * c]! + products[2 * c + 1]!;
-          if (noise && columns[c]! % headDim >= rotaryDim)
-            out.variance[r * columns.length + c] = usableVariance(x, from + columns[c]!);
-        }
+        addHalves(products, out.value, r * size);
       }
       return out;
     },
   };
+}
+
+/** Of each column asked for: its channel within its head, -1 where it does not rotate, and its partner's column if it does. */
+interface Places {
+  readonly channels: Int32Array;
+  readonly partners: Int32Array;
+}
+
+function placesOf(columns: Int32Array, { headDim, rotaryDim, pairing }: RopeAttributes): Places {
+  const channels = new Int32Array(columns.length);
+  const partners = new Int32Array(columns.length);
+  for (let c = 0; c < columns.length; c++) {
+    const column = columns[c]!;
+    const channel = column % headDim;
+    channels[c] = channel < rotaryDim ? channel : -1;
+    partners[c] = column - channel + partnerOf(channel, rotaryDim / 2, pairing);
+  }
+  return { channels, partners };
+}
+
+/** x·cos of every column of a row, then x'·sin of every column: a channel that does not rotate is itself, and zero. */
+function multiply(
+  x: Float64Array,
+  from: number,
+  columns: Int32Array,
+  { channels, partners }: Places,
+  { cos, sin }: Turns,
+  products: Float64Array,
+): void {
+  const size = columns.length;
+  for (let c = 0; c < size; c++) {
+    const value = x[from + columns[c]!]!;
+    const channel = channels[c]!;
+    products[c] = channel < 0 ? value : value * cos[channel]!;
+    products[size + c] = channel < 0 ? 0 : x[from + partners[c]!]! * sin[channel]!;
+  }
+}
+
+/** The sums of both products of every column of a row. */
+function addHalves(products: Float64Array, out: Float64Array, to: number): void {
+  const size = products.length / 2;
+  for (let c = 0; c < size; c++) out[to + c] = products[c]! + products[size + c]!;
 }
 
 /** The two coefficients of every channel at one position: of itself, and of its partner with its sign. */
@@ -131,41 +154,74 @@ interface Turns {
   readonly sinVariance: Float64Array;
 }
 
-function turnsOf(a: RopeAttributes, position: number, { rounding, precision }: OpContext): Turns {
-  const { rotaryDim, inverseFrequencies, attentionFactor, pairing } = a;
+function turnsOf(a: RopeAttributes, position: number, context: OpContext): Turns {
+  const { rotaryDim, attentionFactor, pairing } = a;
+  const { rounding, noise } = context;
+  const half = rotaryDim / 2;
+  const angles = new Float64Array(rotaryDim);
+  const rawCos = new Float64Array(rotaryDim);
+  const rawSin = new Float64Array(rotaryDim);
   const cos = new Float64Array(rotaryDim);
   const sin = new Float64Array(rotaryDim);
-  const cosVariance = new Float64Array(rotaryDim);
-  const sinVariance = new Float64Array(rotaryDim);
-  const half = rotaryDim / 2;
+  const frequencyOf = (channel: number) =>
+    a.channelFrequencies?.[channel] ?? a.inverseFrequencies[pairing === "half" ? channel % half : channel >> 1]!;
+  for (let channel = 0; channel < rotaryDim; channel++) {
+    const frequency = frequencyOf(channel);
+    const partner = partnerOf(channel, half, pairing);
+    // Both channels of a pair turn by one angle, unless a rewrite says otherwise.
+    if (partner < channel && frequencyOf(partner) === frequency) {
+      angles[channel] = angles[partner]!;
+      rawCos[channel] = rawCos[partner]!;
+      rawSin[channel] = rawSin[partner]!;
+    } else {
+      angles[channel] = angleOf(position, frequency, context);
+      rawCos[channel] = Math.cos(angles[channel]!) * attentionFactor;
+      rawSin[channel] = Math.sin(angles[channel]!) * attentionFactor;
+    }
+    const [cosine, sine] = [rawCos[channel]!, rawSin[channel]!];
+    cos[channel] = a.cosine ? a.cosine(cosine, sine) : cosine;
+    sin[channel] = (a.sine ? a.sine(cosine, sine) : sine) * (channel < partner ? -1 : 1);
+  }
+  const variances = noise ? turnVariances(angles, rawCos, rawSin, { cos, sin }, context) : unknownVariances;
+  if (rounding?.settings.table) {
+    roundAll(cos, rounding.store);
+    roundAll(sin, rounding.store);
+  }
+  return { cos, sin, ...variances };
+}
+
+const unknownVariances = { cosVariance: new Float64Array(0), sinVariance: new Float64Array(0) };
+
+/** Of coefficients that are not rounded yet. */
+function turnVariances(
+  angles: Float64Array,
+  rawCos: Float64Array,
+  rawSin: Float64Array,
+  { cos, sin }: Pick<Turns, "cos" | "sin">,
+  { rounding, precision }: OpContext,
+): Pick<Turns, "cosVariance" | "sinVariance"> {
   const emulated = rounding !== undefined && precision.compute !== "float64";
   const ofAngle = angleVariance(emulated ? { ...precision, compute: "float32" } : precision);
-  for (let channel = 0; channel < rotaryDim; channel++) {
-    const pair = pairing === "half" ? channel % half : channel >> 1;
-    const first = pairing === "half" ? channel < half : channel % 2 === 0;
-    const frequency = a.channelFrequencies?.[channel] ?? inverseFrequencies[pair]!;
-    const angle = emulated
-      ? computedAngle(position, frequency, rounding.settings.angle === "tf32")
-      : position * frequency;
-    const cosRaw = Math.cos(angle) * attentionFactor;
-    const sinRaw = Math.sin(angle) * attentionFactor;
-    cos[channel] = a.cosine ? a.cosine(cosRaw, sinRaw) : cosRaw;
-    sin[channel] = (a.sine ? a.sine(cosRaw, sinRaw) : sinRaw) * (first ? -1 : 1);
-    const turn = angle * angle * ofAngle;
-    cosVariance[channel] = sinRaw * sinRaw * turn + cosRaw * cosRaw * computeVariance;
-    sinVariance[channel] = cosRaw * cosRaw * turn + sinRaw * sinRaw * computeVariance;
+  const stored = (value: number, variance: number) => {
+    if (!rounding) return variance + storeVariance(value, precision.store);
+    return rounding.settings.table ? flipVariance(value, variance, rounding.store) : variance;
+  };
+  const cosVariance = new Float64Array(angles.length);
+  const sinVariance = new Float64Array(angles.length);
+  for (let i = 0; i < angles.length; i++) {
+    const cosSquare = rawCos[i]! * rawCos[i]!;
+    const sinSquare = rawSin[i]! * rawSin[i]!;
+    const turn = angles[i]! * angles[i]! * ofAngle;
+    cosVariance[i] = stored(cos[i]!, sinSquare * turn + cosSquare * computeVariance);
+    sinVariance[i] = stored(sin[i]!, cosSquare * turn + sinSquare * computeVariance);
   }
-  for (const [values, variances] of [
-    [cos, cosVariance],
-    [sin, sinVariance],
-  ] as const) {
-    for (let i = 0; i < rotaryDim; i++) {
-      if (!rounding) variances[i]! += storeVariance(values[i]!, precision.store);
-      else if (rounding.settings.table) variances[i] = flipVariance(values[i]!, variances[i]!, rounding.store);
-    }
-    if (rounding?.settings.table) roundAll(values, rounding.store);
-  }
-  return { cos, sin, cosVariance, sinVariance };
+  return { cosVariance, sinVariance };
+}
+
+/** The angle of a pair in the precision that is emulated, or exactly. */
+function angleOf(position: number, frequency: number, { rounding, precision }: OpContext): number {
+  if (!rounding || precision.compute === "float64") return position * frequency;
+  return computedAngle(position, frequency, rounding.settings.angle === "tf32");
 }
 
 const operands = new Float64Array(2);
