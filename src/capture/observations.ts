@@ -181,8 +181,7 @@ export class CaptureObservations implements Observations {
     if (known) return known;
     const value = this.#rowCache.room(stored.value.length);
     for (let i = 0; i < value.length; i++) value[i] = stored.value[i]! * type.scale;
-    const exact = type.error === 0;
-    return this.#rowCache.keep(record, slot!, { value, dtype: exact ? stored.dtype : "bfloat16", exact });
+    return this.#rowCache.keep(record, slot!, { value, dtype: stored.dtype, exact: true, error: type.error });
   }
 
   /** The numbers that a flat slot holds, as they are stored. */

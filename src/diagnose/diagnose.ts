@@ -2,6 +2,7 @@ import { allCauses } from "./all-causes.js";
 import { audit } from "./audits.js";
 import { checkAll } from "./check/check-all.js";
 import { decide, summarise } from "./decision.js";
+import { Deadline } from "./explain/deadline.js";
 import { Explainer } from "./explain/explainer.js";
 import { findingsOf } from "./findings.js";
 import type { Investigation, UnitCheck } from "./investigation.js";
@@ -26,6 +27,9 @@ export interface DiagnoseOptions extends Pick<InvestigationSource, "target" | "m
   /** Turns token ids into text for the chain and the repair. */
   readonly detokenize?: Detokenize;
 }
+
+/** Time to look for what the recording could not have shown, in milliseconds. */
+const sensitivitySearch = 4000;
 
 /**
  * Says which op, or which seam between two ops, computed something the model does not mean, why, and proves it.
@@ -98,7 +102,7 @@ function verdictOf(
     audits: audit({ investigation, checks, causes, seams, metadata }),
     chain: verdict === "clean" ? [] : symptomChain(investigation, numbers, detokenize),
     ruledOut: ruledOut(investigation, checks, numbers),
-    notVisible: sensitivity(investigation, checks),
+    notVisible: sensitivity(investigation, checks, new Deadline(sensitivitySearch)),
     unchecked: unchecked(investigation, checks),
     units: summaries(checks),
     recipes: settledRecipes(investigation, checks),

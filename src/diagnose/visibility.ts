@@ -3,6 +3,7 @@ import type { DType } from "../tensor/dtype.js";
 import { roundAll } from "../tensor/rounding.js";
 import { propose, proposeNamed } from "./causes/catalogue.js";
 import type { Sample } from "./check/sample.js";
+import type { Deadline } from "./explain/deadline.js";
 import { type Hypothesis, role, short } from "./hypothesis.js";
 import type { Investigation, UnitCheck } from "./investigation.js";
 
@@ -119,11 +120,13 @@ function thin(investigation: Investigation, name: string): Sample {
 
 /**
  * Causes of the catalogue that a passing recording could not have shown: for each kind of unit, in one layer of the
- * middle, every named rewrite is tried, and listed when none of its settings moves the unit beyond rounding.
+ * middle, every named rewrite is tried, and listed when none of its settings moves the unit beyond rounding. What there
+ * is no time for is not listed.
  */
 export function sensitivity(
   investigation: Investigation,
   checks: readonly UnitCheck[],
+  deadline: Deadline,
 ): { cause: string; why: string }[] {
   const strongest = new Map<string, { changed: number; unit: string; visible: boolean }>();
   const middle = new Map<string, UnitCheck[]>();
@@ -140,7 +143,7 @@ export function sensitivity(
     for (const site of investigation.interior(name)) {
       for (const hypothesis of proposeNamed({ investigation, site, finding: base.check })) {
         const key = `${hypothesis.cause} ${role(hypothesis.site)}`;
-        if (hypothesis.fitted > 0 || strongest.get(key)?.visible) continue;
+        if (hypothesis.fitted > 0 || strongest.get(key)?.visible || deadline.passed) continue;
         const { visible, changed } = effect(
           investigation,
           base,

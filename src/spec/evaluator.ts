@@ -22,11 +22,15 @@ export interface Observations {
   block?(name: string, rows: Int32Array, consumer: string, readAt?: number): Float64Array | undefined;
 }
 
-/** One recorded row of a value: all its columns. `exact` when the consumer cannot have seen more digits than the record. */
+/**
+ * One recorded row of a value: all its columns. `exact` when the consumer cannot have seen more digits than the record;
+ * `error`, relative, where all of them were multiplied by a scale that is known no better.
+ */
 export interface ObservedRow {
   readonly value: Float64Array;
   readonly dtype: DType;
   readonly exact: boolean;
+  readonly error?: number;
 }
 
 export interface EvaluatorOptions {
@@ -45,6 +49,9 @@ export interface EvaluatorOptions {
 }
 
 const nothingUncertain = new Float64Array(0);
+
+/** An error that all terms of a sum share adds up; counted as independent ones, so many times: head_dim, or keys. */
+const commonTerms = 256;
 
 const nothing: Observations = { has: () => false, row: () => undefined };
 
@@ -214,7 +221,10 @@ export class Evaluator {
     // A fused consumer may have used more digits than were stored: one rounding of the input is legal either way. Under a
     // recipe it read what is recorded.
     const variance = new Float64Array(observed.value.length);
-    if (!observed.exact && !this.recipe) {
+    const { error = 0 } = observed;
+    if (error > 0) {
+      for (let i = 0; i < variance.length; i++) variance[i] = commonTerms * (error * observed.value[i]!) ** 2;
+    } else if (!observed.exact && !this.recipe) {
       for (let i = 0; i < variance.length; i++) variance[i] = storeVariance(observed.value[i]!, observed.dtype);
     }
     return { value: observed.value, variance };
