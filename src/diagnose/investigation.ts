@@ -151,10 +151,10 @@ export class Investigation extends RecordedRun {
     const comparison = include ? subset(whole, include) : whole;
     const statistics = statisticsOf(comparison);
     // Rows that attend over the same uncertain keys do not err independently.
-    const shared = this.interior(name).some(
+    const together = this.interior(name).some(
       ({ op, inputs }) => op.kind === "attention" && inputs.slice(1).some((input) => !this.observations.has(input)),
     );
-    const beyond = excess(shared ? { ...statistics, distinctRows: 1 } : statistics, this.limit);
+    const beyond = excess(statistics, this.limit, together);
     const judgement = { recipe: undefined, bits: undefined, matched: false, statistics, excess: beyond };
     return this.#unit(judgement, name, observed, () => comparison);
   }

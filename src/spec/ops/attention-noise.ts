@@ -41,7 +41,8 @@ export function weightNoise(
     const exponent = 4 * computeVariance * ((score - largest) ** 2 + largest ** 2);
     // A flipped score moves its exponential by e^jump.
     const steep = jump[j]! > 0 ? (Math.expm1(Math.min(jump[j]!, 30)) / jump[j]!) ** 2 : 1;
-    return Math.min(variance[j]! * steep, variance[j] === Infinity ? Infinity : 1) + exponent + functionVariance;
+    const share = normalised ? unrounded[j]! : (unrounded[j]! * rescale[j]!) / total;
+    return shareVariance(variance[j]! * steep, share) + exponent + functionVariance;
   });
   // What moves one exponential moves the sum that divides them all.
   const ofSum = relatives.reduce((sum, relative, j) => sum + scaled(unrounded[j]! ** 2, relative), 0);
@@ -67,6 +68,16 @@ export function weightNoise(
   }
   const shared = !rounding || (settings.weights === "float32" && !isTf32(rounding, "values"));
   return { weightVariance, weightJump, totalVariance: shared ? 0 : totalVariance, shared };
+}
+
+/**
+ * Relative variance of a probability whose score is uncertain by `variance`: that of a log-normal number, as far as a
+ * number between 0 and 1 can scatter at all.
+ */
+function shareVariance(variance: number, share: number): number {
+  if (variance === 0 || variance === Infinity || share === 0) return variance;
+  const most = Math.min(variance, 30);
+  return Math.min(Math.exp(most) * Math.expm1(most), Math.max(0, 1 / share - 1));
 }
 
 interface Values {
