@@ -4,34 +4,44 @@ import { join } from "node:path";
 import { Command, Option } from "commander";
 import { benchmark, type Outcome, type Score, tally } from "../lab/benchmark.js";
 import { catalogue, findFault } from "../lab/catalogue.js";
-import { faultData, scoreLine } from "../lab/format.js";
+import { type CorrectRun, type CorrectScore, correctRuns, judgeCorrectRuns } from "../lab/correct/runs.js";
+import type { Fault } from "../lab/fault.js";
+import { correctLine, faultData, scoreLine } from "../lab/format.js";
 import { type LabModel, openLabModel, truncateModel } from "../lab/model.js";
+import { scoreTable, tableLines } from "../lab/score-table.js";
 import { tinyFamilies, writeTinyModel } from "../lab/tiny-model.js";
 import type { DType } from "../tensor/dtype.js";
 import { InputError } from "../tensor/errors.js";
 import { outputColors } from "./style.js";
 
 const runHelp = `
-Without --model, small random models of the three families (Qwen3, Qwen2, Llama) are made in a temporary folder.
-Each recording is written there too and removed once it is diagnosed.
+First the public set of correct runs: over shapes from 64 to 5,120 channels, texts, types, legal ways to round,
+padding, caches. None may be accused. Then every fault, in small random models of the three families (Qwen3, Qwen2,
+Llama) or in --model. With --fault or --model only faults are run, unless --correct is given.
+Models and recordings are written to a temporary folder, and removed once they are judged.
 
-Outcomes: named (the right cause and nothing else), ambiguous (the right cause among the alternatives given),
+Outcomes of faults: named (the right cause and nothing else), ambiguous (the right cause among the alternatives given),
 unexplained (the right units, no cause), placed (the right units, another cause), hidden (this input cannot show the
 fault, and nothing is accused), missed, false-alarm (something accused that has nothing).
 
-Exit status: 0 when nothing was missed and nothing falsely accused, 1 otherwise, 2 when an input cannot be read.
+Exit status: 0 when no correct run was accused, nothing was missed and nothing falsely accused, 1 otherwise, 2 when an input cannot be read.
 `;
 
 const stores = ["bfloat16", "float16", "float32"] as const;
+/** Correct runs of the public set. */
+const correctCount = 540;
 
 interface RunOptions {
   readonly fault?: string[];
+  readonly correct?: string;
   readonly layers?: string;
   readonly seeds: string;
   readonly model?: string;
   readonly first?: string;
-  readonly dtype: DType;
+  readonly dtype: DType[];
   readonly legal?: boolean;
+  readonly partial?: boolean;
+  readonly baselines?: boolean;
   readonly json?: boolean;
 }
 
@@ -45,14 +55,21 @@ export function labCommand(): Command {
     .action(list);
   lab
     .command("run")
-    .description("inject faults, record, diagnose, score")
-    .option("--fault <id...>", "faults to inject (default: all)")
+    .description("record correct runs and runs with injected faults, diagnose them, score")
+    .option("--correct <n>", `correct runs of the public set (default: ${correctCount}; 0 with --fault or --model)`)
+    .option("--fault <id...>", 'faults to inject, or "none" (default: all)')
     .option("--layers <list>", "layers to inject into, as 0,2 (default: one drawn per run)")
     .option("--seeds <n>", "draws of settings and text per fault and model", "1")
     .option("--model <dir>", "model folder to inject into")
     .option("--first <layers>", "use only the model's first layers")
-    .addOption(new Option("--dtype <dtype>", "what values are stored in").choices(stores).default("bfloat16"))
-    .option("--legal", "draw also how the rest of the run rounds and sums")
+    .addOption(
+      new Option("--dtype <dtype...>", "what values of faulty runs are stored in")
+        .choices(stores)
+        .default(["bfloat16"]),
+    )
+    .option("--legal", "draw also how the rest of a faulty run rounds and sums")
+    .option("--partial", "record a part of a faulty run only: every other layer, or the residual stream alone")
+    .option("--baselines", "also compare every run with a correct one: assert_close, cosine 0.99, relative 1e-3")
     .option("--json", "print every score as JSON")
     .addHelpText("after", runHelp)
     .action(run);
@@ -74,37 +91,61 @@ function list({ json }: { json?: boolean }): void {
 }
 
 async function run(options: RunOptions): Promise<void> {
-  const faults = options.fault?.map(findFault) ?? catalogue;
-  const seeds = whole(options.seeds, "--seeds", 10000);
-  const layers = options.layers?.split(",").map((part) => whole(part, "--layers", 1023, 0));
+  const faults = options.fault?.[0] === "none" ? [] : (options.fault?.map(findFault) ?? catalogue);
+  const usual = options.fault || options.model ? "0" : String(correctCount);
+  const runs = correctRuns(whole(options.correct ?? usual, "--correct", 100_000, 0));
   await withFolder(async (folder) => {
-    const models = modelsFor(options, folder);
-    const scores: Score[] = [];
-    const total = faults.length;
-    const runs = benchmark({
-      models,
-      faults,
-      stores: [options.dtype],
-      seeds,
-      folder,
-      legal: options.legal ?? false,
-      ...(layers ? { layers } : {}),
-    });
-    for await (const score of runs) {
-      scores.push(score);
-      if (!options.json) console.log(`${paint(score.outcome)}  ${scoreLine(score)}`);
-      else progress(`${score.fault} (${new Set(scores.map(({ fault }) => fault)).size} of ${total})`);
-    }
-    progress("");
-    if (scores.length === 0) throw new InputError("lab run: none of the faults applies to the model");
+    const correct = await judgeCorrect(runs, folder, options);
+    const scores = faults.length > 0 ? await injectFaults(faults, folder, options) : [];
+    if (scores.length + correct.length === 0) throw new InputError("lab run: none of the faults applies to the model");
     const counts = tally(scores);
-    if (options.json) console.log(JSON.stringify({ counts, scores }, null, 2));
-    else {
+    const accused = correct.filter((score) => score.accused).length;
+    if (options.json) {
+      const table = scoreTable(scores);
+      console.log(
+        JSON.stringify({ correct: { runs: correct.length, accused, scores: correct }, counts, table, scores }, null, 2),
+      );
+    } else {
       const parts = Object.entries(counts).map(([outcome, count]) => `${count} ${outcome}`);
-      console.log(`\n${scores.length} runs: ${parts.join(", ")}`);
+      if (scores.length > 0) console.log(`\n${scores.length} runs with a fault: ${parts.join(", ")}`);
+      console.log(`\n${tableLines(scores, correct).join("\n")}`);
     }
-    if (counts.missed + counts["false-alarm"] > 0) process.exitCode = 1;
+    if (accused + counts.missed + counts["false-alarm"] > 0) process.exitCode = 1;
   });
+}
+
+async function judgeCorrect(runs: readonly CorrectRun[], folder: string, options: RunOptions): Promise<CorrectScore[]> {
+  const scores: CorrectScore[] = [];
+  for await (const score of judgeCorrectRuns(runs, folder, options.baselines)) {
+    scores.push(score);
+    if (!options.json) console.log(`${paintCorrect(score)}  ${correctLine(score)}`);
+    else progress(`correct run ${scores.length} of ${runs.length}`);
+  }
+  progress("");
+  return scores;
+}
+
+async function injectFaults(faults: readonly Fault[], folder: string, options: RunOptions): Promise<Score[]> {
+  const scores: Score[] = [];
+  const layers = options.layers?.split(",").map((part) => whole(part, "--layers", 1023, 0));
+  const trials = benchmark({
+    models: modelsFor(options, folder),
+    faults,
+    stores: options.dtype,
+    seeds: whole(options.seeds, "--seeds", 10000),
+    folder,
+    legal: options.legal ?? false,
+    partial: options.partial ?? false,
+    baselines: options.baselines ?? false,
+    ...(layers ? { layers } : {}),
+  });
+  for await (const score of trials) {
+    scores.push(score);
+    if (!options.json) console.log(`${paint(score.outcome)}  ${scoreLine(score)}`);
+    else progress(`${score.fault} (${new Set(scores.map(({ fault }) => fault)).size} of ${faults.length})`);
+  }
+  progress("");
+  return scores;
 }
 
 function modelsFor({ model, first }: RunOptions, folder: string): LabModel[] {
@@ -141,6 +182,11 @@ function whole(text: string, option: string, largest: number, smallest = 1): num
 /** One line on standard error that the next one replaces; silent when nobody watches. */
 function progress(text: string): void {
   if (process.stderr.isTTY) process.stderr.write(`\r\u001b[K${text}`);
+}
+
+function paintCorrect({ accused }: CorrectScore): string {
+  const colors = outputColors();
+  return accused ? colors.red("accused    ") : colors.green("clean      ");
 }
 
 function paint(outcome: Outcome): string {

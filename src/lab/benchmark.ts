@@ -1,9 +1,10 @@
 import { diagnose } from "../diagnose/diagnose.js";
 import type { Verdict } from "../diagnose/verdict.js";
 import type { DType } from "../tensor/dtype.js";
-import type { Fault, FaultValues } from "./fault.js";
+import { type Criterion, firstDifferences } from "./baselines.js";
+import type { Fault, FaultKind, FaultValues } from "./fault.js";
 import type { LabModel } from "./model.js";
-import { discard, runTrial, type Trial, unitsBeyondNoise } from "./trial.js";
+import { discard, type Recorded, runTrial, type Trial, unitsBeyondNoise } from "./trial.js";
 
 /**
  * named: the cause, in the right layers, and nothing else accused. ambiguous: it is among the alternatives given.
@@ -15,9 +16,12 @@ export type Outcome = "named" | "ambiguous" | "unexplained" | "placed" | "false-
 
 export interface Score {
   readonly fault: string;
+  readonly kind: FaultKind;
   readonly model: string;
   readonly store: DType;
   readonly layers: readonly number[];
+  /** What was recorded. */
+  readonly recorded: Recorded;
   readonly values: FaultValues;
   readonly outcome: Outcome;
   readonly verdict: Verdict["verdict"];
@@ -28,7 +32,12 @@ export interface Score {
   /** Settings of the fault that the verdict recovered, of those it could be compared on. */
   readonly parameters: { readonly recovered: number; readonly compared: number };
   readonly milliseconds: number;
+  /** What other ways to compare with a correct run say; absent unless asked for. */
+  readonly baselines?: Readonly<Record<Criterion["id"], BaselineOutcome>>;
 }
+
+/** placed: the first value called different is the fault's first. elsewhere: it is another. missed: none is. */
+export type BaselineOutcome = "placed" | "elsewhere" | "missed";
 
 /** Compares a verdict with what was done to the run. */
 export function scoreVerdict(trial: Trial, verdict: Verdict, milliseconds: number): Score {
@@ -48,9 +57,11 @@ export function scoreVerdict(trial: Trial, verdict: Verdict, milliseconds: numbe
   };
   return {
     fault: fault.id,
+    kind: fault.kind,
     model: `${model.config.modelType} ${model.config.layerCount} layers`,
     store,
     layers: fault.scope === "model" ? [] : layers,
+    recorded: trial.recorded,
     values,
     outcome: outcome(),
     verdict: verdict.verdict,
@@ -59,6 +70,16 @@ export function scoreVerdict(trial: Trial, verdict: Verdict, milliseconds: numbe
     parameters: compareParameters(values, right),
     milliseconds,
   };
+}
+
+/** Whether others would have found the place. */
+function scoreBaselines(trial: Trial): NonNullable<Score["baselines"]> {
+  const first = firstDifferences(trial.model, trial.run);
+  const outcome = (name: string | undefined): BaselineOutcome => {
+    if (name === undefined) return "missed";
+    return trial.run.bad.has(name) || isInside(trial, name) ? "placed" : "elsewhere";
+  };
+  return { allclose: outcome(first.allclose), cosine: outcome(first.cosine), relative: outcome(first.relative) };
 }
 
 /** Whether the unit lies inside the chain that a bad unit stands for: a cause may name the unrecorded value itself. */
@@ -98,21 +119,26 @@ export interface BenchmarkOptions {
   readonly layers?: readonly number[];
   /** Draw also how the rest of the run is computed. */
   readonly legal?: boolean;
+  /** Record a part of the run only, drawn. */
+  readonly partial?: boolean;
+  /** Also compare each run with a correct one, the way people do without a checker. */
+  readonly baselines?: boolean;
 }
 
 /** Injects every fault into every model that it applies to, diagnoses the recording, and scores the verdict. */
 export async function* benchmark(options: BenchmarkOptions): AsyncGenerator<Score> {
-  const { models, faults, stores, seeds, folder, layers, legal = false } = options;
+  const { models, faults, stores, seeds, folder, layers, legal = false, partial = false, baselines = false } = options;
   for (const fault of faults) {
     for (const model of models) {
       for (const store of stores) {
         for (let seed = 1; seed <= seeds; seed++) {
-          const trial = runTrial({ model, fault, store, seed, folder, legal, ...(layers ? { layers } : {}) });
+          const trial = runTrial({ model, fault, store, seed, folder, legal, partial, ...(layers ? { layers } : {}) });
           if (!trial) continue;
           try {
             const start = performance.now();
             const verdict = await diagnose({ target: trial.run.path, model: model.directory });
-            yield scoreVerdict(trial, verdict, performance.now() - start);
+            const score = scoreVerdict(trial, verdict, performance.now() - start);
+            yield baselines ? { ...score, baselines: scoreBaselines(trial) } : score;
           } finally {
             discard(trial);
           }

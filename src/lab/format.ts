@@ -1,4 +1,5 @@
 import type { Score } from "./benchmark.js";
+import type { CorrectScore } from "./correct/runs.js";
 import type { Fault, FaultValues } from "./fault.js";
 
 /** Settings as `name value, …`. */
@@ -20,5 +21,12 @@ export function scoreLine(score: Score): string {
   const named = score.causes.length > 0 ? score.causes.join("; ") : "no cause";
   const drawn = settings(score.values);
   const stray = score.strangers.length > 0 ? `; also accused: ${score.strangers.slice(0, 3).join(", ")}` : "";
-  return `${score.fault}: ${score.model}, ${score.store}, ${where}${drawn ? `, ${drawn}` : ""}: ${score.verdict}, ${named}${stray}`;
+  const part = score.recorded === "all" ? "" : `, ${score.recorded} recorded`;
+  return `${score.fault}: ${score.model}, ${score.store}${part}, ${where}${drawn ? `, ${drawn}` : ""}: ${score.verdict}, ${named}${stray}`;
+}
+
+/** What the verdict on a correct run says in one line. */
+export function correctLine({ id, text, store, causes, findings }: CorrectScore): string {
+  const accused = [...causes, ...findings.map((unit) => `${unit} unexplained`)];
+  return `${id}: ${store}, ${text}${accused.length > 0 ? `: ${accused.join("; ")}` : ""}`;
 }

@@ -32,6 +32,8 @@ export interface RunOptions {
   readonly injections?: readonly Injection[];
   /** Layers to record; all unless given. */
   readonly layers?: readonly number[];
+  /** Record the residual stream alone: what layers, embedding, last norm and head return. */
+  readonly streamOnly?: boolean;
   /** Logits of the last token of each sequence alone, as runtimes that select rows first have them. */
   readonly lastTokens?: boolean;
   /** Records the KV cache in pages too, as a capture directory. */
@@ -44,6 +46,8 @@ export interface RunOptions {
 
 export interface LabRun {
   readonly path: string;
+  /** What it was made by. */
+  readonly options: RunOptions;
   readonly recorded: ReadonlySet<string>;
   /** Recorded values that must not be explained by the spec: the first bad ones as far as they can be seen. */
   readonly bad: ReadonlySet<string>;
@@ -55,6 +59,8 @@ export interface LabRun {
 
 /** Values that Hugging Face modules return; the spec's other values live inside a module. */
 const inside = /act_fn$|down_proj\.input$|layernorm\.input$|_cache$|^model$|^lm_head\.input$|^sample$| /;
+
+const stream = /^model\.embed_tokens$|^model\.layers\.\d+$|^model\.norm$|^lm_head$/;
 
 /** Runs the decoder forward once, with faults, and writes what a recorder of module outputs would have seen. */
 export function runLab(options: RunOptions): LabRun {
@@ -97,7 +103,8 @@ export function runLab(options: RunOptions): LabRun {
   const recorded = new Set<string>();
   for (const node of model.graph.nodes.values()) {
     const inLayer = node.layer === undefined || !options.layers || options.layers.includes(node.layer);
-    if (inLayer && !inside.test(node.name) && !hidden.has(node.name)) recorded.add(node.name);
+    if (!inLayer || inside.test(node.name) || hidden.has(node.name)) continue;
+    if (!options.streamOnly || stream.test(node.name)) recorded.add(node.name);
   }
   const recorder = new Recorder(options, evaluator, recorded, injections);
   if (options.path.endsWith(".safetensors")) recorder.plain(placed[0]!, padded);
@@ -109,12 +116,21 @@ export function runLab(options: RunOptions): LabRun {
   const readers = wrongRecords.flatMap((name) => model.graph.consumers(name));
   return {
     path: options.path,
+    options,
     recorded,
     bad: seenAt(model.graph, [...firstBad, ...readers], recorded),
     precision: implementation.precision,
     implementation,
     sampled: recorder.sampled(placed.at(-1)!),
   };
+}
+
+/** The same run without faults, computed plainly: what a run is compared with by those who have no checker. */
+export function runReference({ options }: LabRun): LabRun {
+  const { implement: _, injections: __, faults: ___, ...same } = options;
+  const extension = options.path.endsWith(".safetensors") ? ".safetensors" : "";
+  const stem = options.path.slice(0, options.path.length - extension.length);
+  return runLab({ ...same, path: `${stem}-reference${extension}` });
 }
 
 /** The recorded values at which `names` first show: themselves, or their nearest recorded consumers. */

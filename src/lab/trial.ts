@@ -2,7 +2,7 @@ import { rmSync } from "node:fs";
 import { join } from "node:path";
 import type { DType } from "../tensor/dtype.js";
 import { type BatchLengths, lengthsFor, randomSteps } from "./batch.js";
-import type { Fault, FaultValues } from "./fault.js";
+import { choose, type Fault, type FaultValues } from "./fault.js";
 import { legalImplementation } from "./legal.js";
 import type { LabModel } from "./model.js";
 import { randomGenerator, seedOf } from "./random.js";
@@ -16,8 +16,12 @@ export interface Trial {
   readonly store: DType;
   readonly layers: readonly number[];
   readonly values: FaultValues;
+  readonly recorded: Recorded;
   readonly run: LabRun;
 }
+
+/** What a trial records: everything, everything of some layers (the fault's among them or before them), the stream alone. */
+export type Recorded = "all" | "some layers" | "stream";
 
 export interface TrialOptions {
   readonly model: LabModel;
@@ -30,6 +34,8 @@ export interface TrialOptions {
   readonly layers?: readonly number[];
   /** Draw also how the rest is computed. */
   readonly legal?: boolean;
+  /** Record a part of the run only, drawn. */
+  readonly partial?: boolean;
   readonly lengths?: BatchLengths;
 }
 
@@ -53,6 +59,7 @@ export function runTrial({ model, fault, store, seed, folder, ...options }: Tria
   const lengths = options.lengths ?? lengthsFor(fault.situation);
   const plain = lengths.length === 1 && new Set(lengths[0]).size === 1;
   const path = join(folder, `${fault.id}-${seed}-${store}${plain ? ".safetensors" : ""}`);
+  const recorded = options.partial ? choose<Recorded>(random, ["some layers", "stream"]) : "all";
   const run = runLab({
     model,
     store,
@@ -60,9 +67,17 @@ export function runTrial({ model, fault, store, seed, folder, ...options }: Tria
     steps: randomSteps(random, model.config.vocabularySize, lengths),
     faults: [{ fault, layers, values }],
     lastTokens: fault.situation === "last-token",
+    streamOnly: recorded === "stream",
+    ...(recorded === "some layers" ? { layers: everyOther(model.config.layerCount, random) } : {}),
     ...(options.legal ? { implement: (graph) => legalImplementation(graph, model.parameters, store, random) } : {}),
   });
-  return { fault, model, store, layers, values, run };
+  return { fault, model, store, layers, values, recorded, run };
+}
+
+/** Layers 0, 2, 4, … or 1, 3, 5, …: every other layer lies inside a unit. */
+function everyOther(count: number, random: () => number): number[] {
+  const first = random() < 0.5 || count < 2 ? 0 : 1;
+  return Array.from({ length: Math.ceil((count - first) / 2) }, (_, i) => first + 2 * i);
 }
 
 /** Units of a trial that stand beyond rounding, each judged by the spec on its own recorded inputs. */

@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { diagnose } from "../../diagnose/diagnose.js";
 import type { Verdict } from "../../diagnose/verdict.js";
 import type { DType } from "../../tensor/dtype.js";
+import { type FirstDifference, firstDifferences } from "../baselines.js";
 import { choose } from "../fault.js";
 import { legalImplementation } from "../legal.js";
 import type { LabModel } from "../model.js";
@@ -33,6 +34,8 @@ export interface CorrectScore {
   /** What was drawn: recipes, values kept, padding, cache, layers recorded. */
   readonly drawn: Readonly<Record<string, unknown>>;
   readonly milliseconds: number;
+  /** The first value that other ways to compare would have called wrong; absent unless asked for. */
+  readonly baselines?: FirstDifference;
 }
 
 /** The first `count` runs of the set, one model after the other. */
@@ -53,8 +56,13 @@ export function correctRuns(count: number): CorrectRun[] {
 /**
  * Records each run in `folder`, diagnoses it, and says what was accused.
  * @param folder receives models and recordings; each recording is removed once judged.
+ * @param baselines also compare each run with a plain one, the way people do without a checker.
  */
-export async function* judgeCorrectRuns(runs: readonly CorrectRun[], folder: string): AsyncGenerator<CorrectScore> {
+export async function* judgeCorrectRuns(
+  runs: readonly CorrectRun[],
+  folder: string,
+  baselines = false,
+): AsyncGenerator<CorrectScore> {
   let model: LabModel | undefined;
   let made = "";
   for (const run of runs) {
@@ -75,6 +83,7 @@ export async function* judgeCorrectRuns(runs: readonly CorrectRun[], folder: str
         ...accusations(verdict),
         drawn: { ...recording.implementation.description, ...drawn },
         milliseconds: performance.now() - start,
+        ...(baselines ? { baselines: firstDifferences(model, recording) } : {}),
       };
     } finally {
       rmSync(recording.path, { recursive: true, force: true });
