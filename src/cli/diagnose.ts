@@ -17,6 +17,7 @@ export function diagnoseCommand(): Command {
     )
     .argument("<target>", "the suspect run (also called candidate or actual)")
     .requiredOption("-m, --model <dir>", "model folder: config.json and model.safetensors (or its shards)")
+    .option("-q, --quick", "leave out the run from the tokens: the causes are proven unit by unit only")
     .option("--json", "print the verdict as JSON (docs/verdict.md)")
     .option("-v, --verbose", "also print the sensitivity of what passed and everything unchecked")
     .addHelpText(
@@ -28,8 +29,8 @@ Examples:
   faultline diagnose cases/exclamation-mark --model models/ishmael-7m
   faultline diagnose run/ --model ./Qwen3-0.6B --json > verdict.json`,
     )
-    .action(async (target: string, options: { model: string; json?: boolean; verbose?: boolean }) => {
-      const verdict = await runDiagnosis({ target, model: options.model });
+    .action(async (target: string, options: { model: string; quick?: boolean; json?: boolean; verbose?: boolean }) => {
+      const verdict = await runDiagnosis({ target, model: options.model, quick: options.quick ?? false });
       process.stdout.write(
         options.json
           ? `${JSON.stringify(verdict, null, 2)}\n`
@@ -40,7 +41,7 @@ Examples:
 }
 
 /** Diagnoses with progress on stderr and the model's own tokenizer, where it has one. */
-export async function runDiagnosis(options: Pick<DiagnoseOptions, "target" | "model">): Promise<Verdict> {
+export async function runDiagnosis(options: Pick<DiagnoseOptions, "target" | "model" | "quick">): Promise<Verdict> {
   const { report, clear } = progressLine();
   try {
     return await diagnose({ ...options, progress: report, detokenize: detokenizer(options.model) });

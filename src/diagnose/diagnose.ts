@@ -12,7 +12,7 @@ import { overwrittenRecords } from "./observer.js";
 import { type InvestigationSource, openInvestigation } from "./open-investigation.js";
 import { checkParameters } from "./parameters.js";
 import type { Detokenize } from "./prove/free-run.js";
-import { prove } from "./prove/prove.js";
+import { type ProofOptions, prove } from "./prove/prove.js";
 import { checkSeams } from "./seams.js";
 import { underSuggestedMask } from "./suggested-mask.js";
 import { ruledOut } from "./suspects.js";
@@ -26,6 +26,8 @@ export interface DiagnoseOptions extends Pick<InvestigationSource, "target" | "m
   readonly progress?: (stage: string, done: number) => void;
   /** Turns token ids into text for the chain and the repair. */
   readonly detokenize?: Detokenize;
+  /** Leave out the run from the tokens: causes are proven unit by unit only. */
+  readonly quick?: boolean;
 }
 
 /** Time to look for what the recording could not have shown, in milliseconds. */
@@ -36,7 +38,7 @@ const sensitivitySearch = 4000;
  * @throws InputError when the recording or the model cannot be read.
  */
 export async function diagnose(options: DiagnoseOptions): Promise<Verdict> {
-  const { target, model, progress = () => {}, detokenize = null } = options;
+  const { target, model, progress = () => {}, detokenize = null, quick = false } = options;
   const checkedAs = async (source: InvestigationSource) => {
     const { investigation, close } = openInvestigation(source);
     try {
@@ -50,7 +52,7 @@ export async function diagnose(options: DiagnoseOptions): Promise<Verdict> {
   const asRecorded = await checkedAs({ target, model });
   const { investigation, checks, close, note } = await underSuggestedMask(asRecorded, { target, model }, checkedAs);
   try {
-    return verdictOf(investigation, checks, note, progress, detokenize);
+    return verdictOf(investigation, checks, note, progress, { detokenize, quick });
   } finally {
     close();
   }
@@ -61,7 +63,7 @@ function verdictOf(
   checks: readonly UnitCheck[],
   note: string | undefined,
   progress: NonNullable<DiagnoseOptions["progress"]>,
-  detokenize: Detokenize,
+  proofOptions: ProofOptions,
 ): Verdict {
   progress("checking metadata and seams", 0);
   const metadata = checkMetadata(investigation);
@@ -85,7 +87,7 @@ function verdictOf(
     ...createdNonFinite(investigation, unexplained),
   ];
   const assembled = allCauses(investigation, checks, explained, direct);
-  const { needed, proof } = prove(investigation, checks, assembled, detokenize);
+  const { needed, proof } = prove(investigation, checks, assembled, proofOptions);
   const causes = needed.map(({ cause }) => cause);
   const subtle = unreached.filter(({ node }) => needed.some(({ explains }) => explains.has(node.name)));
   const findings = findingsOf(investigation, [...failing, ...subtle], needed);
@@ -100,7 +102,7 @@ function verdictOf(
     findings,
     proof,
     audits: audit({ investigation, checks, causes, seams, metadata }),
-    chain: verdict === "clean" ? [] : symptomChain(investigation, numbers, detokenize),
+    chain: verdict === "clean" ? [] : symptomChain(investigation, numbers, proofOptions.detokenize),
     ruledOut: ruledOut(investigation, checks, numbers),
     notVisible: sensitivity(investigation, checks, new Deadline(sensitivitySearch)),
     unchecked: unchecked(investigation, checks),

@@ -9,8 +9,8 @@ import type { Investigation } from "../investigation.js";
 import type { FromTokens, Proof } from "../verdict.js";
 import { combine } from "./reproduction.js";
 
-/** Multiply-adds a free run may cost before it is left out: about a minute on one core. */
-const freeRunBudget = 4e10;
+/** Multiply-adds that free runs may cost before they are left out: some ten seconds on one core. */
+const freeRunBudget = 1e10;
 const freeRuns = [
   { block: 32, reversed: false },
   { block: 16, reversed: true },
