@@ -108,30 +108,35 @@ export class Investigation extends RecordedRun {
     this.#recipes.set(name, recipe);
   }
 
-  /** Checks a unit against the bits of one recipe. */
+  /**
+   * Checks a unit against the bits of one recipe.
+   * @param decide only whether they match is asked: stop at the first element that does not.
+   */
   checkUnder(
     name: string,
     recipe: UnitRecipe,
     evaluator: Evaluator,
     sample: Sample = this.sample(name),
     include?: Included,
+    decide = false,
   ): UnitCheck {
     const node = this.graph.node(name);
     const { rows, columns } = sample;
     const dtype = this.observations.dtype(name)!;
     const observed = this.observed(name, rows, columns);
     const quiet = evaluator.under(recipe, node, false);
-    const bits = matchBits(quiet, name, sample, observed, dtype, this.limit, include);
+    const bits = matchBits(quiet, name, sample, observed, dtype, { limit: this.limit, include, decide });
     // In float32 every element differs in its last places, and all of them together are held against the sum's own error.
     const emulated = dtype === "float32" ? quiet.withNoise() : quiet;
     const compare = lazily(() => {
       const whole = compareBlock(emulated.evaluate(name, rows, columns), observed, dtype, rows, columns);
       return include ? subset(whole, include) : whole;
     });
-    const statistics =
-      dtype === "float32" ? statisticsOf(compare()) : statisticsOfBits(bits, observed, rows.length, columns.length);
-    const together = dtype === "float32" ? excess(statistics, this.limit) : 0;
-    const matched = bits.surprise <= this.limit && together <= 1;
+    const single = bits.surprise <= this.limit;
+    const all = single && dtype === "float32";
+    const statistics = all ? statisticsOf(compare()) : statisticsOfBits(bits, observed, rows.length, columns.length);
+    const together = all ? excess(statistics, this.limit) : 0;
+    const matched = single && together <= 1;
     const beyond = matched ? Math.max(together, bits.surprise / this.limit) : Infinity;
     return this.#unit({ recipe, bits, matched, statistics, excess: beyond }, name, observed, compare);
   }
@@ -201,7 +206,7 @@ export class Investigation extends RecordedRun {
         let compared = 0;
         let matched = true;
         for (const { name, sample } of probes) {
-          const check = this.checkUnder(name, recipe, this.evaluator, sample);
+          const check = this.checkUnder(name, recipe, this.evaluator, sample, undefined, true);
           const { equal: same = 0, compared: of = 0, surprise = 0 } = check.bits ?? {};
           // In float32 hardly an element is the same: how improbable the worst one is, tells recipes apart.
           equal += this.observations.dtype(name) === "float32" ? of / (1 + surprise) : same;

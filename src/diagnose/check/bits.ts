@@ -72,11 +72,22 @@ export function nearness(
 /** Differing elements whose probability is worked out: the farthest, and an even spread of the others. */
 const closerLook = 192;
 
+/** How a comparison is made. */
+export interface MatchOptions {
+  /** Surprise from which an element counts as beyond. */
+  readonly limit: number;
+  readonly include?: Included | undefined;
+  /** Stop at the first elements that are beyond: whether the recipe gives the bits is all that is asked. */
+  readonly decide?: boolean;
+}
+
+/** Elements that are looked at first where only a decision is wanted. */
+const firstLook = 4;
+
 /**
  * Compares what was recorded with the bits `evaluator`'s recipe gives.
  * @param evaluator values under a recipe, without noise.
  * @param observed [rows, columns] of the sample.
- * @param limit surprise from which an element counts as beyond.
  */
 export function matchBits(
   evaluator: Evaluator,
@@ -84,8 +95,7 @@ export function matchBits(
   { rows, columns }: Sample,
   observed: Float64Array,
   dtype: DType,
-  limit: number,
-  include?: Included,
+  { limit, include, decide = false }: MatchOptions,
 ): BitMatch {
   const { value } = evaluator.evaluate(name, rows, columns);
   const expected = value.slice();
@@ -95,7 +105,7 @@ export function matchBits(
   let equal = 0;
   let squares = 0;
   let maxZ = 0;
-  const differing: { i: number; away: number }[] = [];
+  const differing: Difference[] = [];
   for (let i = 0; i < observed.length; i++) {
     const seen = observed[i]!;
     const exact = value[i]!;
@@ -111,79 +121,115 @@ export function matchBits(
     else differing.push({ i, away: Math.abs(seen - exact) });
     compared++;
   }
-  const wide = columns.length;
-  let beyond = 0;
-  let most = 0;
-  let ulps = 0;
-  let skipped = 0;
-  const worst: number[] = [];
-  const chosen = pick(differing, observed);
-  const byRow = new Map<number, number[]>();
-  for (const i of chosen) {
-    const r = Math.floor(i / wide);
-    const list = byRow.get(r);
-    if (list) list.push(i);
-    else byRow.set(r, [i]);
-  }
-  const noisy = chosen.length > 0 ? evaluator.withNoise() : evaluator;
-  for (const [r, members] of byRow) {
-    const block = noisy.evaluate(
-      name,
-      Int32Array.of(rows[r]!),
-      Int32Array.from(members, (i) => columns[i % wide]!),
-    );
-    members.forEach((i, m) => {
-      const seen = observed[i]!;
-      const variance = block.variance[m]!;
-      if (
-        variance === Infinity ||
-        Number.isNaN(variance) ||
-        isLegal(value[i]!, seen, Math.sqrt(variance), block.range?.[m] ?? 0, dtype)
-      ) {
-        skipped++;
-        return;
-      }
-      const improbable = Number.isFinite(seen)
-        ? surprise(distanceTo(value[i]!, seen, format), variance, block.jump?.[m] ?? 0)
-        : Infinity;
-      if (improbable > limit) {
-        beyond++;
-        worst.push(i);
-      }
-      if (improbable > most) most = improbable;
-      if (format && Number.isFinite(seen)) {
-        const off =
-          Math.abs(seen - expected[i]!) / unitInLastPlace(Math.max(Math.abs(seen), Math.abs(expected[i]!)), format);
-        if (off > ulps) ulps = off;
-      }
-    });
-  }
+  const noisy = differing.length > 0 ? evaluator.withNoise() : evaluator;
+  const look = new CloserLook(noisy, name, { rows, columns }, { value, expected, observed, dtype, limit });
+  const first = decide ? farthestOf(differing, observed, firstLook) : [];
+  look.at(first);
+  if (look.worst.length === 0) look.at(pick(differing, observed).filter((i) => !first.includes(i)));
   // What was looked at closely stands for the rest.
-  const share = chosen.length > 0 ? differing.length / chosen.length : 0;
+  const share = look.count > 0 ? differing.length / look.count : 0;
   return {
-    compared: compared - Math.round(skipped * share),
+    compared: compared - Math.round(look.skipped * share),
     equal,
-    beyond: Math.ceil(beyond * share),
-    surprise: most,
-    ulps,
-    worst,
+    beyond: Math.ceil(look.worst.length * share),
+    surprise: look.surprise,
+    ulps: look.ulps,
+    worst: look.worst,
     rmsZ: equal > 0 ? Math.sqrt(squares / equal) : 0,
     maxZ,
   };
 }
 
-/** The farthest away for their own size, the farthest absolutely, and an even spread. */
-function pick(differing: readonly { i: number; away: number }[], observed: Float64Array): number[] {
-  if (differing.length <= closerLook) return differing.map(({ i }) => i);
-  const third = closerLook / 3;
+/** An element that is not the recorded one, by its index into the sample. */
+interface Difference {
+  readonly i: number;
+  readonly away: number;
+}
+
+/** Values of a sample as evaluated, as stored, and as recorded. */
+interface Compared {
+  readonly value: Float64Array;
+  readonly expected: Float64Array;
+  readonly observed: Float64Array;
+  readonly dtype: DType;
+  readonly limit: number;
+}
+
+/** Works out how improbable single differences are. */
+class CloserLook {
+  count = 0;
+  skipped = 0;
+  surprise = 0;
+  ulps = 0;
+  readonly worst: number[] = [];
+
+  constructor(
+    readonly noisy: Evaluator,
+    readonly name: string,
+    readonly sample: Sample,
+    readonly compared: Compared,
+  ) {}
+
+  at(chosen: readonly number[]): void {
+    const { rows, columns } = this.sample;
+    const byRow = new Map<number, number[]>();
+    for (const i of chosen) {
+      const r = Math.floor(i / columns.length);
+      const list = byRow.get(r);
+      if (list) list.push(i);
+      else byRow.set(r, [i]);
+    }
+    for (const [r, members] of byRow) {
+      const block = this.noisy.evaluate(
+        this.name,
+        Int32Array.of(rows[r]!),
+        Int32Array.from(members, (i) => columns[i % columns.length]!),
+      );
+      for (const [m, i] of members.entries()) {
+        this.#judge(i, block.variance[m]!, block.jump?.[m] ?? 0, block.range?.[m] ?? 0);
+      }
+    }
+  }
+
+  #judge(i: number, variance: number, jump: number, range: number): void {
+    const { value, expected, observed, dtype, limit } = this.compared;
+    const seen = observed[i]!;
+    const format = floatFormat(dtype);
+    this.count++;
+    if (
+      variance === Infinity ||
+      Number.isNaN(variance) ||
+      isLegal(value[i]!, seen, Math.sqrt(variance), range, dtype)
+    ) {
+      this.skipped++;
+      return;
+    }
+    const improbable = Number.isFinite(seen) ? surprise(distanceTo(value[i]!, seen, format), variance, jump) : Infinity;
+    if (improbable > limit) this.worst.push(i);
+    if (improbable > this.surprise) this.surprise = improbable;
+    if (!format || !Number.isFinite(seen)) return;
+    const larger = Math.max(Math.abs(seen), Math.abs(expected[i]!));
+    this.ulps = Math.max(this.ulps, Math.abs(seen - expected[i]!) / unitInLastPlace(larger, format));
+  }
+}
+
+/** The farthest away for their own size and the farthest absolutely, half each. */
+function farthestOf(differing: readonly Difference[], observed: Float64Array, count: number): number[] {
   const chosen = new Set<number>();
-  const relative = ({ i, away }: { i: number; away: number }) =>
-    Number.isNaN(away) ? Infinity : away / Math.abs(observed[i]!);
-  const absolute = ({ away }: { away: number }) => (Number.isNaN(away) ? Infinity : away);
+  const relative = ({ i, away }: Difference) => (Number.isNaN(away) ? Infinity : away / Math.abs(observed[i]!));
+  const absolute = ({ away }: Difference) => (Number.isNaN(away) ? Infinity : away);
   for (const measure of [relative, absolute]) {
     const sorted = [...differing].sort((a, b) => measure(b) - measure(a));
-    for (const { i } of sorted.slice(0, third)) chosen.add(i);
+    for (const { i } of sorted.slice(0, Math.ceil(count / 2))) chosen.add(i);
   }
+  return [...chosen];
+}
+
+/** The farthest away, and an even spread. */
+function pick(differing: readonly Difference[], observed: Float64Array): number[] {
+  if (differing.length <= closerLook) return differing.map(({ i }) => i);
+  const third = closerLook / 3;
+  const chosen = new Set(farthestOf(differing, observed, 2 * third));
   const stride = Math.floor(differing.length / third);
   for (let k = 0; k < differing.length; k += stride) chosen.add(differing[k]!.i);
   return [...chosen].sort((a, b) => a - b);

@@ -83,7 +83,7 @@ function compareRows(investigation: Investigation, check: UnitCheck, share: numb
   for (let first = 0; first < wanted.length; first += perBlock) {
     const rows = wanted.subarray(first, first + perBlock);
     const observed = investigation.observed(name, rows, columns);
-    const block = matchBits(emulated, name, { rows, columns }, observed, dtype, investigation.limit);
+    const block = matchBits(emulated, name, { rows, columns }, observed, dtype, { limit: investigation.limit });
     for (const i of block.worst.slice(0, mostSuspects)) {
       if (suspectRows.size >= mostSuspects) break;
       suspectRows.add(rows[Math.floor(i / columns.length)]!);

@@ -38,7 +38,7 @@ export class RecipeBook {
     const role = roleOf(unit.name);
     const known = this.#settled.get(role);
     if (known) return known;
-    const found = this.search(search());
+    const found = this.search(search(), true);
     this.#settled.set(role, found);
     return found;
   }
@@ -58,8 +58,8 @@ export class RecipeBook {
   }
 
   /** The best recipe of one unit or a few, from what is known of the run so far. */
-  search(search: RecipeSearch): SettledRecipe {
-    const found = searchRecipe(search, this.start(search.interior));
+  search(search: RecipeSearch, again = false): SettledRecipe {
+    const found = searchRecipe(search, this.start(search.interior), again);
     if (found.score.matched) {
       for (const node of search.interior) {
         const recipe = found.recipe.ops.get(roleOf(node.name)) ?? node.op.recipes?.[0];

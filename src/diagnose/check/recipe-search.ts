@@ -28,20 +28,60 @@ export interface RecipeSearch {
 /** Gains below this share of the elements are chance. */
 const gain = 0.01;
 const sweeps = 3;
+/** Recipes tried in one search at most: what none of so many gives back is left to the noise model. */
+const mostTries = 120;
+
+interface Found {
+  readonly recipe: UnitRecipe;
+  readonly score: RecipeScore;
+}
 
 /**
  * The recipe that gives most bits back, from `start` by changing one rounding at a time: an op's own, whether an
  * unrecorded value was stored, whether a recorded one was read back. Stops at the first that leaves nothing unexplained.
+ * @param again where that leads nowhere, try once more from each choice between ops: two roundings may have to change at once.
  */
-export function searchRecipe(search: RecipeSearch, start: UnitRecipe): { recipe: UnitRecipe; score: RecipeScore } {
-  let recipe = start;
-  let score = search.score(start);
+export function searchRecipe(search: RecipeSearch, start: UnitRecipe, again: boolean): Found {
+  const { ops, between } = coordinates(search);
+  const tries = new Tries(search);
+  const all = [...ops, ...between];
+  let best = climb(tries, { recipe: start, score: tries.score(start) }, all);
+  for (const choice of again ? between : []) {
+    if (best.score.matched || tries.over) break;
+    for (const recipe of choice(start)) {
+      const found = climb(tries, { recipe, score: tries.score(recipe) }, all);
+      if (found.score.matched || found.score.equal > best.score.equal) best = found;
+      if (best.score.matched) break;
+    }
+  }
+  return best;
+}
+
+/** Counts what a search tries. */
+class Tries {
+  #count = 0;
+
+  constructor(readonly search: RecipeSearch) {}
+
+  get over(): boolean {
+    return this.#count >= mostTries;
+  }
+
+  score(recipe: UnitRecipe): RecipeScore {
+    this.#count++;
+    return this.search.score(recipe);
+  }
+}
+
+/** Changes one rounding at a time as long as that gives more bits back. */
+function climb(tries: Tries, { recipe, score }: Found, choices: readonly Coordinate[]): Found {
   for (let sweep = 0; sweep < sweeps && !score.matched; sweep++) {
     const before = recipe;
-    for (const coordinate of coordinates(search)) {
+    for (const coordinate of choices) {
       let best = recipe;
       for (const candidate of coordinate(recipe)) {
-        const found = search.score(candidate);
+        if (tries.over) return { recipe: best, score };
+        const found = tries.score(candidate);
         if (!found.matched && found.equal < score.equal + gain * found.compared) continue;
         best = candidate;
         score = found;
@@ -57,20 +97,22 @@ export function searchRecipe(search: RecipeSearch, start: UnitRecipe): { recipe:
 /** A choice that can be made on its own: its alternatives to what a recipe says. */
 type Coordinate = (recipe: UnitRecipe) => UnitRecipe[];
 
-function coordinates(search: RecipeSearch): Coordinate[] {
+/** The choices of a unit: within its ops, and between them. */
+function coordinates(search: RecipeSearch): { ops: Coordinate[]; between: Coordinate[] } {
   const { graph, interior, isRecorded, longest } = search;
-  const out: Coordinate[] = [];
+  const ops: Coordinate[] = [];
+  const between: Coordinate[] = [];
   const unit = interior[0]!;
   for (const node of interior) {
     const role = roleOf(node.name);
     if (node.op.recipes) {
       const recipes = node.op.recipes;
-      out.push((from) =>
+      ops.push((from) =>
         others(recipes, from.ops.get(role), longest).map((recipe) => from.with({ op: [role, recipe] })),
       );
     }
     if (node !== unit && node.op.kind !== "identity") {
-      out.push((from) => [from.with({ kept: [role, !from.kept.has(role)] })]);
+      between.push((from) => [from.with({ kept: [role, !from.kept.has(role)] })]);
     }
   }
   for (const node of interior) {
@@ -79,14 +121,14 @@ function coordinates(search: RecipeSearch): Coordinate[] {
       if (!isRecorded(name) || !pointwise.has(input.op.kind)) continue;
       const placed = placedRole(name, input.layer, unit.layer);
       const inside = unrecordedBelow(search, input);
-      out.push((from) => {
+      between.push((from) => {
         const changed = from.with({ recomputed: [placed, !from.recomputed.has(placed)] });
         if (from.recomputed.has(placed) || inside.length === 0) return [changed];
         return [changed, inside.reduce((so, role) => so.with({ kept: [role, true] }), changed)];
       });
     }
   }
-  return out;
+  return { ops, between };
 }
 
 /** Roles of the unrecorded values that `node` rests on. */
