@@ -49,6 +49,26 @@ export function longerPath(sum: number, n: number, partials: number, partialSqua
   return Math.max(partialSquares, partialSquares + n * sum * sum - 2 * sum * partials);
 }
 
+/**
+ * What float32 sums of size `sum` lose of terms that are added to them one by one: a partial sum is a multiple of its ulp,
+ * so each term is rounded to one as well, and small terms of one sign are lost alike. The largest loss at an ulp of the sum
+ * or of half or a quarter of it, where most of the partial sums lie.
+ */
+export function stagnation(sum: number, count: number, term: (k: number) => number): number {
+  if (!Number.isFinite(sum) || sum === 0) return 0;
+  let ulp = unitInLastPlace(sum, float32);
+  let most = 0;
+  for (let halved = 0; halved < 3; halved++, ulp /= 2) {
+    let lost = 0;
+    for (let k = 0; k < count; k++) {
+      const t = term(k);
+      lost += Math.round(t / ulp) * ulp - t;
+    }
+    most = Math.max(most, Math.abs(lost));
+  }
+  return most;
+}
+
 /** Terms that one matrix instruction adds at once. */
 const termsPerInstruction = 16;
 

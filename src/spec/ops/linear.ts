@@ -9,6 +9,7 @@ import {
   longerPath,
   matrixVariance,
   operandVariance,
+  stagnation,
   storeVariance,
   tf32Format,
 } from "../noise.js";
@@ -211,10 +212,12 @@ function sums({ x, xStart, w, wStart }: Factors, first: number, n: number) {
   let partialSquares = 0;
   let reaching = 0;
   let jump = 0;
+  let largest = 0;
   for (let k = first; k < first + n; k++) {
     const weight = w[wStart + k]!;
     const term = weight * x.value[xStart + k]!;
     sum += term;
+    largest = Math.max(largest, Math.abs(sum));
     squares += term * term;
     partials += sum;
     partialSquares += sum * sum;
@@ -223,7 +226,8 @@ function sums({ x, xStart, w, wStart }: Factors, first: number, n: number) {
     if (variance !== 0 && weight !== 0) reaching += weight * weight * variance;
     if (x.jump) jump = Math.max(jump, Math.abs(weight) * x.jump[xStart + k]!);
   }
-  return { sum, squares, path: longerPath(sum, n, partials, partialSquares), reaching, jump };
+  const lost = stagnation(largest, n, (k) => w[wStart + first + k]! * x.value[xStart + first + k]!);
+  return { sum, squares, path: longerPath(sum, n, partials, partialSquares), reaching: reaching + lost * lost, jump };
 }
 
 /** Weight rows by position in `columns`: read as one range when all are wanted, else row by row. */

@@ -6,6 +6,8 @@ import {
   flipVariance,
   float32Max,
   functionVariance,
+  longerPath,
+  stagnation,
   storeVariance,
 } from "../noise.js";
 import { emptyBlock, type MutableBlock, mayBe, type Op, type OpContext, raiseJump, usableVariance } from "../op.js";
@@ -175,13 +177,22 @@ function groupStatistics(
   if (noise) {
     let weighted = 0;
     let fourth = 0;
+    let partial = 0;
+    let partials = 0;
+    let partialSquares = 0;
     for (let i = first; i < first + count; i++) {
       const square = x.value[i]! * x.value[i]!;
       const variance = usableVariance(x, i);
       if (variance !== 0 && square !== 0) weighted += square * variance;
       fourth += square * square;
+      partial += square;
+      partials += partial;
+      partialSquares += partial * partial;
     }
-    const spread = (4 * weighted + accumulationVariance(squares, fourth, count)) / (squares * squares || 1);
+    const path = longerPath(partial, count, partials, partialSquares);
+    const lost = stagnation(squares, count, (k) => x.value[first + k]! ** 2);
+    const summed = accumulationVariance(squares, fourth, count, path) + lost * lost;
+    const spread = (4 * weighted + summed) / (squares * squares || 1);
     inverseVariance = (spread + (attributes.sumError ?? 0) ** 2) / 4 + functionVariance;
   }
   return { mean, inverse, inverseVariance, overflow: squares > float32Max };
