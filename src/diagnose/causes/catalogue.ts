@@ -13,6 +13,9 @@ import { mlpCauses } from "./mlp.js";
 import { normCauses } from "./norm.js";
 import { otherValueCauses } from "./other-value.js";
 import type { CauseFamily, Proposal } from "./proposal.js";
+import { quantisedActivationCauses } from "./quantised-activation.js";
+import { quantisedCacheCauses } from "./quantised-cache.js";
+import { quantisedWeightCauses } from "./quantised-weight.js";
 import { relabellingCauses } from "./relabelling.js";
 import { residualCauses } from "./residual.js";
 import { ropeCauses } from "./rope.js";
@@ -28,6 +31,9 @@ const families: readonly CauseFamily[] = [
   endpointCauses,
   appendCauses,
   cacheScaleCauses,
+  quantisedWeightCauses,
+  quantisedActivationCauses,
+  quantisedCacheCauses,
   layoutCauses,
   misreadCauses,
   relabellingCauses,
