@@ -1,4 +1,4 @@
-import { floatFormat, unitInLastPlace } from "../../tensor/dtype.js";
+import { type DType, floatFormat, roundTo, unitInLastPlace } from "../../tensor/dtype.js";
 import { roundAll } from "../../tensor/rounding.js";
 import {
   accumulationVariance,
@@ -31,6 +31,11 @@ export interface RmsNormAttributes {
   readonly sumLimit?: number;
   /** Relative one-sigma error of the accumulator on top of float32's. */
   readonly sumError?: number;
+  /**
+   * Squares, their mean and its inverse root are stored in the type between ops, where a rewrite says so: the root computed
+   * at once, or as a stored root and its reciprocal.
+   */
+  readonly storedStatistics?: "rsqrt" | "sqrt";
 }
 
 /** Where RMSNorm rounds: `normalised` says whether x / rms is stored before the weight multiplies it. */
@@ -119,6 +124,8 @@ interface GroupStatistics {
   inverse: number;
   /** Relative variance of `inverse`. */
   inverseVariance: number;
+  /** Relative size of the largest flip in it; 0: none. */
+  inverseJump: number;
   overflow: boolean;
 }
 
@@ -130,27 +137,36 @@ type Input = {
 };
 
 function groupStatistics(
-  { arithmetic, noise }: OpContext,
+  context: OpContext,
   x: Input,
   rowStart: number,
   group: number,
   attributes: RmsNormAttributes,
   inputColumns: number,
 ): GroupStatistics {
+  const { arithmetic, noise, precision } = context;
   const width = attributes.meanWidth ?? attributes.width;
   const first = rowStart + Math.floor((group * attributes.width) / width) * width;
   const count = Math.min(attributes.meanOver ?? width, rowStart + inputColumns - first);
   let mean = 0;
   if (attributes.centred) mean = arithmetic.sum(x.value, first, count) / count;
   let squares: number;
-  if (mean === 0) squares = arithmetic.dot(x.value, first, x.value, first, count);
+  if (attributes.storedStatistics) {
+    const stored = x.value.slice(first, first + count).map((value) => value * value);
+    roundAll(stored, precision.store);
+    squares = arithmetic.sum(stored, 0, count);
+  } else if (mean === 0) squares = arithmetic.dot(x.value, first, x.value, first, count);
   else {
     const centred = x.value.slice(first, first + count).map((value) => value - mean);
     squares = arithmetic.dot(centred, 0, centred, 0, count);
   }
-  const total = squares / (attributes.divisor ?? count) + attributes.epsilon;
-  const inverse = squares > (attributes.sumLimit ?? Infinity) ? 0 : arithmetic.compute(1 / Math.sqrt(total));
+  const meanSquare = squares / (attributes.divisor ?? count);
+  const root = attributes.storedStatistics
+    ? storedRoot(meanSquare, attributes, precision.store)
+    : arithmetic.compute(1 / Math.sqrt(meanSquare + attributes.epsilon));
+  const inverse = squares > (attributes.sumLimit ?? Infinity) ? 0 : root;
   let inverseVariance = 0;
+  let inverseJump = 0;
   if (noise) {
     let weighted = 0;
     let fourth = 0;
@@ -162,8 +178,36 @@ function groupStatistics(
     }
     const spread = (4 * weighted + accumulationVariance(squares, fourth, count)) / (squares * squares || 1);
     inverseVariance = (spread + (attributes.sumError ?? 0) ** 2) / 4 + functionVariance;
+    if (attributes.storedStatistics) {
+      inverseVariance = flippedRoot(meanSquare, meanSquare ** 2 * spread, attributes, precision.store);
+      inverseJump = Math.sqrt(inverseVariance);
+    }
   }
-  return { mean, inverse, inverseVariance, overflow: squares > float32Max };
+  return { mean, inverse, inverseVariance, inverseJump, overflow: squares > float32Max };
+}
+
+/** 1 / sqrt(mean(x²) + ε) with every step stored. */
+function storedRoot(meanSquare: number, { epsilon, storedStatistics }: RmsNormAttributes, store: DType): number {
+  const root = Math.sqrt(roundTo(roundTo(meanSquare, store) + epsilon, store));
+  return roundTo(1 / (storedStatistics === "sqrt" ? roundTo(root, store) : root), store);
+}
+
+/** Relative variance of that root: none unless the mean or the root lies beside a rounding boundary. */
+function flippedRoot(
+  meanSquare: number,
+  variance: number,
+  { epsilon, storedStatistics }: RmsNormAttributes,
+  store: DType,
+): number {
+  const before = roundTo(meanSquare, store) + epsilon;
+  const ofTotal = flipVariance(before, flipVariance(meanSquare, variance, store), store);
+  const root = Math.sqrt(roundTo(before, store));
+  const inverse = 1 / (storedStatistics === "sqrt" ? roundTo(root, store) : root);
+  const relative = ofTotal / (4 * root ** 4) + functionVariance;
+  // The ends of a vectorised loop take the other way to the root.
+  const other = 1 / (storedStatistics === "sqrt" ? root : roundTo(root, store));
+  const apart = roundTo(other, store) / roundTo(inverse, store) - 1;
+  return apart ** 2 + flipVariance(inverse, inverse ** 2 * relative, store) / inverse ** 2;
 }
 
 /** Of one element: its own error, the norm's, and the rounding before the weight. */
@@ -186,6 +230,7 @@ function elementNoise(
     if (variance > 0 && format) raiseJump(out, at, Math.abs(weight) * unitInLastPlace(normalised, format));
   }
   if (x.jump) raiseJump(out, at, Math.abs(weight) * s.inverse * x.jump[i]!);
+  if (s.inverseJump > 0) raiseJump(out, at, Math.abs(weight * normalised) * s.inverseJump);
   out.variance[at] = weight * weight * variance + (normalised * weight) ** 2 * computeVariance;
   if (s.overflow) {
     out.range ??= new Uint8Array(out.value.length);
