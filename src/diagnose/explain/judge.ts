@@ -30,11 +30,13 @@ interface Probe {
   readonly sample: Sample;
   readonly observed: Float64Array;
   readonly before: Nearness;
+  readonly byRecipe: Map<UnitRecipe, Nearness>;
 }
 
 /** Tries hypotheses on units: cheaply first, then by bits, then by the noise model. */
 export class Judge {
   readonly #probes = new WeakMap<UnitCheck, Probe>();
+  readonly #known = new WeakMap<UnitCheck, UnitRecipe[]>();
 
   constructor(readonly investigation: Investigation) {}
 
@@ -83,9 +85,22 @@ export class Judge {
       if (near.equal === near.compared) break;
     }
     if (!best) return undefined;
-    const { near } = best;
-    const improved = near.equal >= before.equal + improvement * near.compared || near.ulps < worthwhile * before.ulps;
+    // What another recipe alone gives is not the rewrite's merit.
+    const improved = nearer(best.near, before) && nearer(best.near, this.#asMeant(check, best.recipe));
     return improved ? best : undefined;
+  }
+
+  /** How near the spec comes under a recipe. */
+  #asMeant(check: UnitCheck, recipe: UnitRecipe): Nearness {
+    const { sample, observed, byRecipe } = this.#probe(check);
+    let near = byRecipe.get(recipe);
+    if (!near) {
+      const { name } = check.node;
+      const spec = this.investigation.evaluator.under(recipe, check.node, false);
+      near = nearness(spec, name, sample, observed, this.investigation.observations.dtype(name)!);
+      byRecipe.set(recipe, near);
+    }
+    return near;
   }
 
   #byBits(
@@ -106,10 +121,19 @@ export class Judge {
     return { hypothesis: explained, statistics, excess, matched: true, bits };
   }
 
-  /** The role's recipes; values that a hypothesis introduces may be stored on their way or not. */
-  #recipes({ node }: UnitCheck, { replacements }: Hypothesis): UnitRecipe[] {
+  /**
+   * The role's recipes, and the unit's own nearest one: what is wrong may be another kernel's. Values that a hypothesis
+   * introduces may be stored on their way or not.
+   */
+  #recipes(check: UnitCheck, { replacements }: Hypothesis): UnitRecipe[] {
     const { graph } = this.investigation;
-    const recipes = this.investigation.recipesFor(node.name);
+    let recipes = this.#known.get(check);
+    if (!recipes) {
+      const ofRole = this.investigation.recipesFor(check.node.name);
+      const own = check.recipe;
+      recipes = !own || ofRole.some((recipe) => sameRecipe(recipe, own)) ? ofRole : [...ofRole, own];
+      this.#known.set(check, recipes);
+    }
     const added = replacements.filter(({ name }) => !graph.find(name)).map(({ name }) => roleOf(name));
     if (added.length === 0) return recipes;
     const kept = recipes.map((recipe) => added.reduce((so, role) => so.with({ kept: [role, true] }), recipe));
@@ -129,11 +153,22 @@ export class Judge {
       const before = investigation.hasBits(name)
         ? nearness(spec, name, sample, observed, dtype)
         : { compared: 0, equal: 0, ulps: Infinity };
-      probe = { sample, observed, before };
+      probe = { sample, observed, before, byRecipe: new Map() };
       this.#probes.set(check, probe);
     }
     return probe;
   }
+}
+
+function sameRecipe(a: UnitRecipe, b: UnitRecipe): boolean {
+  const same = (p: Iterable<unknown>, q: Iterable<unknown>) => [...p].join() === [...q].join();
+  const ids = ({ ops }: UnitRecipe) => [...ops].map(([role, { id }]) => `${role} ${id}`).sort();
+  return same(ids(a), ids(b)) && same([...a.kept].sort(), [...b.kept].sort()) && same(a.recomputed, b.recomputed);
+}
+
+/** Whether `a` is worth a closer look beside `b`. */
+function nearer(a: Nearness, b: Nearness): boolean {
+  return a.equal >= b.equal + improvement * a.compared || a.ulps < worthwhile * b.ulps;
 }
 
 function better(a: Nearness, b: Nearness): boolean {
