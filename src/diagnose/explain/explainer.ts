@@ -89,10 +89,20 @@ export class Explainer {
     if ((this.#failures.get(role(check.node.name)) ?? 0) >= maxFailures) return [];
     const single = this.#try(check, deadline, () => true);
     // A unit within rounding is no finding: only one rewrite that gives all its bits makes it one.
-    if (single.length > 0 || check.excess <= 1) return single;
+    if (check.excess <= 1) return single;
+    if (single.length > 0) {
+      if (single.some(({ matched }) => matched) || !this.#givesBits(check)) return single;
+      // The unit's siblings are given back bit for bit, so a cause that is only within rounding may be half of the truth.
+      const both = explainByPairs(this.#judge, check, this.#sites(check), new Deadline(pairSearch, deadline));
+      return both.some(({ matched }) => matched) ? both : single;
+    }
     const parts = this.#tryParts(check, deadline);
     if (parts.length > 0 || this.investigation.isDeep(check.node.name)) return parts;
     return explainByPairs(this.#judge, check, this.#sites(check), new Deadline(pairSearch, deadline));
+  }
+
+  #givesBits({ node }: UnitCheck): boolean {
+    return this.investigation.book.settled.get(role(node.name))?.score.matched === true;
   }
 
   #sites(check: UnitCheck): readonly GraphNode[] {

@@ -32,7 +32,16 @@ export function explainByPairs(
     if (deadline.passed) break;
     out.push(...secondCauses(judge, check, sites, hypothesis, deadline));
   }
-  return rank(out);
+  return rank(distinct(out));
+}
+
+/** A pair once, whichever of the two was tried first. */
+function distinct(explanations: readonly Explanation[]): Explanation[] {
+  const seen = new Set<string>();
+  return explanations.filter(({ hypothesis: { group, also } }) => {
+    const key = [group, also!.group].sort().join(" + ");
+    return !seen.has(key) && seen.add(key);
+  });
 }
 
 function secondCauses(
@@ -47,19 +56,27 @@ function secondCauses(
   const rewritten = investigation.withSpec(evaluator);
   const remaining = investigation.checkNoise(check.node.name, evaluator);
   const out: Explanation[] = [];
+  const onSpec = ({ site, group }: Hypothesis) => {
+    const proposal = { investigation, site: investigation.graph.node(site), finding: check };
+    return propose(proposal).find((same) => same.group === group)?.replacements;
+  };
   for (const { name } of sites) {
     const site = evaluator.graph.node(name);
     const finding = remaining.with({ node: evaluator.graph.node(check.node.name) });
     for (const second of propose({ investigation: rewritten, site, finding })) {
       if (deadline.passed) return out;
-      if (second.site === first.site && second.fitted === 0) continue;
+      // Two settings of one thing are not two causes.
+      if (second.cause === first.cause && second.site === first.site) continue;
       const explanation = judge.judge(check, second, evaluator);
       if (!explanation) continue;
       const replacements = [
         ...first.replacements.filter((a) => !second.replacements.some((b) => b.name === a.name)),
         ...second.replacements,
       ];
-      out.push({ ...explanation, hypothesis: { ...second, replacements, also: first } });
+      out.push({
+        ...explanation,
+        hypothesis: { ...explanation.hypothesis, replacements, also: first, alone: onSpec(second) },
+      });
     }
   }
   return out;

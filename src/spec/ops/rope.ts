@@ -1,6 +1,6 @@
-import { floatFormat, unitInLastPlace } from "../../tensor/dtype.js";
+import { floatFormat, roundTo, unitInLastPlace } from "../../tensor/dtype.js";
 import { roundAll, roundToFormat } from "../../tensor/rounding.js";
-import { angleVariance, computeVariance, flipVariance, storeVariance, tf32Format } from "../noise.js";
+import { angleVariance, computeVariance, flipVariance, functionVariance, storeVariance, tf32Format } from "../noise.js";
 import {
   type Block,
   emptyBlock,
@@ -23,6 +23,8 @@ export interface RopeAttributes {
   readonly attentionFactor: number;
   /** "half": channel j pairs with j + rotaryDim/2 (NeoX, Hugging Face); "interleaved": 2j with 2j + 1 (GPT-J). */
   readonly pairing: "half" | "interleaved";
+  /** Type that positions, frequencies, angles and their cosines pass through, where a rewrite says so. */
+  readonly angleType?: "bfloat16" | "float16";
   /** Frequency of each channel, [rotaryDim], where a rewrite gives the two channels of a pair different ones. */
   readonly channelFrequencies?: Float64Array;
   /** Position of a row; derived from token counts unless a rewrite says otherwise. */
@@ -144,13 +146,21 @@ function turnsOf(a: RopeAttributes, position: number, { rounding, precision }: O
     const pair = pairing === "half" ? channel % half : channel >> 1;
     const first = pairing === "half" ? channel < half : channel % 2 === 0;
     const frequency = a.channelFrequencies?.[channel] ?? inverseFrequencies[pair]!;
-    const angle = emulated
-      ? computedAngle(position, frequency, rounding.settings.angle === "tf32")
-      : position * frequency;
-    const cosRaw = Math.cos(angle) * attentionFactor;
-    const sinRaw = Math.sin(angle) * attentionFactor;
+    const angle = a.angleType
+      ? roundTo(roundTo(position, a.angleType) * roundTo(frequency, a.angleType), a.angleType)
+      : emulated
+        ? computedAngle(position, frequency, rounding.settings.angle === "tf32")
+        : position * frequency;
+    const [cosOne, sinOne] = [Math.cos(angle), Math.sin(angle)];
+    const cosRaw = (a.angleType ? roundTo(cosOne, a.angleType) : cosOne) * attentionFactor;
+    const sinRaw = (a.angleType ? roundTo(sinOne, a.angleType) : sinOne) * attentionFactor;
     cos[channel] = a.cosine ? a.cosine(cosRaw, sinRaw) : cosRaw;
     sin[channel] = (a.sine ? a.sine(cosRaw, sinRaw) : sinRaw) * (first ? -1 : 1);
+    if (a.angleType) {
+      cosVariance[channel] = flipVariance(cosOne, functionVariance, a.angleType);
+      sinVariance[channel] = flipVariance(sinOne, functionVariance, a.angleType);
+      continue;
+    }
     const turn = angle * angle * ofAngle;
     cosVariance[channel] = sinRaw * sinRaw * turn + cosRaw * cosRaw * computeVariance;
     sinVariance[channel] = cosRaw * cosRaw * turn + sinRaw * sinRaw * computeVariance;
