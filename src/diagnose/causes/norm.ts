@@ -35,9 +35,13 @@ export const normCauses: CauseFamily = (proposal) => {
         statement: "RMSNorm does not multiply by its weight",
       }),
     );
-    for (const weightOffset of [1, -1]) {
+    for (const [weightOffset, storedOffset] of [
+      [1, false],
+      [1, true],
+      [-1, false],
+    ] as const) {
       out.push(
-        hypothesis("norm-weight-offset", site, rewrite({ weightOffset }), {
+        hypothesis("norm-weight-offset", site, rewrite({ weightOffset, storedOffset }), {
           kind: "seam",
           transform: "T6",
           parameters: { offset: weightOffset },

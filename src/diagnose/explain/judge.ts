@@ -84,10 +84,16 @@ export class Judge {
       if (!best || better(near, best.near)) best = { recipe, near };
       if (near.equal === near.compared) break;
     }
-    if (!best) return undefined;
+    if (!best || !nearer(best.near, before)) return undefined;
+    if (best.near.equal < promising * best.near.compared) {
+      // Nearer, and not there: what is wrong may be another implementation, which rounds in its own way.
+      for (const recipe of this.#otherRecipes(check)) {
+        const near = nearness(evaluator.under(recipe, node, false), node.name, sample, observed, dtype);
+        if (better(near, best.near)) best = { recipe, near };
+      }
+    }
     // What another recipe alone gives is not the rewrite's merit.
-    const improved = nearer(best.near, before) && nearer(best.near, this.#asMeant(check, best.recipe));
-    return improved ? best : undefined;
+    return nearer(best.near, this.#asMeant(check, best.recipe)) ? best : undefined;
   }
 
   /** How near the spec comes under a recipe. */
@@ -113,12 +119,28 @@ export class Judge {
     const { name } = check.node;
     const coarse = investigation.observations.dtype(name) !== "float32";
     if (coarse && near.equal < promising * near.compared) return undefined;
-    const found = investigation.checkUnder(name, recipe, evaluator, undefined, hypothesis.heldOut);
-    if (!found.matched) return undefined;
-    investigation.remember(name, recipe);
-    const { statistics, excess, bits } = found;
-    const explained = { ...hypothesis, recipes: new Map([[name, recipe]]) };
-    return { hypothesis: explained, statistics, excess, matched: true, bits };
+    for (const candidate of this.#candidates(check, evaluator, recipe, coarse ? near : undefined)) {
+      const found = investigation.checkUnder(name, candidate, evaluator, undefined, hypothesis.heldOut);
+      if (!found.matched) continue;
+      investigation.remember(name, candidate);
+      const { statistics, excess, bits } = found;
+      const explained = { ...hypothesis, recipes: new Map([[name, candidate]]) };
+      return { hypothesis: explained, statistics, excess, matched: true, bits };
+    }
+    return undefined;
+  }
+
+  /** The nearest rounding, then others that come as near: the few elements of a probe may not tell them apart. */
+  *#candidates(check: UnitCheck, evaluator: Evaluator, nearest: UnitRecipe, near?: Nearness): Generator<UnitRecipe> {
+    yield nearest;
+    if (!near) return;
+    const { node } = check;
+    const { sample, observed } = this.#probe(check);
+    const dtype = this.investigation.observations.dtype(node.name)!;
+    for (const recipe of this.#otherRecipes(check)) {
+      const other = nearness(evaluator.under(recipe, node, false), node.name, sample, observed, dtype);
+      if (other.equal >= near.equal) yield recipe;
+    }
   }
 
   /**
@@ -138,6 +160,15 @@ export class Judge {
     if (added.length === 0) return recipes;
     const kept = recipes.map((recipe) => added.reduce((so, role) => so.with({ kept: [role, true] }), recipe));
     return [...recipes, ...kept];
+  }
+
+  /** All ways in which the unit's op is known to round, but for finer forms of them. */
+  #otherRecipes(check: UnitCheck): UnitRecipe[] {
+    const { name, op } = check.node;
+    const [usual] = this.investigation.recipesFor(name);
+    return (op.recipes ?? [])
+      .filter(({ refines }) => refines === undefined)
+      .map((recipe) => usual!.with({ op: [roleOf(name), recipe] }));
   }
 
   #probe(check: UnitCheck): Probe {

@@ -7,7 +7,8 @@ import type { Explanation, Judge } from "./judge.js";
 import { rank } from "./rank.js";
 
 /** First causes of a pair that are followed up: those that bring a unit nearest to its record. */
-const followed = 6;
+const followed = 8;
+const ofEachCause = 2;
 
 /** Two causes at once: the most promising named rewrites, each with every other rewrite on top. */
 export function explainByPairs(
@@ -28,11 +29,23 @@ export function explainByPairs(
   }
   nearer.sort((a, b) => a.ulps - b.ulps);
   const out: Explanation[] = [];
-  for (const { hypothesis } of nearer.slice(0, followed)) {
+  for (const { hypothesis } of mostPromising(nearer)) {
     if (deadline.passed) break;
     out.push(...secondCauses(judge, check, sites, hypothesis, deadline));
   }
   return rank(distinct(out));
+}
+
+/** The nearest ones, few of each cause: neighbouring settings of one would take all places. */
+function mostPromising<T extends { hypothesis: Hypothesis }>(nearest: readonly T[]): T[] {
+  const taken = new Map<string, number>();
+  const chosen = nearest.filter(({ hypothesis: { cause, site } }) => {
+    const key = `${cause} ${site}`;
+    const count = (taken.get(key) ?? 0) + 1;
+    taken.set(key, count);
+    return count <= ofEachCause;
+  });
+  return chosen.slice(0, followed);
 }
 
 /** A pair once, whichever of the two was tried first. */

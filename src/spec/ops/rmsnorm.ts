@@ -19,6 +19,8 @@ export interface RmsNormAttributes {
   readonly width: number;
   /** What is added to the weight (Gemma-style weights are stored minus one). */
   readonly weightOffset?: number;
+  /** Whether the weight with its offset is stored before it multiplies. */
+  readonly storedOffset?: boolean;
   /** Subtract the mean first (LayerNorm). */
   readonly centred?: boolean;
   /** Divisor of Σx² where it is not `width` (padding counted in, or an unfilled tail). */
@@ -69,8 +71,9 @@ export function rmsNorm(attributes: RmsNormAttributes): Op {
       const { input, parameters, noise, rounding } = context;
       const inputColumns = context.width(0);
       const x = input(0, rows);
-      const weights = weight ? parameters.rows(weight, 0, 1) : undefined;
-      const offset = attributes.weightOffset ?? 0;
+      const weights = weight
+        ? offsetWeights(attributes, parameters.rows(weight, 0, 1), context.precision.store)
+        : undefined;
       const out = emptyBlock(rows.length * columns.length, noise);
       const groups: GroupStatistics[] = [];
       for (let r = 0; r < rows.length; r++) {
@@ -91,7 +94,7 @@ export function rmsNorm(attributes: RmsNormAttributes): Op {
       return out;
 
       function factor(column: number): number {
-        return weights ? weights[column % width]! + offset : 1;
+        return weights ? weights[column % width]! : 1;
       }
 
       /** From the normalised elements, before they are rounded. */
@@ -116,6 +119,17 @@ export function rmsNorm(attributes: RmsNormAttributes): Op {
       }
     },
   };
+}
+
+function offsetWeights(
+  { weightOffset, storedOffset }: RmsNormAttributes,
+  weights: Float64Array,
+  store: DType,
+): Float64Array {
+  if (!weightOffset) return weights;
+  const out = weights.map((w) => w + weightOffset);
+  if (storedOffset) roundAll(out, store);
+  return out;
 }
 
 interface GroupStatistics {
