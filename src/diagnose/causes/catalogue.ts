@@ -2,8 +2,11 @@ import type { Hypothesis } from "../hypothesis.js";
 import { appendCauses } from "./append.js";
 import { attentionCauses } from "./attention.js";
 import { cacheScaleCauses } from "./cache-scale.js";
+import { clampCauses } from "./clamp.js";
 import { additiveConstant } from "./constant.js";
 import { coverageCauses } from "./coverage.js";
+import { dropoutCauses } from "./dropout.js";
+import { strayElements } from "./element.js";
 import { endpointCauses } from "./endpoints.js";
 import { fittedCauses } from "./fitted.js";
 import { layoutCauses } from "./layout.js";
@@ -28,6 +31,8 @@ const families: readonly CauseFamily[] = [
   attentionCauses,
   residualCauses,
   mlpCauses,
+  clampCauses,
+  dropoutCauses,
   endpointCauses,
   appendCauses,
   cacheScaleCauses,
@@ -41,10 +46,18 @@ const families: readonly CauseFamily[] = [
   coverageCauses,
   additiveConstant,
   fittedCauses,
+  strayElements,
 ];
 
 /** Families that look for their numbers in the finding's elements. */
-const fitting: ReadonlySet<CauseFamily> = new Set([relabellingCauses, coverageCauses, additiveConstant, fittedCauses]);
+const fitting: ReadonlySet<CauseFamily> = new Set([
+  dropoutCauses,
+  relabellingCauses,
+  coverageCauses,
+  additiveConstant,
+  fittedCauses,
+  strayElements,
+]);
 
 /** The rewrites of `site` that are what they are whatever was recorded. */
 export function proposeNamed(proposal: Proposal): Hypothesis[] {

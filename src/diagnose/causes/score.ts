@@ -1,8 +1,8 @@
-import { Evaluator } from "../../spec/evaluator.js";
 import { type AttentionAttributes, attention } from "../../spec/ops/attention.js";
 import type { Hypothesis } from "../hypothesis.js";
 import { short } from "../hypothesis.js";
 import { replaced } from "../transform.js";
+import { fitNumber } from "./fitted-number.js";
 import type { Rewrite } from "./mask.js";
 import type { Proposal } from "./proposal.js";
 
@@ -113,61 +113,17 @@ function slopes({ heads }: AttentionAttributes, one: Rewrite): Hypothesis[] {
   );
 }
 
-const passes = 5;
-
-/** A scale on no list: the one that leaves least in even columns, from the change that scaling makes; odd columns judge. */
-function fittedScale(a: AttentionAttributes, one: Rewrite, { site, finding, investigation }: Proposal): Hypothesis[] {
+/** A scale on no list, from the change that scaling makes. */
+function fittedScale(a: AttentionAttributes, one: Rewrite, proposal: Proposal): Hypothesis[] {
+  const { site, finding } = proposal;
   if (site.name !== finding.node.name) return [];
-  const { rows, columns, observed, noise } = finding.comparison;
-  const chosen = rows.length > fittedRows ? rows.subarray(rows.length - fittedRows) : rows;
-  const first = rows.length - chosen.length;
-  const even = columns.filter((_, c) => c % 2 === 0);
-  const plain = new Evaluator({ ...investigation.evaluator, noise: false });
-  const at = (factor: number) =>
-    plain
-      .rewritten([replaced(site, { op: attention({ ...a, scale: a.scale * factor }) })])
-      .evaluate(site.name, chosen, even).value;
-  const step = 1e-3;
-  let factor = 1;
-  let error = Infinity;
-  for (let pass = 0; pass < passes; pass++) {
-    const value = at(factor);
-    const moved = at(factor * (1 + step));
-    let cross = 0;
-    let power = 0;
-    let left = 0;
-    for (let r = 0; r < chosen.length; r++) {
-      for (let c = 0; c < even.length; c++) {
-        const i = (first + r) * columns.length + 2 * c;
-        const sigma = noise[i]!;
-        if (!Number.isFinite(sigma) || sigma === 0 || !Number.isFinite(observed[i]!)) continue;
-        const slope = (moved[r * even.length + c]! - value[r * even.length + c]!) / step / sigma;
-        const off = (observed[i]! - value[r * even.length + c]!) / sigma;
-        cross += slope * off;
-        power += slope * slope;
-        left += off * off;
-      }
-    }
-    if (!(power > 0)) return [];
-    factor *= 1 + Math.max(-0.5, Math.min(0.5, cross / power));
-    error = Math.sqrt(Math.max(1, left / (chosen.length * even.length)) / power);
-  }
-  const round = [2, 3, 4, 5].map((digits) => Number(factor.toPrecision(digits)));
-  const near = round.find((value) => Math.abs(value / factor - 1) < 4 * error) ?? round.at(-1)!;
-  if (!(near > 0) || Math.abs(factor - 1) < 4 * error || near === 1) return [];
+  const scaledBy = (factor: number) => ({ scale: a.scale * factor });
+  const fitted = fitNumber(proposal, 1, (factor) => [replaced(site, { op: attention({ ...a, ...scaledBy(factor) }) })]);
+  if (!fitted || !(fitted.round > 0) || fitted.round === 1) return [];
+  const { scale } = scaledBy(fitted.round);
+  const statement = `scores are scaled by ${short(scale)}, ${fitted.round} times the model's scale`;
+  const parameters = { scale, expected: a.scale };
   return [
-    one(
-      "softmax-scale",
-      "parameter",
-      "T7",
-      { scale: a.scale * near },
-      `scores are scaled by ${short(a.scale * near)}, ${near} times the model's scale`,
-      { scale: a.scale * near, expected: a.scale },
-      1,
-      (_, c) => c % 2 === 1,
-    ),
+    one("softmax-scale", "parameter", "T7", scaledBy(fitted.round), statement, parameters, 1, (_, c) => c % 2 === 1),
   ];
 }
-
-/** Rows whose elements decide: the last ones, which see most keys. */
-const fittedRows = 12;

@@ -207,19 +207,29 @@ function better(a: Nearness, b: Nearness): boolean {
   return Math.abs(lead) > 0.01 * a.compared ? lead > 0 : a.ulps < b.ulps;
 }
 
-/** A small sample with the worst rows in it. */
+/** A small sample with the worst rows and columns in it. */
 export function probeSample({ comparison }: UnitCheck): Sample {
   const { rows, columns, z } = comparison;
-  const worst = [...rows.keys()]
-    .map((r) => {
-      let most = 0;
-      for (let c = 0; c < columns.length; c++) most = Math.max(most, Math.abs(z[r * columns.length + c]!));
-      return { r, most };
-    })
-    .sort((a, b) => b.most - a.most);
-  const chosen = new Set(worst.slice(0, probeLimits.rows / 2).map(({ r }) => rows[r]!));
-  const step = Math.max(1, Math.floor(rows.length / (probeLimits.rows / 2)));
-  for (let r = 0; r < rows.length && chosen.size < probeLimits.rows; r += step) chosen.add(rows[r]!);
-  const stride = Math.max(1, Math.floor(columns.length / probeLimits.columns));
-  return { rows: Int32Array.from(chosen).sort(), columns: columns.filter((_, c) => c % stride === 0) };
+  const ofRow = new Float64Array(rows.length);
+  const ofColumn = new Float64Array(columns.length);
+  for (let i = 0; i < z.length; i++) {
+    const r = Math.floor(i / columns.length);
+    const c = i % columns.length;
+    const off = Math.abs(z[i]!);
+    if (off > ofRow[r]!) ofRow[r] = off;
+    if (off > ofColumn[c]!) ofColumn[c] = off;
+  }
+  return {
+    rows: spreadAndWorst(rows, ofRow, probeLimits.rows / 2, probeLimits.rows),
+    columns: spreadAndWorst(columns, ofColumn, probeLimits.columns / 8, probeLimits.columns),
+  };
+}
+
+/** The `worst` ones, and an even spread of the others up to `limit`. */
+function spreadAndWorst(from: Int32Array, off: Float64Array, worst: number, limit: number): Int32Array {
+  const byOff = [...from.keys()].sort((a, b) => off[b]! - off[a]!);
+  const chosen = new Set(byOff.slice(0, worst).map((i) => from[i]!));
+  const step = Math.max(1, Math.floor(from.length / (limit - worst)));
+  for (let i = 0; i < from.length && chosen.size < limit; i += step) chosen.add(from[i]!);
+  return Int32Array.from(chosen).sort();
 }
