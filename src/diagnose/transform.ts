@@ -22,7 +22,7 @@ export function affine(
   attributes: Record<string, unknown>,
   gain: (row: number, column: number) => number,
   offset?: (row: number, column: number) => number,
-  offsetVariance?: (column: number) => number,
+  offsetVariance?: (row: number, column: number) => number,
 ): Op {
   return transformed(op, attributes, (block, rows, columns) => {
     const noise = block.variance.length > 0;
@@ -31,7 +31,7 @@ export function affine(
       const a = gain(row, column);
       out.value[i] = (a === 0 ? 0 : block.value[i]! * a) + (offset?.(row, column) ?? 0);
       if (!noise) return;
-      out.variance[i] = scaled(a * a, block.variance[i]!) + (offsetVariance?.(column) ?? 0);
+      out.variance[i] = scaled(a * a, block.variance[i]!) + (offsetVariance?.(row, column) ?? 0);
       if (block.jump) raiseJump(out, i, Math.abs(a) * block.jump[i]!);
     });
     if (block.range) out.range = block.range;

@@ -11,6 +11,7 @@ import { endpointCauses } from "./endpoints.js";
 import { fittedCauses } from "./fitted.js";
 import { layoutCauses } from "./layout.js";
 import { linearCauses } from "./linear.js";
+import { lowRankCauses } from "./low-rank.js";
 import { misreadCauses } from "./misread.js";
 import { mlpCauses } from "./mlp.js";
 import { normCauses } from "./norm.js";
@@ -46,6 +47,7 @@ const families: readonly CauseFamily[] = [
   coverageCauses,
   additiveConstant,
   fittedCauses,
+  lowRankCauses,
   strayElements,
 ];
 
@@ -56,6 +58,7 @@ const fitting: ReadonlySet<CauseFamily> = new Set([
   coverageCauses,
   additiveConstant,
   fittedCauses,
+  lowRankCauses,
   strayElements,
 ]);
 

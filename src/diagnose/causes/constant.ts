@@ -34,7 +34,7 @@ export function additiveConstant({ site, finding, investigation }: Proposal): Hy
     { constant: "fitted" },
     () => 1,
     (_, column) => offset.get(column) ?? 0,
-    (column) => variance.get(column) ?? Infinity,
+    (_, column) => variance.get(column) ?? Infinity,
   );
   return [
     hypothesis("additive-constant", site, [replaced(site, { op })], {
