@@ -1,4 +1,5 @@
 import { Evaluator, type Observations } from "../spec/evaluator.js";
+import { roleOf } from "../spec/recipe.js";
 import type { Investigation, UnitCheck } from "./investigation.js";
 import type { DirectCause } from "./metadata.js";
 
@@ -28,7 +29,12 @@ function explainsReaders(investigation: Investigation, hidden: readonly string[]
   const { graph, parameters, rows, precision } = investigation.evaluator;
   const observations = without(investigation.observations, new Set(hidden));
   const evaluator = new Evaluator({ graph, parameters, rows, precision, noise: true, observations });
-  return readersOf(investigation, hidden).every((name) => investigation.checkRewritten(name, evaluator).excess <= 1);
+  return readersOf(investigation, hidden).every((name) => {
+    const check = investigation.checkRewritten(name, evaluator);
+    // Where a recipe gives the bits of such units, being within rounding is not enough.
+    const givesBits = investigation.book.settled.get(roleOf(name))?.score.matched === true;
+    return givesBits ? check.matched : check.excess <= 1;
+  });
 }
 
 /** Units that the wrong record makes fail. */

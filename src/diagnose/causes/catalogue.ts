@@ -67,7 +67,25 @@ export function proposeNamed(proposal: Proposal): Hypothesis[] {
   return families.filter((family) => !fitting.has(family)).flatMap((family) => family(proposal));
 }
 
-/** Every rewrite of `site` that the catalogue knows. */
-export function propose(proposal: Proposal): Hypothesis[] {
-  return families.flatMap((family) => family(proposal));
+/** Families that have proposed a cause: who asks for it again need not ask the others. */
+const known = new Map<string, Set<CauseFamily>>();
+
+/**
+ * Every rewrite of `site` that the catalogue knows.
+ * @param causes ids that are asked for; rewrites of others may be left out.
+ */
+export function propose(proposal: Proposal, causes?: ReadonlySet<string>): Hypothesis[] {
+  const asked = causes && [...causes].map((cause) => known.get(cause));
+  const chosen = asked?.every((of) => of !== undefined)
+    ? families.filter((family) => asked.some((of) => of!.has(family)))
+    : families;
+  return chosen.flatMap((family) => {
+    const proposed = family(proposal);
+    for (const { cause } of proposed) {
+      const of = known.get(cause);
+      if (of) of.add(family);
+      else known.set(cause, new Set([family]));
+    }
+    return proposed;
+  });
 }

@@ -27,7 +27,9 @@ const pairSearch = 6_000;
 /** Explains units one after the other, trying first what explained the same role in an earlier layer. */
 export class Explainer {
   readonly #judge: Judge;
-  readonly #byRole = new Map<string, readonly string[]>();
+  readonly #byRole = new Map<string, readonly Explanation[]>();
+  /** What gave all bits of a unit, by the kind of its op: one cause often sits in several products of a layer. */
+  readonly #byKind = new Map<string, Map<string, string>>();
   readonly #failures = new Map<string, number>();
   readonly #deadline: Deadline;
   #interrupted = false;
@@ -43,19 +45,36 @@ export class Explainer {
   }
 
   explain(check: UnitCheck): ExplainedFinding {
-    const known = this.#byRole.get(role(check.node.name));
     const deadline = new Deadline(unitSearch, this.#deadline);
-    const survivors = (known && this.#try(check, deadline, (h) => known.includes(roleKey(h)))) || [];
-    const explanations = survivors.length > 0 ? survivors : this.#explainFresh(check, deadline);
-    if (deadline.passed) this.#interrupted = true;
     const own = role(check.node.name);
+    let explanations = this.#tryKnown(check, deadline);
+    if (explanations.length === 0) explanations = this.#explainFresh(check, deadline);
+    if (deadline.passed) this.#interrupted = true;
     if (explanations.length === 0) this.#failures.set(own, (this.#failures.get(own) ?? 0) + 1);
-    else
-      this.#byRole.set(
-        own,
-        explanations.map((e) => roleKey(e.hypothesis)),
-      );
+    else {
+      this.#byRole.set(own, explanations);
+      const { kind } = check.node.op;
+      const groups = this.#byKind.get(kind) ?? new Map<string, string>();
+      for (const { matched, hypothesis } of explanations)
+        if (matched && hypothesis.fitted === 0) groups.set(hypothesis.group, hypothesis.cause);
+      this.#byKind.set(kind, groups);
+    }
     return { check, explanations };
+  }
+
+  /** What explained the role in another layer, or gave all bits of the same kind of op elsewhere. */
+  #tryKnown(check: UnitCheck, deadline: Deadline): Explanation[] {
+    const ofRole = this.#byRole.get(role(check.node.name));
+    if (ofRole) {
+      const keys = new Set(ofRole.map(({ hypothesis }) => roleKey(hypothesis)));
+      const causes = new Set(ofRole.map(({ hypothesis }) => hypothesis.cause));
+      const found = this.#try(check, deadline, (h) => keys.has(roleKey(h)), causes);
+      if (found.length > 0) return found;
+    }
+    const groups = this.#byKind.get(check.node.op.kind);
+    if (!groups || groups.size === 0) return [];
+    const found = this.#try(check, deadline, (h) => h.fitted === 0 && groups.has(h.group), new Set(groups.values()));
+    return found.filter(({ matched }) => matched);
   }
 
   /**
@@ -114,10 +133,15 @@ export class Explainer {
     return near.slice(0, maxSites);
   }
 
-  #try(check: UnitCheck, deadline: Deadline, wanted: (hypothesis: Hypothesis) => boolean): Explanation[] {
+  #try(
+    check: UnitCheck,
+    deadline: Deadline,
+    wanted: (hypothesis: Hypothesis) => boolean,
+    causes?: ReadonlySet<string>,
+  ): Explanation[] {
     const out: Explanation[] = [];
     for (const site of this.#sites(check)) {
-      for (const hypothesis of propose({ investigation: this.investigation, site, finding: check })) {
+      for (const hypothesis of propose({ investigation: this.investigation, site, finding: check }, causes)) {
         if (!wanted(hypothesis) || (check.excess <= 1 && hypothesis.fitted > 1)) continue;
         const explanation = this.#judge.judge(check, hypothesis);
         if (explanation) out.push(explanation);

@@ -69,9 +69,9 @@ function secondCauses(
   const rewritten = investigation.withSpec(evaluator);
   const remaining = investigation.checkNoise(check.node.name, evaluator);
   const out: Explanation[] = [];
-  const onSpec = ({ site, group }: Hypothesis) => {
+  const onSpec = ({ site, group, cause }: Hypothesis) => {
     const proposal = { investigation, site: investigation.graph.node(site), finding: check };
-    return propose(proposal).find((same) => same.group === group)?.replacements;
+    return propose(proposal, new Set([cause])).find((same) => same.group === group)?.replacements;
   };
   for (const { name } of sites) {
     const site = evaluator.graph.node(name);
