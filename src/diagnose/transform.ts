@@ -1,6 +1,6 @@
 import type { GraphNode } from "../spec/graph.js";
 import { type Block, emptyBlock, type MutableBlock, type Op, raiseJump, scaled } from "../spec/op.js";
-import { copyOf } from "../spec/ops/identity.js";
+import { copyOf, identity } from "../spec/ops/identity.js";
 
 /** An op whose result is changed afterwards: the form of every fitted transform. */
 export function transformed(
@@ -37,6 +37,11 @@ export function affine(
     if (block.range) out.range = block.range;
     return out;
   });
+}
+
+/** Input 0 times a number per element: a product of its own, stored on its way unless a recipe says otherwise. */
+export function multiplied(attributes: Record<string, unknown>, gain: (row: number, column: number) => number): Op {
+  return affine({ ...identity(), kind: "multiply" }, attributes, gain);
 }
 
 /** Each element is another element of the same value, or a constant where `source` gives none. */

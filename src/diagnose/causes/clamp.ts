@@ -4,7 +4,7 @@ import { identity } from "../../spec/ops/identity.js";
 import type { Hypothesis } from "../hypothesis.js";
 import { short } from "../hypothesis.js";
 import { replaced, transformed } from "../transform.js";
-import { type CauseFamily, hypothesis, lastName, type Proposal } from "./proposal.js";
+import { type CauseFamily, freshName, hypothesis, lastName, type Proposal } from "./proposal.js";
 
 /** Limits that code has, for values that were not recorded: gpt-oss clamps at 7, stable fp16 runs at the largest float16. */
 const knownLimits = [0.5, 1, 2, 3, 5, 6, 7, 8, 10, 20, 30, 50, 100, 65504];
@@ -70,7 +70,7 @@ function gatedLimits({ site, investigation }: Proposal): Hypothesis[] {
   const gate = graph.node(activated).inputs[0]!;
   const cut = (name: string, low: number, high: number): GraphNode => ({
     ...graph.node(name),
-    name: `${site.name}.clamped ${lastName(name)}`,
+    name: freshName(graph, `${site.name}.clamped ${lastName(name)}`),
     op: clampedOp(identity(), low, high),
     inputs: [name],
   });

@@ -1,9 +1,8 @@
 import type { GraphNode } from "../../spec/graph.js";
-import { identity } from "../../spec/ops/identity.js";
 import type { Hypothesis } from "../hypothesis.js";
 import type { Investigation } from "../investigation.js";
-import { affine, replaced } from "../transform.js";
-import { type CauseFamily, hypothesis, type Proposal } from "./proposal.js";
+import { multiplied, replaced } from "../transform.js";
+import { type CauseFamily, freshName, hypothesis, type Proposal } from "./proposal.js";
 
 /** Shares of elements that training drops. */
 const shares = [0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5];
@@ -49,8 +48,8 @@ function droppedFrom(site: GraphNode, investigation: Investigation, branch: stri
   const keeps = keptElements(investigation, site, factor);
   const thinned: GraphNode = {
     ...investigation.graph.node(branch),
-    name: `${site.name}.thinned branch`,
-    op: affine(identity(), { dropped: share }, (row, column) => (keeps(row, column) ? factor : 0)),
+    name: freshName(investigation.graph, `${site.name}.thinned branch`),
+    op: multiplied({ dropped: share }, (row, column) => (keeps(row, column) ? factor : 0)),
     inputs: [branch],
   };
   return hypothesis("dropout", site, [thinned, replaced(site, { inputs: [site.inputs[0]!, thinned.name] })], {

@@ -1,7 +1,7 @@
 import type { GraphNode } from "../../spec/graph.js";
 import { quantised } from "../../spec/ops/quantised.js";
 import { replaced } from "../transform.js";
-import { type CauseFamily, hypothesis } from "./proposal.js";
+import { type CauseFamily, freshName, hypothesis } from "./proposal.js";
 import { activationQuantisations } from "./quantisation-table.js";
 import { storeType } from "./store-type.js";
 
@@ -12,7 +12,7 @@ export const quantisedActivationCauses: CauseFamily = ({ site, investigation }) 
   return activationQuantisations(storeType(investigation)).map((quantisation) => {
     const narrow: GraphNode = {
       ...operand,
-      name: `${site.name}.quantised operand`,
+      name: freshName(investigation.graph, `${site.name}.quantised operand`),
       op: quantised(quantisation),
       inputs: [operand.name],
     };

@@ -3,7 +3,7 @@ import type { AttentionAttributes } from "../../spec/ops/attention.js";
 import { quantised } from "../../spec/ops/quantised.js";
 import type { Hypothesis } from "../hypothesis.js";
 import { replaced } from "../transform.js";
-import { type CauseFamily, hypothesis, type Proposal } from "./proposal.js";
+import { type CauseFamily, freshName, hypothesis, type Proposal } from "./proposal.js";
 import { cacheQuantisations, type NamedQuantisation } from "./quantisation-table.js";
 import { storeType } from "./store-type.js";
 
@@ -39,7 +39,7 @@ function attended({ site, investigation }: Proposal): Hypothesis[] {
   const recorded = [k, v].map((name) => observations.has(name));
   const through = (name: string, quantisation: NamedQuantisation): GraphNode => ({
     ...graph.node(name),
-    name: `${site.name}.quantised ${name === k ? "keys" : "values"}`,
+    name: freshName(graph, `${site.name}.quantised ${name === k ? "keys" : "values"}`),
     op: quantised(quantisation),
     inputs: [name],
   });

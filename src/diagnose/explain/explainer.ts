@@ -6,7 +6,7 @@ import type { Investigation, UnitCheck } from "../investigation.js";
 import { either } from "../transform.js";
 import { Deadline } from "./deadline.js";
 import { type Explanation, Judge } from "./judge.js";
-import { explainByPairs } from "./pairs.js";
+import { explainByPairs, explainOnTop } from "./pairs.js";
 import { rank } from "./rank.js";
 
 /** A unit that the spec does not give, with everything that explains it, best first. */
@@ -94,14 +94,27 @@ export class Explainer {
     return explained.map((finding) => {
       const interior = this.investigation.interior(finding.check.node.name);
       const added: Explanation[] = [];
+      const inside: Hypothesis[] = [];
       for (const [hypothesis, touched] of shared) {
         if (finding.explanations.some((own) => own.hypothesis.group === hypothesis.group)) continue;
         if (hypothesis.fitted > 1 || !interior.some((node) => touched.has(node.name))) continue;
         const explanation = this.#judge.judge(finding.check, hypothesis);
         if (explanation) added.push(explanation);
+        else if (finding.explanations.length === 0) inside.push(hypothesis);
       }
-      return added.length > 0 ? { ...finding, explanations: [...finding.explanations, ...added] } : finding;
+      const more = added.length > 0 ? added : this.#onTop(finding.check, inside);
+      return more.length > 0 ? { ...finding, explanations: [...finding.explanations, ...more] } : finding;
     });
+  }
+
+  /** Another cause beside one that other units say is there. */
+  #onTop(check: UnitCheck, known: readonly Hypothesis[]): Explanation[] {
+    for (const hypothesis of known) {
+      const deadline = new Deadline(pairSearch, this.#deadline);
+      const found = explainOnTop(this.#judge, check, this.#sites(check), hypothesis, deadline);
+      if (found.length > 0) return found;
+    }
+    return [];
   }
 
   #explainFresh(check: UnitCheck, deadline: Deadline): Explanation[] {

@@ -57,6 +57,17 @@ function distinct(explanations: readonly Explanation[]): Explanation[] {
   });
 }
 
+/** Causes that explain together with one that is known to be there. */
+export function explainOnTop(
+  judge: Judge,
+  check: UnitCheck,
+  sites: readonly GraphNode[],
+  known: Hypothesis,
+  deadline: Deadline,
+): Explanation[] {
+  return rank(distinct(secondCauses(judge, check, sites, known, deadline)));
+}
+
 function secondCauses(
   judge: Judge,
   check: UnitCheck,
@@ -80,6 +91,7 @@ function secondCauses(
       if (deadline.passed) return out;
       // Two settings of one thing are not two causes.
       if (second.cause === first.cause && second.site === first.site) continue;
+      if (!evaluator.graph.with(second.replacements).isComputable(check.node.name)) continue;
       const explanation = judge.judge(check, second, evaluator);
       if (!explanation) continue;
       const replacements = [
