@@ -9,6 +9,7 @@ import { dropoutCauses } from "./dropout.js";
 import { strayElements } from "./element.js";
 import { endpointCauses } from "./endpoints.js";
 import { fittedCauses } from "./fitted.js";
+import { layerCauses } from "./layers.js";
 import { layoutCauses } from "./layout.js";
 import { linearCauses } from "./linear.js";
 import { lowRankCauses } from "./low-rank.js";
@@ -35,6 +36,7 @@ const families: readonly CauseFamily[] = [
   clampCauses,
   dropoutCauses,
   endpointCauses,
+  layerCauses,
   appendCauses,
   cacheScaleCauses,
   quantisedWeightCauses,

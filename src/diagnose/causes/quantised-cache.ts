@@ -13,13 +13,15 @@ export const quantisedCacheCauses: CauseFamily = (proposal) => {
   if (site.op.kind === "attention") return attended(proposal);
   if (site.op.kind !== "append" || site.op.stored || site.name !== finding.node.name) return [];
   const source = investigation.graph.node(site.inputs[0]!);
-  return cacheQuantisations(investigation.config.headDim, storeType(investigation)).map((quantisation) =>
-    rounded(
-      site,
-      [replaced(site, { op: { ...quantised(quantisation), kind: "append" }, inputs: [source.name] })],
-      quantisation,
-    ),
-  );
+  return cacheQuantisations(investigation.config.headDim, storeType(investigation)).map((quantisation) => {
+    const narrow: GraphNode = {
+      ...source,
+      name: freshName(investigation.graph, `${site.name}.quantised`),
+      op: quantised(quantisation),
+      inputs: [source.name],
+    };
+    return rounded(site, [narrow, replaced(site, { inputs: [narrow.name] })], quantisation);
+  });
 };
 
 function rounded(site: GraphNode, replacements: GraphNode[], quantisation: NamedQuantisation, of?: string): Hypothesis {
