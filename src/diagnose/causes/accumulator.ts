@@ -8,10 +8,10 @@ import { storeType } from "./store-type.js";
 const accumulatedTerms = [1, 4, 8, 16, 32, 64, 128, 256];
 
 /** The running sum kept in 16 bits. */
-export function accumulators({ site, investigation }: Proposal, a: LinearAttributes): Hypothesis[] {
+export function accumulators({ site, investigation, finding }: Proposal, a: LinearAttributes): Hypothesis[] {
   const dtype = storeType(investigation);
   const inputs = investigation.graph.node(site.inputs[0]!).columns;
-  if (dtype === "float32") return [];
+  if (dtype === "float32" || !investigation.hasBits(finding.node.name)) return [];
   return accumulatedTerms
     .filter((terms) => terms < inputs)
     .flatMap((terms) =>

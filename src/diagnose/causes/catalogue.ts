@@ -69,6 +69,21 @@ export function proposeNamed(proposal: Proposal): Hypothesis[] {
   return families.filter((family) => !fitting.has(family)).flatMap((family) => family(proposal));
 }
 
+/** Families whose causes change much: where a unit spans many ops, small changes are not told apart, and these come first. */
+const plain: ReadonlySet<CauseFamily> = new Set([
+  layerCauses,
+  residualCauses,
+  mlpCauses,
+  normCauses,
+  attentionCauses,
+  ropeCauses,
+]);
+
+/** The rewrites of `site` that people write by mistake most, or all others. */
+export function proposePart(proposal: Proposal, part: "plain" | "other"): Hypothesis[] {
+  return families.filter((family) => plain.has(family) === (part === "plain")).flatMap((family) => family(proposal));
+}
+
 /** Families that have proposed a cause: who asks for it again need not ask the others. */
 const known = new Map<string, Set<CauseFamily>>();
 

@@ -83,8 +83,9 @@ export function masks(a: AttentionAttributes, one: Rewrite, { investigation, fin
   }
   if (a.windowLeft !== undefined)
     out.push(one("window-missing", "parameter", "T4", { windowLeft: undefined }, "the sliding window is not applied"));
-  for (let skipped = 1; skipped <= Math.min(8, longest); skipped++) {
-    for (const emptyRow of ["zero", "self", "mean"] as const) {
+  const bits = investigation.hasBits(finding.node.name);
+  for (let skipped = 1; skipped <= Math.min(bits ? 8 : 2, longest); skipped++) {
+    for (const emptyRow of bits ? (["zero", "self", "mean"] as const) : (["self"] as const)) {
       out.push(
         one(
           "first-keys-skipped",

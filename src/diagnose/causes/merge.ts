@@ -13,6 +13,7 @@ const rules: readonly [PartMerge["rule"], string][] = [
 
 /** Keys attended in parts (split-K decoding, a cascade, a ring) whose results are put together wrongly. */
 export function merges(one: Rewrite, { finding, investigation }: Proposal): Hypothesis[] {
+  if (!investigation.hasBits(finding.node.name)) return [];
   const table = investigation.observations.rows;
   const most = Math.max(...Array.from(finding.comparison.rows, (row) => table.keyCount(row)));
   const splits: [string, PartMerge["bounds"]][] = [];

@@ -68,7 +68,7 @@ function beforeNorm({ site, investigation }: Proposal): Hypothesis[] {
 }
 
 /** A reduction that leaves out its tail, its head, or one tile: K not a multiple of the tile, a loop one step short. */
-function reductions({ site, investigation }: Proposal): Hypothesis[] {
+function reductions({ site, investigation, finding }: Proposal): Hypothesis[] {
   const input = investigation.graph.node(site.inputs[0]!);
   const n = input.columns;
   const skipped: [number, number][] = [];
@@ -82,6 +82,8 @@ function reductions({ site, investigation }: Proposal): Hypothesis[] {
     if (tile >= 32)
       for (let first = 0; first + tile < n && first / tile < 64; first += tile) skipped.push([first, first + tile]);
   }
+  // Across many ops one tile more or less does not show.
+  if (!investigation.hasBits(finding.node.name)) skipped.splice(0, skipped.length, [n / 2, n]);
   const distinct = new Map(skipped.map((range) => [range.join(), range]));
   return [...distinct.values()].map(([first, end]) => {
     const op: Op = {

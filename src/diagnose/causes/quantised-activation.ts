@@ -6,8 +6,8 @@ import { activationQuantisations } from "./quantisation-table.js";
 import { storeType } from "./store-type.js";
 
 /** The operand of a product is quantised on the fly, as fp8 and int8 kernels do; its own record stays right. */
-export const quantisedActivationCauses: CauseFamily = ({ site, investigation }) => {
-  if (site.op.kind !== "linear") return [];
+export const quantisedActivationCauses: CauseFamily = ({ site, investigation, finding }) => {
+  if (site.op.kind !== "linear" || !investigation.hasBits(finding.node.name)) return [];
   const operand = investigation.graph.node(site.inputs[0]!);
   return activationQuantisations(storeType(investigation)).map((quantisation) => {
     const narrow: GraphNode = {

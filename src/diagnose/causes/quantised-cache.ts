@@ -10,7 +10,7 @@ import { storeType } from "./store-type.js";
 /** Keys or values that went through a narrow type on their way to attention. */
 export const quantisedCacheCauses: CauseFamily = (proposal) => {
   const { site, investigation, finding } = proposal;
-  if (site.op.kind === "attention") return attended(proposal);
+  if (site.op.kind === "attention") return !investigation.hasBits(finding.node.name) ? [] : attended(proposal);
   if (site.op.kind !== "append" || site.op.stored || site.name !== finding.node.name) return [];
   const source = investigation.graph.node(site.inputs[0]!);
   return cacheQuantisations(investigation.config.headDim, storeType(investigation)).map((quantisation) => {

@@ -5,7 +5,8 @@ import type { Proposal } from "./proposal.js";
 import { storeType } from "./store-type.js";
 
 /** Probabilities rounded to a narrow type before they multiply the values, as fp8 and int8 attention does. */
-export function quantisedProbabilities(one: Rewrite, { investigation }: Proposal): Hypothesis[] {
+export function quantisedProbabilities(one: Rewrite, { investigation, finding }: Proposal): Hypothesis[] {
+  if (!investigation.hasBits(finding.node.name)) return [];
   const { e4m3, e5m2, int8, bfloat16, float16 } = narrowFormats;
   const store = storeType(investigation);
   const narrower = store === "float32" ? [bfloat16, float16] : store === "float16" ? [bfloat16] : [];

@@ -8,8 +8,10 @@ import { type NamedQuantisation, weightQuantisations } from "./quantisation-tabl
 import { storeType } from "./store-type.js";
 
 /** The weight of a product, or the embedding's table, went through narrow numbers on its way into the run. */
-export const quantisedWeightCauses: CauseFamily = ({ site, investigation }) => {
+export const quantisedWeightCauses: CauseFamily = ({ site, investigation, finding }) => {
   if (site.op.kind !== "linear" && site.op.kind !== "embedding") return [];
+  // So small a change is not told from others across many ops.
+  if (!investigation.hasBits(finding.node.name)) return [];
   const weight = site.op.attributes.weight;
   if (typeof weight !== "string" || (investigation.parameters.shape(weight)?.length ?? 0) !== 2) return [];
   const store = storeType(investigation);

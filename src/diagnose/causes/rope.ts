@@ -103,7 +103,7 @@ function interleavedTable({ inverseFrequencies, rotaryDim }: RopeAttributes): Fl
   return Float64Array.from({ length: rotaryDim }, (_, channel) => inverseFrequencies[channel >> 1]!);
 }
 
-function frequencies({ site, investigation }: Proposal, a: RopeAttributes): Hypothesis[] {
+function frequencies({ site, investigation, finding }: Proposal, a: RopeAttributes): Hypothesis[] {
   const out: Hypothesis[] = [];
   const width = a.inverseFrequencies.length;
   const rewrite = (inverseFrequencies: Float64Array) => [replaced(site, { op: rope({ ...a, inverseFrequencies }) })];
@@ -156,14 +156,15 @@ function frequencies({ site, investigation }: Proposal, a: RopeAttributes): Hypo
       }),
     );
   }
-  return [...out, ...fittedFrequency(site, a, investigation.config.ropeTheta, rewrite)];
+  const near = site.name === finding.node.name ? otherThetas(a, investigation.config.ropeTheta, site, rewrite) : [];
+  return [...out, ...near];
 }
 
-/** A theta on no list: found by a fine geometric grid, which the held-out samples then judge. */
-function fittedFrequency(
-  site: GraphNode,
+/** Round thetas that no list has. */
+function otherThetas(
   a: RopeAttributes,
   expected: number,
+  site: GraphNode,
   rewrite: (f: Float64Array) => GraphNode[],
 ): Hypothesis[] {
   const width = a.inverseFrequencies.length;

@@ -1,5 +1,5 @@
 import type { GraphNode } from "../../spec/graph.js";
-import { propose } from "../causes/catalogue.js";
+import { propose, proposePart } from "../causes/catalogue.js";
 import { regionOf } from "../extent.js";
 import { type Hypothesis, role } from "../hypothesis.js";
 import type { Investigation, UnitCheck } from "../investigation.js";
@@ -18,7 +18,7 @@ export interface ExplainedFinding {
 /** Searches of one role that may find nothing: what no rewrite explained in two layers, none explains in the others. */
 const maxFailures = 2;
 /** Sites tried per unit, nearest first: beyond this a unit's interior is too large to guess in. */
-const maxSites = 12;
+const maxSites = 24;
 /** Time for all units together, for one, and for its search of pairs, in milliseconds. */
 const wholeSearch = 30_000;
 const unitSearch = 12_000;
@@ -68,12 +68,17 @@ export class Explainer {
     if (ofRole) {
       const keys = new Set(ofRole.map(({ hypothesis }) => roleKey(hypothesis)));
       const causes = new Set(ofRole.map(({ hypothesis }) => hypothesis.cause));
-      const found = this.#try(check, deadline, (h) => keys.has(roleKey(h)), causes);
+      const found = this.#try(check, deadline, (site) =>
+        this.#proposed(check, site, causes).filter((h) => keys.has(roleKey(h))),
+      );
       if (found.length > 0) return found;
     }
     const groups = this.#byKind.get(check.node.op.kind);
     if (!groups || groups.size === 0) return [];
-    const found = this.#try(check, deadline, (h) => h.fitted === 0 && groups.has(h.group), new Set(groups.values()));
+    const causes = new Set(groups.values());
+    const found = this.#try(check, deadline, (site) =>
+      this.#proposed(check, site, causes).filter((h) => h.fitted === 0 && groups.has(h.group)),
+    );
     return found.filter(({ matched }) => matched);
   }
 
@@ -119,7 +124,9 @@ export class Explainer {
 
   #explainFresh(check: UnitCheck, deadline: Deadline): Explanation[] {
     if ((this.#failures.get(role(check.node.name)) ?? 0) >= maxFailures) return [];
-    const single = this.#try(check, deadline, () => true);
+    const single = this.investigation.hasBits(check.node.name)
+      ? this.#try(check, deadline, (site) => this.#proposed(check, site))
+      : this.#trySpanning(check, deadline);
     // A unit within rounding is no finding: only one rewrite that gives all its bits makes it one.
     if (check.excess <= 1) return single;
     if (single.length > 0) {
@@ -146,16 +153,22 @@ export class Explainer {
     return near.slice(0, maxSites);
   }
 
-  #try(
-    check: UnitCheck,
-    deadline: Deadline,
-    wanted: (hypothesis: Hypothesis) => boolean,
-    causes?: ReadonlySet<string>,
-  ): Explanation[] {
+  #proposed(check: UnitCheck, site: GraphNode, causes?: ReadonlySet<string>): Hypothesis[] {
+    return propose({ investigation: this.investigation, site, finding: check }, causes);
+  }
+
+  /** A unit over many ops: what is written wrongly most often at all of its sites, before what is rare. */
+  #trySpanning(check: UnitCheck, deadline: Deadline): Explanation[] {
+    const proposal = (site: GraphNode) => ({ investigation: this.investigation, site, finding: check });
+    const usual = this.#try(check, deadline, (site) => proposePart(proposal(site), "plain"));
+    return usual.length > 0 ? usual : this.#try(check, deadline, (site) => proposePart(proposal(site), "other"));
+  }
+
+  #try(check: UnitCheck, deadline: Deadline, proposed: (site: GraphNode) => readonly Hypothesis[]): Explanation[] {
     const out: Explanation[] = [];
     for (const site of this.#sites(check)) {
-      for (const hypothesis of propose({ investigation: this.investigation, site, finding: check }, causes)) {
-        if (!wanted(hypothesis) || (check.excess <= 1 && hypothesis.fitted > 1)) continue;
+      for (const hypothesis of proposed(site)) {
+        if (check.excess <= 1 && hypothesis.fitted > 1) continue;
         const explanation = this.#judge.judge(check, hypothesis);
         if (explanation) out.push(explanation);
         if (deadline.passed) return rank(out);
