@@ -30,6 +30,8 @@ export class Explainer {
   readonly #byRole = new Map<string, readonly Explanation[]>();
   /** What gave all bits of a unit, by the kind of its op: one cause often sits in several products of a layer. */
   readonly #byKind = new Map<string, Map<string, string>>();
+  /** Everything found so far that is no fit to one unit alone. */
+  readonly #found: Hypothesis[] = [];
   readonly #failures = new Map<string, number>();
   readonly #deadline: Deadline;
   #interrupted = false;
@@ -48,6 +50,7 @@ export class Explainer {
     const deadline = new Deadline(unitSearch, this.#deadline);
     const own = role(check.node.name);
     let explanations = this.#tryKnown(check, deadline);
+    if (explanations.length === 0) explanations = this.#tryShared(check);
     if (explanations.length === 0) explanations = this.#explainFresh(check, deadline);
     if (deadline.passed) this.#interrupted = true;
     if (explanations.length === 0) this.#failures.set(own, (this.#failures.get(own) ?? 0) + 1);
@@ -58,8 +61,20 @@ export class Explainer {
       for (const { matched, hypothesis } of explanations)
         if (matched && hypothesis.fitted === 0) groups.set(hypothesis.group, hypothesis.cause);
       this.#byKind.set(kind, groups);
+      this.#found.push(...explanations.map(({ hypothesis }) => hypothesis).filter(({ fitted }) => fitted <= 1));
     }
     return { check, explanations };
+  }
+
+  /** What explained another unit and reaches into this one. */
+  #tryShared(check: UnitCheck): Explanation[] {
+    const interior = new Set(this.investigation.interior(check.node.name).map(({ name }) => name));
+    const bits = this.investigation.hasBits(check.node.name);
+    return this.#found
+      .filter(({ replacements }) => replacements.some(({ name }) => interior.has(name)))
+      .map((hypothesis) => this.#judge.judge(check, hypothesis))
+      .filter((explanation) => explanation !== undefined)
+      .filter(({ matched }) => matched || !bits);
   }
 
   /** What explained the role in another layer, or gave all bits of the same kind of op elsewhere. */

@@ -1,4 +1,4 @@
-import type { Evaluator } from "../../spec/evaluator.js";
+import { Evaluator } from "../../spec/evaluator.js";
 import { roleOf, type UnitRecipe } from "../../spec/recipe.js";
 import { type BitMatch, type Nearness, nearness } from "../check/bits.js";
 import type { Sample } from "../check/sample.js";
@@ -26,6 +26,9 @@ const promising = 0.9;
 const worthwhile = 0.9;
 const improvement = 0.02;
 
+/** A |z| of more says no more. */
+const farthestZ = 1e6;
+
 interface Probe {
   readonly sample: Sample;
   readonly observed: Float64Array;
@@ -36,6 +39,7 @@ interface Probe {
 /** Tries hypotheses on units: cheaply first, then by bits, then by the noise model. */
 export class Judge {
   readonly #probes = new WeakMap<UnitCheck, Probe>();
+  readonly #quietOnes = new WeakMap<Evaluator, Evaluator>();
   readonly #known = new WeakMap<UnitCheck, UnitRecipe[]>();
 
   constructor(readonly investigation: Investigation) {}
@@ -59,6 +63,11 @@ export class Judge {
     // Within rounding already: only bits can say more.
     if (!failing) return undefined;
     if (hypothesis.fitted === 0) {
+      if (
+        !investigation.hasBits(name) &&
+        !this.#comesNearer(check, this.#quiet(base).rewritten(hypothesis.replacements))
+      )
+        return undefined;
       const probe = investigation.checkNoise(name, evaluator, this.#probe(check).sample);
       if (probe.excess > probeTolerance) return undefined;
     }
@@ -67,6 +76,37 @@ export class Judge {
     const informative = whole.statistics.checked * 2 >= check.statistics.checked * (hypothesis.heldOut ? 0.4 : 1);
     if (whole.excess > 1 || !informative) return undefined;
     return { hypothesis, statistics: whole.statistics, excess: whole.excess, matched: false, bits: undefined };
+  }
+
+  /** The same evaluation without noise; rewrites of it share what they do not touch. */
+  #quiet(evaluator: Evaluator): Evaluator {
+    let quiet = this.#quietOnes.get(evaluator);
+    if (!quiet) {
+      quiet = new Evaluator({ ...evaluator, noise: false });
+      this.#quietOnes.set(evaluator, quiet);
+    }
+    return quiet;
+  }
+
+  /** Whether a rewrite brings a unit nearer to its record at all, by values alone: their noise is what costs. */
+  #comesNearer(check: UnitCheck, evaluator: Evaluator): boolean {
+    const { sample, observed } = this.#probe(check);
+    const { rows, columns, noise, z } = check.comparison;
+    const { value } = evaluator.evaluate(check.node.name, sample.rows, sample.columns);
+    const rowAt = new Map(Array.from(rows, (row, r) => [row, r]));
+    const columnAt = new Map(Array.from(columns, (column, c) => [column, c]));
+    let before = 0;
+    let after = 0;
+    for (let i = 0; i < observed.length; i++) {
+      const row = sample.rows[Math.floor(i / sample.columns.length)]!;
+      const at = rowAt.get(row)! * columns.length + columnAt.get(sample.columns[i % sample.columns.length]!)!;
+      const sigma = noise[at]!;
+      if (!Number.isFinite(sigma)) continue;
+      before += Math.min(farthestZ, Math.abs(z[at]!)) ** 2;
+      const off = sigma > 0 ? Math.abs(observed[i]! - value[i]!) / sigma : 0;
+      after += Math.min(farthestZ, Number.isNaN(off) ? farthestZ : off) ** 2;
+    }
+    return after <= worthwhile * before;
   }
 
   /** The recipe under which a rewritten unit comes nearest to the record; undefined when it comes no nearer than the spec. */
