@@ -4,6 +4,7 @@ import { regionOf } from "../extent.js";
 import { type Hypothesis, role } from "../hypothesis.js";
 import type { Investigation, UnitCheck } from "../investigation.js";
 import { either } from "../transform.js";
+import { Consistency } from "./consistency.js";
 import { Deadline } from "./deadline.js";
 import { type Explanation, Judge } from "./judge.js";
 import { explainByPairs, explainOnTop } from "./pairs.js";
@@ -27,6 +28,7 @@ const pairSearch = 6_000;
 /** Explains units one after the other, trying first what explained the same role in an earlier layer. */
 export class Explainer {
   readonly #judge: Judge;
+  readonly #consistency: Consistency;
   readonly #byRole = new Map<string, readonly Explanation[]>();
   /** What gave all bits of a unit, by the kind of its op: one cause often sits in several products of a layer. */
   readonly #byKind = new Map<string, Map<string, string>>();
@@ -38,6 +40,7 @@ export class Explainer {
 
   constructor(readonly investigation: Investigation) {
     this.#judge = new Judge(investigation);
+    this.#consistency = new Consistency(investigation);
     this.#deadline = new Deadline(wholeSearch);
   }
 
@@ -51,7 +54,8 @@ export class Explainer {
     const own = role(check.node.name);
     let explanations = this.#tryKnown(check, deadline);
     if (explanations.length === 0) explanations = this.#tryShared(check);
-    if (explanations.length === 0) explanations = this.#explainFresh(check, deadline);
+    if (explanations.length === 0)
+      explanations = this.#consistency.filter(check.node.name, this.#explainFresh(check, deadline));
     if (deadline.passed) this.#interrupted = true;
     if (explanations.length === 0) this.#failures.set(own, (this.#failures.get(own) ?? 0) + 1);
     else {
