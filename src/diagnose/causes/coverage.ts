@@ -1,3 +1,4 @@
+import type { GraphNode } from "../../spec/graph.js";
 import type { Comparison } from "../check/statistics.js";
 import { type Region, ranges, regionOf } from "../extent.js";
 import type { Hypothesis } from "../hypothesis.js";
@@ -54,12 +55,12 @@ function neighbouringColumns({ site, finding }: Proposal, region: Region): Hypot
       region.contains(row, column) ? column + shift : column,
     ]);
     return [
-      hypothesis(causeOf(region), site, [replaced(site, { op })], {
+      hypothesis(causeOf(region, site), site, [replaced(site, { op })], {
         kind: "kernel",
         transform: "T14",
         parameters: { ...parametersOf(region), holds: `columns ${wrong[0]! + shift} to ${wrong.at(-1)! + shift}` },
         statement: `${describe(region)} hold what belongs ${width} columns ${shift < 0 ? "before" : "after"} them: a tile is written twice, its neighbour never`,
-        group: `${causeOf(region)}`,
+        group: `${causeOf(region, site)}`,
       }),
     ];
   });
@@ -74,7 +75,8 @@ function describe(region: Region): string {
   return parts.filter(Boolean).join(", ");
 }
 
-function causeOf(region: Region): string {
+function causeOf(region: Region, site: GraphNode, stale = false): string {
+  if (site.op.kind === "append" && !region.columns) return stale ? "cache-stale" : "cache-unwritten";
   return region.columns ? (region.rows ? "tile-unwritten" : "columns-unwritten") : "rows-unwritten";
 }
 
@@ -109,12 +111,12 @@ function constants({ site, finding }: Proposal, region: Region): Hypothesis[] {
     region.contains,
   );
   return [
-    hypothesis(causeOf(region), site, [replaced(site, { op })], {
+    hypothesis(causeOf(region, site), site, [replaced(site, { op })], {
       kind: "kernel",
       transform: "T14",
       parameters: { ...parametersOf(region), holds: constant },
       statement: `${describe(region)} hold ${constant === 0 ? "zeros" : `the constant ${constant}`}: a part of ${lastName(site.name)} is never written, or its weight there is zero`,
-      group: `${causeOf(region)}`,
+      group: `${causeOf(region, site)}`,
     }),
   ];
 }
@@ -131,13 +133,18 @@ function leftovers(proposal: Proposal, region: Region): Hypothesis[] {
     const holder = { ...site, name: `${site.name}.leftover`, op: site.op };
     const op = restrictedToInput(region, rowOf);
     out.push(
-      hypothesis(causeOf(region), site, [holder, { ...site, op, inputs: [holder.name, name] }], {
-        kind: "kernel",
-        transform: "T14",
-        parameters: { ...parametersOf(region), holds: title },
-        statement: `${describe(region)} still hold ${title}: a part of ${lastName(site.name)} is not written`,
-        group: `${causeOf(region)}`,
-      }),
+      hypothesis(
+        causeOf(region, site, rowOf !== undefined),
+        site,
+        [holder, { ...site, op, inputs: [holder.name, name] }],
+        {
+          kind: "kernel",
+          transform: "T14",
+          parameters: { ...parametersOf(region), holds: title },
+          statement: `${describe(region)} still hold ${title}: a part of ${lastName(site.name)} is not written`,
+          group: `${causeOf(region, site, rowOf !== undefined)}`,
+        },
+      ),
     );
   };
   for (let i = own - 1; i >= 0 && out.length < 60; i--) {

@@ -1,4 +1,5 @@
 import type { AttentionAttributes } from "../../spec/ops/attention.js";
+import type { RowTable } from "../../spec/rows.js";
 import type { CauseKind, Hypothesis } from "../hypothesis.js";
 import type { Proposal } from "./proposal.js";
 
@@ -99,6 +100,21 @@ export function masks(a: AttentionAttributes, one: Rewrite, { investigation, fin
       );
     }
   }
+  const chunks = table.steps.some(({ qoIndptr, lengths }) =>
+    lengths.some((length, b) => length > qoIndptr[b + 1]! - qoIndptr[b]!),
+  );
+  for (const decoding of chunks ? [false, true] : []) {
+    out.push(
+      one(
+        "history-unseen",
+        "kernel",
+        "T4",
+        { visible: (row, position) => position >= firstSeen(table, row, decoding) },
+        `${decoding ? "tokens see nothing" : "the tokens of a chunk see nothing"} that earlier steps put into the cache`,
+        { steps: decoding ? "all" : "of several tokens" },
+      ),
+    );
+  }
   for (const missing of [1, 2, 3, 4, 8, 16]) {
     if (missing > longest) break;
     out.push(
@@ -156,4 +172,12 @@ export function masks(a: AttentionAttributes, one: Rewrite, { investigation, fin
     );
   }
   return out;
+}
+
+/** The first position that a row sees when its step does not look into the cache. */
+function firstSeen(table: RowTable, row: number, decoding: boolean): number {
+  const step = table.steps[table.stepOf[row]!]!;
+  const b = table.sequenceOf[row]!;
+  const count = step.qoIndptr[b + 1]! - step.qoIndptr[b]!;
+  return decoding || count > 1 ? table.position[step.firstRow + step.qoIndptr[b]!]! : 0;
 }

@@ -86,29 +86,38 @@ function fittedPositions(
   if (wrong.length === 0) return [];
   const where = ranges(wrong.map(([row]) => row));
   const unrotated = !uniform && wrong.every(([, position]) => position === 0);
+  const shifts = new Set(wrong.map(([row, position]) => position - table.rotaryPosition(row)));
+  const [shift] = shifts;
+  const signed = (by: number) => `${by > 0 ? "+" : ""}${by}`;
   const described = uniform
     ? {
         cause: "position-offset",
         parameters: { offset },
-        statement: `RoPE positions are off by ${offset > 0 ? "+" : ""}${offset}`,
+        statement: `RoPE positions are off by ${signed(offset)}`,
       }
     : unrotated
       ? { cause: "rope-missing", parameters: { rows: where }, statement: `rows ${where} are not rotated` }
-      : {
-          cause: "positions-wrong",
-          parameters: { positions: Object.fromEntries(wrong.slice(0, 32).map(([row, p]) => [String(row), p])) },
-          statement: `${wrong.length} rows are rotated to other positions than theirs (row ${wrong[0]![0]}: ${wrong[0]![1]}, not ${table.rotaryPosition(wrong[0]![0])})`,
-        };
+      : shifts.size === 1
+        ? {
+            cause: "position-offset",
+            parameters: { offset: shift!, rows: where },
+            statement: `RoPE positions of rows ${where} are off by ${signed(shift!)}`,
+          }
+        : {
+            cause: "positions-wrong",
+            parameters: { positions: Object.fromEntries(wrong.slice(0, 32).map(([row, p]) => [String(row), p])) },
+            statement: `${wrong.length} rows are rotated to other positions than theirs (row ${wrong[0]![0]}: ${wrong[0]![1]}, not ${table.rotaryPosition(wrong[0]![0])})`,
+          };
   const { cause, parameters, statement } = described;
   return [
     hypothesis(cause, site, [replaced(site, { op: rope({ ...a, positionOf }) })], {
       kind: "metadata",
       transform: "T5",
-      fitted: uniform || unrotated ? 1 : wrong.length,
+      fitted: uniform || unrotated || shifts.size === 1 ? 1 : wrong.length,
       heldOut: (_, c) => ((finding.comparison.columns[c]! % a.headDim) % pairs) % 2 === 1,
       parameters,
       statement,
-      group: uniform ? `position-offset ${JSON.stringify({ offset })}` : cause,
+      group: uniform ? `position-offset ${JSON.stringify({ offset })}` : `${cause} ${shifts.size === 1 ? shift : ""}`,
     }),
   ];
 }
