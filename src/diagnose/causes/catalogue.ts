@@ -17,6 +17,7 @@ import { misreadCauses } from "./misread.js";
 import { mlpCauses } from "./mlp.js";
 import { normCauses } from "./norm.js";
 import { otherValueCauses } from "./other-value.js";
+import { paddingCauses } from "./padding.js";
 import type { CauseFamily, Proposal } from "./proposal.js";
 import { quantisedActivationCauses } from "./quantised-activation.js";
 import { quantisedCacheCauses } from "./quantised-cache.js";
@@ -37,6 +38,7 @@ const families: readonly CauseFamily[] = [
   dropoutCauses,
   endpointCauses,
   layerCauses,
+  paddingCauses,
   appendCauses,
   cacheScaleCauses,
   quantisedWeightCauses,

@@ -228,6 +228,21 @@ function positions({ site, investigation, finding }: Proposal, a: RopeAttributes
       },
     ),
   );
+  const { padding } = investigation.capture;
+  if (padding && investigation.capture.steps.length === 1) {
+    out.push(
+      hypothesis(
+        "position-pads-counted",
+        site,
+        rewrite((row) => padding.places[row]! % padding.tokens),
+        {
+          kind: "metadata",
+          transform: "T5",
+          statement: "RoPE positions count the pad tokens, which the others do not",
+        },
+      ),
+    );
+  }
   const last = Math.max(...Array.from(finding.comparison.rows, (row) => table.position[row]!));
   for (const [dtype, exactUpTo] of [
     ["bfloat16", 2 ** 8],
