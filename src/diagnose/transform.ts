@@ -124,25 +124,33 @@ export function taken(
   };
 }
 
-/** Another place of input 0 for every element: a consumer that addresses its operand wrongly. */
+/** Another place of input 0 for every element, where there is one: a consumer that addresses its operand wrongly. */
 export function misread(
   attributes: Record<string, unknown>,
-  source: (row: number, column: number) => readonly [number, number],
+  source: (row: number, column: number) => readonly [number, number] | undefined,
 ): Op {
   return {
     kind: "identity",
     attributes,
     evaluate(context, rows, columns) {
       const needed = new Set<number>();
-      forEachElement(rows, columns, (row, column) => needed.add(source(row, column)[0]));
+      forEachElement(rows, columns, (row, column) => {
+        const from = source(row, column);
+        if (from) needed.add(from[0]);
+      });
       const sourceRows = Int32Array.from(needed).sort();
       const index = positions(sourceRows);
       const width = context.width(0);
       const block = context.input(0, sourceRows);
       const out = emptyBlock(rows.length * columns.length, context.noise);
       forEachElement(rows, columns, (row, column, i) => {
-        const [fromRow, fromColumn] = source(row, column);
-        copyElement(block, index.get(fromRow)! * width + fromColumn, out, i);
+        const from = source(row, column);
+        if (from) copyElement(block, index.get(from[0])! * width + from[1], out, i);
+        else {
+          // Beyond the buffer: anything.
+          out.value[i] = Number.NaN;
+          if (context.noise) out.variance[i] = Infinity;
+        }
       });
       return out;
     },

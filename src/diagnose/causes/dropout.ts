@@ -2,19 +2,19 @@ import type { GraphNode } from "../../spec/graph.js";
 import type { Hypothesis } from "../hypothesis.js";
 import type { Investigation } from "../investigation.js";
 import { multiplied, replaced } from "../transform.js";
+import { attentionDropout } from "./attention-dropout.js";
+import { dropShares, isShare } from "./drop-share.js";
 import { type CauseFamily, freshName, hypothesis, type Proposal } from "./proposal.js";
 
-/** Shares of elements that training drops. */
-const shares = [0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5];
 /** Elements that must tell dropped from kept before anything is said. */
 const enough = 64;
-/** A share of dropped elements further than this many standard errors from the named one is another. */
-const farthest = 5;
 
 /** Dropout left on: a random share of a branch is zero and the rest divided by what is left. */
 export const dropoutCauses: CauseFamily = (proposal) => {
   const { site, finding } = proposal;
-  return site.op.kind === "add" && site.name === finding.node.name ? branchDropout(proposal) : [];
+  if (site.name !== finding.node.name) return [];
+  if (site.op.kind === "attention") return attentionDropout(proposal);
+  return site.op.kind === "add" ? branchDropout(proposal) : [];
 };
 
 function branchDropout({ site, finding, investigation }: Proposal): Hypothesis[] {
@@ -23,7 +23,7 @@ function branchDropout({ site, finding, investigation }: Proposal): Hypothesis[]
   const { evaluator } = investigation;
   const base = evaluator.read(stream, rows, site.name, columns).value;
   const update = evaluator.read(branch, rows, site.name, columns).value;
-  return shares.flatMap((share) => {
+  return dropShares.flatMap((share) => {
     const factor = 1 / (1 - share);
     let dropped = 0;
     let kept = 0;
@@ -36,9 +36,7 @@ function branchDropout({ site, finding, investigation }: Proposal): Hypothesis[]
       if (asDropped < asKept) dropped++;
       else kept++;
     }
-    const count = dropped + kept;
-    const expected = Math.sqrt(share * (1 - share) * count);
-    if (count < enough || Math.abs(dropped - share * count) > farthest * expected) return [];
+    if (dropped + kept < enough || !isShare(share, dropped, dropped + kept)) return [];
     return [droppedFrom(site, investigation, branch, share)];
   });
 }

@@ -1,5 +1,6 @@
 import type { Comparison } from "../check/statistics.js";
 import { affine, replaced } from "../transform.js";
+import { solve } from "./least-squares.js";
 import { type CauseFamily, hypothesis, lastName } from "./proposal.js";
 
 /** Adapters have ranks up to this. */
@@ -65,10 +66,11 @@ export const lowRankCauses: CauseFamily = ({ site, finding }) => {
   ];
 };
 
-/** The same error in every row is a constant, not a product. */
+/** About the same error in every row is a constant, not a product. */
 function isConstant(shares: readonly number[]): boolean {
-  const largest = Math.max(...shares.map(Math.abs));
-  return Math.max(...shares) - Math.min(...shares) < 0.2 * largest;
+  const most = Math.max(...shares);
+  const least = Math.min(...shares);
+  return most * least > 0 && Math.min(Math.abs(most), Math.abs(least)) > Math.max(Math.abs(most), Math.abs(least)) / 3;
 }
 
 function heldOutColumn(columns: readonly number[], c: number): boolean {
@@ -164,21 +166,4 @@ function sharesOf(
     }
   });
   return solve(normal);
-}
-
-/** Gauss' elimination of [A | b] with pivots; undefined when A is singular. */
-function solve(rows: Float64Array[]): Float64Array | undefined {
-  const n = rows.length;
-  for (let k = 0; k < n; k++) {
-    let pivot = k;
-    for (let r = k + 1; r < n; r++) if (Math.abs(rows[r]![k]!) > Math.abs(rows[pivot]![k]!)) pivot = r;
-    if (Math.abs(rows[pivot]![k]!) < 1e-9) return undefined;
-    [rows[k], rows[pivot]] = [rows[pivot]!, rows[k]!];
-    for (let r = 0; r < n; r++) {
-      if (r === k) continue;
-      const factor = rows[r]![k]! / rows[k]![k]!;
-      for (let c = k; c <= n; c++) rows[r]![c]! -= factor * rows[k]![c]!;
-    }
-  }
-  return Float64Array.from(rows, (row, k) => row[n]! / row[k]!);
 }
