@@ -65,11 +65,11 @@ export function runTrial({ model, fault, store, seed, folder, ...options }: Tria
   return { fault, model, store, layers, values, run };
 }
 
-/** Units of a trial that stand beyond rounding, each judged by the spec on its own recorded inputs. */
+/** Units of a trial that the spec does not give, each judged on its own recorded inputs: beyond rounding, or not in these bits. */
 export function unitsBeyondNoise({ run, model }: Trial): Map<string, number> {
   return new Map(
     unitChecks(run.path, model)
-      .filter(({ excess }) => excess > 1)
+      .filter(({ excess, matched, bits }) => excess > 1 || (bits !== undefined && !matched))
       .map(({ node, excess }) => [node.name, excess]),
   );
 }
