@@ -79,6 +79,19 @@ function byAddress(
   };
 }
 
+/** Whether a slot holds what was produced for the token before its own. */
+function isPredecessor(
+  investigation: Investigation,
+  name: string,
+  { row, position }: WrongKey["key"],
+  stored: Float64Array,
+  type: CachedType,
+): boolean {
+  if (position === 0) return false;
+  const before = producedFor(investigation, name, investigation.observations.rows.keyRow(row, position - 1));
+  return before !== undefined && holds(stored, before, type);
+}
+
 /** What is read instead: another row's key, an older one, zeros; and whether it was right when written. */
 function byContent(
   investigation: Investigation,
@@ -95,6 +108,15 @@ function byContent(
       kind: "state",
       transform: "T14",
       statement: `the pages hold zeros${rightAtWrite ? " although the append wrote them" : ": nothing was appended"}`,
+      parameters: {},
+    };
+  }
+  if (wrong.every(({ key, stored }) => isPredecessor(investigation, name, key, stored, type))) {
+    return {
+      cause: "cache-stale",
+      kind: "state",
+      transform: "T12",
+      statement: `what is read for the newest token is its predecessor's${rightAtWrite ? ", although its own was written" : ""}`,
       parameters: {},
     };
   }

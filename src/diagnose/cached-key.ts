@@ -49,15 +49,25 @@ export function holds(stored: Float64Array, { value, recorded }: Produced, type:
 
 /** Whether the row's slot held the right numbers right after its step wrote it; undefined when that was not recorded. */
 export function rightWhenWritten(
-  { observations, capture }: Investigation,
+  investigation: Investigation,
   name: string,
   row: number,
   produced: Produced,
 ): boolean | undefined {
+  const written = whenWritten(investigation, name, row);
+  return written && holds(written.stored, produced, written.type);
+}
+
+/** What the row's slot held right after its step wrote it, and as what; undefined when that was not recorded. */
+export function whenWritten(
+  { observations, capture }: Investigation,
+  name: string,
+  row: number,
+): { stored: Float64Array; type: CachedType } | undefined {
   const stepIndex = observations.rows.stepOf[row]!;
   const placed = observations.pagedAt(name, stepIndex, "output");
   const slots = capture.steps[stepIndex]?.slot_mapping;
   const type = placed && observations.cachedType(placed);
   const stored = placed && observations.storedRow(placed, slots?.[row - observations.rows.steps[stepIndex]!.firstRow]);
-  return type && stored && holds(stored.value, produced, type);
+  return type && stored && { stored: stored.value, type };
 }

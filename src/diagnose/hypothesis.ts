@@ -32,6 +32,8 @@ export interface Hypothesis {
   readonly recipes?: ReadonlyMap<string, UnitRecipe> | undefined;
   /** A second cause that explains only together with this one; its replacements are contained in `replacements`. */
   readonly also?: Hypothesis;
+  /** This rewrite where the spec is without the second cause. */
+  readonly alone?: readonly GraphNode[] | undefined;
 }
 
 /** A finding's site without its layer number: what repeats from layer to layer. */

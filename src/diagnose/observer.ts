@@ -1,4 +1,5 @@
 import { Evaluator, type Observations } from "../spec/evaluator.js";
+import { roleOf } from "../spec/recipe.js";
 import type { Investigation, UnitCheck } from "./investigation.js";
 import type { DirectCause } from "./metadata.js";
 
@@ -7,7 +8,7 @@ import type { DirectCause } from "./metadata.js";
  * unit that reads such a value fails as well, and all of them come out right from what the spec means instead.
  */
 export function wrongRecords(investigation: Investigation, failing: readonly UnitCheck[]): string[] {
-  const names = new Set(failing.map((check) => check.node.name));
+  const names = new Map(failing.map((check) => [check.node.name, check]));
   const masks = new Map<string, readonly string[]>();
   for (const { node } of failing) {
     if (investigation.isDeep(node.name)) continue;
@@ -19,16 +20,30 @@ export function wrongRecords(investigation: Investigation, failing: readonly Uni
   }
   for (const chosen of [[...masks.keys()], ...[...masks.keys()].map((name) => [name])]) {
     const hidden = chosen.flatMap((name) => masks.get(name)!);
-    if (hidden.length > 0 && explainsReaders(investigation, hidden)) return chosen;
+    if (hidden.length > 0 && explainsReaders(investigation, hidden, names)) return chosen;
   }
   return [];
 }
 
-function explainsReaders(investigation: Investigation, hidden: readonly string[]): boolean {
+/** How much nearer readers must come without a record that is wrong. */
+const clearly = 4;
+
+function explainsReaders(
+  investigation: Investigation,
+  hidden: readonly string[],
+  failing: ReadonlyMap<string, UnitCheck>,
+): boolean {
   const { graph, parameters, rows, precision } = investigation.evaluator;
   const observations = without(investigation.observations, new Set(hidden));
   const evaluator = new Evaluator({ graph, parameters, rows, precision, noise: true, observations });
-  return readersOf(investigation, hidden).every((name) => investigation.checkRewritten(name, evaluator).excess <= 1);
+  return readersOf(investigation, hidden).every((name) => {
+    const check = investigation.checkRewritten(name, evaluator);
+    // Where a recipe gives the bits of such units, being within rounding is not enough.
+    const givesBits = investigation.book.settled.get(roleOf(name))?.score.matched === true;
+    if (givesBits) return check.matched;
+    // And a wrong record must make a difference: what is left uncertain in its place makes every reader look better.
+    return check.excess <= 1 && clearly * check.excess <= failing.get(name)!.excess;
+  });
 }
 
 /** Units that the wrong record makes fail. */

@@ -1,7 +1,8 @@
 import type { PlacedPaged } from "../capture/observations.js";
 import { roundTo } from "../tensor/dtype.js";
+import { isQuantised } from "../tensor/scaled-type.js";
 import { explainCache } from "./cache-cause.js";
-import { holds, type Key, producedFor, type WrongKey } from "./cached-key.js";
+import { holds, type Key, producedFor, type WrongKey, whenWritten } from "./cached-key.js";
 import { ranges } from "./extent.js";
 import type { Investigation } from "./investigation.js";
 import type { DirectCause } from "./metadata.js";
@@ -63,7 +64,11 @@ function checkCache(
     const stored = observations.storedRow(placed, key.slot)?.value;
     if (!produced || !stored) continue;
     checked++;
-    if (!holds(stored, produced, type)) wrong.push({ key, produced, stored });
+    if (holds(stored, produced, type)) continue;
+    // What was written wrongly and is read as it was written is the append's fault: its own unit says so.
+    const written = isQuantised(type.dtype) ? undefined : whenWritten(investigation, name, key.row);
+    if (written && !holds(written.stored, produced, written.type) && same(written.stored, stored)) continue;
+    wrong.push({ key, produced, stored });
   }
   compared.keys += checked;
   if (wrong.length === 0) return undefined;

@@ -1,6 +1,6 @@
 import type { GraphNode } from "../spec/graph.js";
 import { type Block, emptyBlock, type MutableBlock, type Op, raiseJump, scaled } from "../spec/op.js";
-import { copyOf } from "../spec/ops/identity.js";
+import { copyOf, identity } from "../spec/ops/identity.js";
 
 /** An op whose result is changed afterwards: the form of every fitted transform. */
 export function transformed(
@@ -22,7 +22,7 @@ export function affine(
   attributes: Record<string, unknown>,
   gain: (row: number, column: number) => number,
   offset?: (row: number, column: number) => number,
-  offsetVariance?: (column: number) => number,
+  offsetVariance?: (row: number, column: number) => number,
 ): Op {
   return transformed(op, attributes, (block, rows, columns) => {
     const noise = block.variance.length > 0;
@@ -31,12 +31,17 @@ export function affine(
       const a = gain(row, column);
       out.value[i] = (a === 0 ? 0 : block.value[i]! * a) + (offset?.(row, column) ?? 0);
       if (!noise) return;
-      out.variance[i] = scaled(a * a, block.variance[i]!) + (offsetVariance?.(column) ?? 0);
+      out.variance[i] = scaled(a * a, block.variance[i]!) + (offsetVariance?.(row, column) ?? 0);
       if (block.jump) raiseJump(out, i, Math.abs(a) * block.jump[i]!);
     });
     if (block.range) out.range = block.range;
     return out;
   });
+}
+
+/** Input 0 times a number per element: a product of its own, stored on its way unless a recipe says otherwise. */
+export function multiplied(attributes: Record<string, unknown>, gain: (row: number, column: number) => number): Op {
+  return affine({ ...identity(), kind: "multiply" }, attributes, gain);
 }
 
 /** Each element is another element of the same value, or a constant where `source` gives none. */
@@ -119,25 +124,33 @@ export function taken(
   };
 }
 
-/** Another place of input 0 for every element: a consumer that addresses its operand wrongly. */
+/** Another place of input 0 for every element, where there is one: a consumer that addresses its operand wrongly. */
 export function misread(
   attributes: Record<string, unknown>,
-  source: (row: number, column: number) => readonly [number, number],
+  source: (row: number, column: number) => readonly [number, number] | undefined,
 ): Op {
   return {
     kind: "identity",
     attributes,
     evaluate(context, rows, columns) {
       const needed = new Set<number>();
-      forEachElement(rows, columns, (row, column) => needed.add(source(row, column)[0]));
+      forEachElement(rows, columns, (row, column) => {
+        const from = source(row, column);
+        if (from) needed.add(from[0]);
+      });
       const sourceRows = Int32Array.from(needed).sort();
       const index = positions(sourceRows);
       const width = context.width(0);
       const block = context.input(0, sourceRows);
       const out = emptyBlock(rows.length * columns.length, context.noise);
       forEachElement(rows, columns, (row, column, i) => {
-        const [fromRow, fromColumn] = source(row, column);
-        copyElement(block, index.get(fromRow)! * width + fromColumn, out, i);
+        const from = source(row, column);
+        if (from) copyElement(block, index.get(from[0])! * width + from[1], out, i);
+        else {
+          // Beyond the buffer: anything.
+          out.value[i] = Number.NaN;
+          if (context.noise) out.variance[i] = Infinity;
+        }
       });
       return out;
     },

@@ -89,7 +89,7 @@ function hiddenAt(
   const units = checks.filter(({ node }) => investigation.interior(node.name).includes(site));
   if (units.length === 0 || units.every(({ node }) => investigation.isDeep(node.name)))
     return "not recorded finely enough";
-  const same = propose({ investigation, site, finding: units[0]! }).find(
+  const same = propose({ investigation, site, finding: units[0]! }, new Set([hypothesis.cause])).find(
     (h) => h.group === hypothesis.group && role(h.site) === role(hypothesis.site),
   );
   if (!same) return undefined;

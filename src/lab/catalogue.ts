@@ -1,25 +1,39 @@
 import { InputError } from "../tensor/errors.js";
 import type { Fault } from "./fault.js";
 import { attentionFaults } from "./faults/attention.js";
+import { decodingFaults } from "./faults/decoding.js";
 import { embeddingFaults } from "./faults/embedding.js";
+import { layerFaults } from "./faults/layers.js";
 import { layoutFaults } from "./faults/layout.js";
 import { linearFaults } from "./faults/linear.js";
 import { logitsFaults } from "./faults/logits.js";
 import { mlpFaults } from "./faults/mlp.js";
 import { normFaults } from "./faults/norm.js";
+import { normStatisticsFaults } from "./faults/norm-statistics.js";
+import { quantisationFaults } from "./faults/quantisation.js";
+import { rangeFaults } from "./faults/range.js";
 import { residualFaults } from "./faults/residual.js";
 import { ropeFaults } from "./faults/rope.js";
+import { scoreFaults } from "./faults/scores.js";
+import { trainingFaults } from "./faults/training.js";
 
 /** Every fault the lab can put into a run, in the order of a forward pass. */
 export const catalogue: readonly Fault[] = [
   ...embeddingFaults,
   ...normFaults,
+  ...normStatisticsFaults,
   ...linearFaults,
   ...ropeFaults,
   ...attentionFaults,
+  ...scoreFaults,
+  ...decodingFaults,
   ...layoutFaults,
   ...residualFaults,
   ...mlpFaults,
+  ...quantisationFaults,
+  ...trainingFaults,
+  ...rangeFaults,
+  ...layerFaults,
   ...logitsFaults,
 ];
 

@@ -80,11 +80,11 @@ function everyOther(count: number, random: () => number): number[] {
   return Array.from({ length: Math.ceil((count - first) / 2) }, (_, i) => first + 2 * i);
 }
 
-/** Units of a trial that stand beyond rounding, each judged by the spec on its own recorded inputs. */
+/** Units of a trial that the spec does not give, each judged on its own recorded inputs: beyond rounding, or not in these bits. */
 export function unitsBeyondNoise({ run, model }: Trial): Map<string, number> {
   return new Map(
     unitChecks(run.path, model)
-      .filter(({ excess }) => excess > 1)
+      .filter(({ excess, matched, bits }) => excess > 1 || (bits !== undefined && !matched))
       .map(({ node, excess }) => [node.name, excess]),
   );
 }

@@ -1,9 +1,11 @@
 import { type AttentionAttributes, attention } from "../../spec/ops/attention.js";
 import type { CauseKind, Hypothesis } from "../hypothesis.js";
-import { short } from "../hypothesis.js";
 import { replaced } from "../transform.js";
 import { masks, type Rewrite } from "./mask.js";
+import { merges } from "./merge.js";
 import { type CauseFamily, hypothesis, lastName, type Proposal } from "./proposal.js";
+import { quantisedProbabilities } from "./quantised-probabilities.js";
+import { scores } from "./score.js";
 
 /** Attention: scale, cap, mask, window, head mapping, operands. */
 export const attentionCauses: CauseFamily = (proposal) => {
@@ -18,6 +20,7 @@ export const attentionCauses: CauseFamily = (proposal) => {
     statement: string,
     parameters = {},
     fitted = 0,
+    heldOut?: (row: number, column: number) => boolean,
   ) =>
     hypothesis(cause, site, [replaced(site, { op: attention({ ...a, ...change }) })], {
       kind,
@@ -25,78 +28,18 @@ export const attentionCauses: CauseFamily = (proposal) => {
       statement,
       parameters,
       fitted,
+      ...(heldOut && { heldOut }),
       group: `${cause} ${JSON.stringify(parameters)}`,
     });
-  return [...scales(a, one, proposal), ...masks(a, one, proposal), ...headMaps(a, one), ...operands(proposal)];
+  return [
+    ...scores(a, one, proposal),
+    ...masks(a, one, proposal),
+    ...merges(one, proposal),
+    ...quantisedProbabilities(one, proposal),
+    ...headMaps(a, one),
+    ...operands(proposal),
+  ];
 };
-
-function scales(a: AttentionAttributes, one: Rewrite, { investigation }: Proposal): Hypothesis[] {
-  const d = a.headDim;
-  const { hiddenSize } = investigation.config;
-  const named = new Map<number, string>([
-    [1, "1: the scale is missing"],
-    [1 / d, "1/head_dim: applied twice"],
-    [d ** -0.25, "head_dim^-1/4: applied to one side of a pair"],
-    [1 / Math.sqrt(2 * d), "1/sqrt(2 head_dim)"],
-    [1 / Math.sqrt(d / 2), "1/sqrt(head_dim/2)"],
-    [1 / Math.sqrt(hiddenSize), "1/sqrt(hidden_size)"],
-    [1 / Math.sqrt(hiddenSize / a.heads), "1/sqrt(hidden_size/heads)"],
-    [Math.LN2 / Math.sqrt(d), "ln 2/sqrt(head_dim): a base-2 softmax without log2(e)"],
-    [Math.LOG2E / Math.sqrt(d), "log2(e)/sqrt(head_dim): a natural softmax with it"],
-  ]);
-  for (const width of [32, 64, 80, 96, 128, 192, 256]) named.set(1 / Math.sqrt(width), `1/sqrt(${width})`);
-  const out: Hypothesis[] = [];
-  for (const [scale, title] of named) {
-    if (Math.abs(scale / a.scale - 1) < 1e-6) continue;
-    out.push(
-      one("softmax-scale", "parameter", "T7", { scale }, `scores are scaled by ${title}, not by ${short(a.scale)}`, {
-        scale,
-        expected: a.scale,
-      }),
-    );
-  }
-  for (const factor of [0.25, 0.5, 0.8, 0.9, 1.1, 1.2, 1.25, 1.5, 2, 3, 4, 8, 16]) {
-    if ([...named.keys()].some((scale) => Math.abs(scale / (a.scale * factor) - 1) < 1e-6)) continue;
-    out.push(
-      one(
-        "softmax-scale",
-        "parameter",
-        "T7",
-        { scale: a.scale * factor },
-        `scores are scaled by ${short(a.scale * factor)}, ${factor} times the model's scale`,
-        { scale: a.scale * factor, expected: a.scale },
-      ),
-    );
-  }
-  for (const softCap of [2, 5, 8, 10, 15, 20, 30, 50, 100]) {
-    if (softCap !== a.softCap)
-      out.push(
-        one(
-          "soft-cap",
-          "parameter",
-          "T7",
-          { softCap },
-          `scores pass through a soft cap of ${softCap} that the model does not have`,
-          { softCap },
-        ),
-      );
-  }
-  if (a.softCap)
-    out.push(one("soft-cap-missing", "parameter", "T7", { softCap: undefined }, "the soft cap on scores is missing"));
-  for (const sink of [-2, -1, 0, 1, 2, 3, 4]) {
-    out.push(
-      one(
-        "attention-sink",
-        "kernel",
-        "T6",
-        { sink },
-        `the softmax counts a key that is not there (an attention sink, or one zero score too many: logit ${sink})`,
-        { logit: sink },
-      ),
-    );
-  }
-  return out;
-}
 
 function headMaps(a: AttentionAttributes, one: Rewrite): Hypothesis[] {
   const { heads, keyValueHeads } = a;

@@ -2,17 +2,26 @@ import type { Hypothesis } from "../hypothesis.js";
 import { appendCauses } from "./append.js";
 import { attentionCauses } from "./attention.js";
 import { cacheScaleCauses } from "./cache-scale.js";
+import { clampCauses } from "./clamp.js";
 import { additiveConstant } from "./constant.js";
 import { coverageCauses } from "./coverage.js";
+import { dropoutCauses } from "./dropout.js";
+import { strayElements } from "./element.js";
 import { endpointCauses } from "./endpoints.js";
 import { fittedCauses } from "./fitted.js";
+import { layerCauses } from "./layers.js";
 import { layoutCauses } from "./layout.js";
 import { linearCauses } from "./linear.js";
+import { lowRankCauses } from "./low-rank.js";
 import { misreadCauses } from "./misread.js";
 import { mlpCauses } from "./mlp.js";
 import { normCauses } from "./norm.js";
 import { otherValueCauses } from "./other-value.js";
+import { paddingCauses } from "./padding.js";
 import type { CauseFamily, Proposal } from "./proposal.js";
+import { quantisedActivationCauses } from "./quantised-activation.js";
+import { quantisedCacheCauses } from "./quantised-cache.js";
+import { quantisedWeightCauses } from "./quantised-weight.js";
 import { relabellingCauses } from "./relabelling.js";
 import { residualCauses } from "./residual.js";
 import { ropeCauses } from "./rope.js";
@@ -25,9 +34,16 @@ const families: readonly CauseFamily[] = [
   attentionCauses,
   residualCauses,
   mlpCauses,
+  clampCauses,
+  dropoutCauses,
   endpointCauses,
+  layerCauses,
+  paddingCauses,
   appendCauses,
   cacheScaleCauses,
+  quantisedWeightCauses,
+  quantisedActivationCauses,
+  quantisedCacheCauses,
   layoutCauses,
   misreadCauses,
   relabellingCauses,
@@ -35,17 +51,60 @@ const families: readonly CauseFamily[] = [
   coverageCauses,
   additiveConstant,
   fittedCauses,
+  lowRankCauses,
+  strayElements,
 ];
 
 /** Families that look for their numbers in the finding's elements. */
-const fitting: ReadonlySet<CauseFamily> = new Set([relabellingCauses, coverageCauses, additiveConstant, fittedCauses]);
+const fitting: ReadonlySet<CauseFamily> = new Set([
+  dropoutCauses,
+  relabellingCauses,
+  coverageCauses,
+  additiveConstant,
+  fittedCauses,
+  lowRankCauses,
+  strayElements,
+]);
 
 /** The rewrites of `site` that are what they are whatever was recorded. */
 export function proposeNamed(proposal: Proposal): Hypothesis[] {
   return families.filter((family) => !fitting.has(family)).flatMap((family) => family(proposal));
 }
 
-/** Every rewrite of `site` that the catalogue knows. */
-export function propose(proposal: Proposal): Hypothesis[] {
-  return families.flatMap((family) => family(proposal));
+/** Families whose causes change much: where a unit spans many ops, small changes are not told apart, and these come first. */
+const plain: ReadonlySet<CauseFamily> = new Set([
+  layerCauses,
+  residualCauses,
+  mlpCauses,
+  normCauses,
+  attentionCauses,
+  ropeCauses,
+]);
+
+/** The rewrites of `site` that people write by mistake most, or all others. */
+export function proposePart(proposal: Proposal, part: "plain" | "other"): Hypothesis[] {
+  return families.filter((family) => plain.has(family) === (part === "plain")).flatMap((family) => family(proposal));
+}
+
+/** Families that have proposed a cause: who asks for it again need not ask the others. */
+const known = new Map<string, Set<CauseFamily>>();
+
+/**
+ * Every rewrite of `site` that the catalogue knows.
+ * @param causes ids that are asked for; rewrites of others may be left out.
+ */
+export function propose(proposal: Proposal, causes?: ReadonlySet<string>): Hypothesis[] {
+  const asked = causes && [...causes].map((cause) => known.get(cause));
+  const chosen = asked?.every((of) => of !== undefined)
+    ? families.filter((family) => asked.some((of) => of!.has(family)))
+    : families;
+  return chosen.flatMap((family) => {
+    const proposed = family(proposal);
+    for (const { cause } of proposed) {
+      const of = known.get(cause);
+      if (of) of.add(family);
+      else known.set(cause, new Set([family]));
+    }
+    return proposed;
+  });
 }

@@ -1,12 +1,18 @@
+import { Evaluator } from "../../spec/evaluator.js";
+import type { GraphNode } from "../../spec/graph.js";
+import { type RopeAttributes, rope } from "../../spec/ops/rope.js";
+import type { Comparison } from "../check/statistics.js";
 import type { Hypothesis } from "../hypothesis.js";
 import { short } from "../hypothesis.js";
 import { affine, replaced } from "../transform.js";
 import { hypothesis, type Proposal } from "./proposal.js";
 
 /** A constant per output channel: a bias nobody's checkpoint has, or memory nobody filled. Fitted on the finding's even rows. */
-export function additiveConstant({ site, finding, investigation }: Proposal): Hypothesis[] {
-  if (site.name !== finding.node.name) return [];
-  const { rows, columns, expected, observed, noise } = finding.comparison;
+export function additiveConstant(proposal: Proposal): Hypothesis[] {
+  const { site, finding, investigation } = proposal;
+  const unrotated = site.name === finding.node.name ? finding.comparison : beforeRotation(proposal);
+  if (!unrotated) return [];
+  const { rows, columns, expected, observed, noise } = unrotated;
   const fitRows = [...rows.keys()].filter((r) => r % 2 === 0);
   if (fitRows.length < 2 || rows.length - fitRows.length < 1) return [];
   const offset = new Map<number, number>();
@@ -34,7 +40,7 @@ export function additiveConstant({ site, finding, investigation }: Proposal): Hy
     { constant: "fitted" },
     () => 1,
     (_, column) => offset.get(column) ?? 0,
-    (column) => variance.get(column) ?? Infinity,
+    (_, column) => variance.get(column) ?? Infinity,
   );
   return [
     hypothesis("additive-constant", site, [replaced(site, { op })], {
@@ -49,6 +55,41 @@ export function additiveConstant({ site, finding, investigation }: Proposal): Hy
       group: "additive-constant",
     }),
   ];
+}
+
+/**
+ * What a recorded rotation says of the product it rotates, which was not recorded: RoPE turned back, both of what was
+ * recorded and of what was expected.
+ */
+function beforeRotation({ site, finding, investigation }: Proposal): Comparison | undefined {
+  const { node, comparison } = finding;
+  const { rows, columns } = comparison;
+  if (site.op.kind !== "linear" || node.op.kind !== "rope" || node.inputs[0] !== site.name) return undefined;
+  if (columns.length !== node.columns) return undefined;
+  const a = node.op.attributes as unknown as RopeAttributes;
+  // Turned back by the angle that was turned, a length is divided by the square of what cos and sin were multiplied by.
+  const back = rope({ ...a, attentionFactor: 1 / a.attentionFactor, sine: (_, sin) => -sin });
+  const turned = (value: Float64Array) => {
+    const recorded: GraphNode = {
+      ...node,
+      name: `${node.name}.as recorded`,
+      op: { kind: "identity", attributes: {}, evaluate: () => ({ value, variance: new Float64Array(0) }) },
+      inputs: [],
+    };
+    const reversed: GraphNode = { ...node, name: `${node.name}.turned back`, op: back, inputs: [recorded.name] };
+    const plain = new Evaluator({ ...investigation.evaluator, noise: false });
+    return plain.rewritten([recorded, reversed]).evaluate(reversed.name, rows).value;
+  };
+  const largest = comparison.noise.map((sigma, i) => {
+    const start = i - (i % a.headDim);
+    return Math.max(sigma, ...comparison.noise.subarray(start, start + a.headDim));
+  });
+  return {
+    ...comparison,
+    expected: turned(comparison.expected),
+    observed: turned(comparison.observed),
+    noise: largest,
+  };
 }
 
 function investigationUlp({ precision }: Proposal["investigation"]): number {

@@ -1,17 +1,70 @@
-import { type Region, regionOf } from "../extent.js";
+import type { GraphNode } from "../../spec/graph.js";
+import type { Comparison } from "../check/statistics.js";
+import { type Region, ranges, regionOf } from "../extent.js";
 import type { Hypothesis } from "../hypothesis.js";
 import type { Investigation } from "../investigation.js";
-import { affine, replaced, restricted, taken } from "../transform.js";
+import { affine, relabelled, replaced, restricted, taken } from "../transform.js";
 import { type CauseFamily, hypothesis, lastName, type Proposal } from "./proposal.js";
 
 /** A part of the output nobody wrote: zeros, one constant, or what another value or another row left there. */
 export const coverageCauses: CauseFamily = (proposal) => {
   const { site, finding } = proposal;
   if (site.name !== finding.node.name) return [];
-  const region = regionOf(finding.comparison, site);
-  if (!region || region.whole) return [];
-  return [...constants(proposal, region), ...leftovers(proposal, region)];
+  const regions = [regionOf(finding.comparison, site), constantRegion(finding.comparison)].filter(
+    (region) => region !== undefined && !region.whole,
+  );
+  return regions.flatMap((region) => [
+    ...constants(proposal, region!),
+    ...leftovers(proposal, region!),
+    ...neighbouringColumns(proposal, region!),
+  ]);
 };
+
+/** |z| from which an element is wrong. */
+const wrongFrom = 8;
+
+/** The rows and columns of the wrong elements that hold zero, to the last one: a tile may be nearly all of the rows. */
+function constantRegion({ observed, z, rows, columns }: Comparison): Region | undefined {
+  const wrong = [...z.keys()].filter((i) => Math.abs(z[i]!) > wrongFrom && observed[i] === 0);
+  if (wrong.length < 2) return undefined;
+  const rowsIn = new Set(wrong.map((i) => rows[Math.floor(i / columns.length)]!));
+  const columnsIn = wrong.map((i) => columns[i % columns.length]!);
+  const [first, last] = [Math.min(...columnsIn), Math.max(...columnsIn)];
+  const allRows = rowsIn.size === rows.length;
+  const allColumns = first <= columns[0]! && last >= columns.at(-1)!;
+  return {
+    whole: allRows && allColumns,
+    firstRow: Math.min(...rowsIn),
+    ...(!allRows && { rows: ranges([...rowsIn]) }),
+    ...(!allColumns && { columns: `${first} to ${last}` }),
+    contains: (row, column) => rowsIn.has(row) && column >= first && column <= last,
+  };
+}
+
+/** A range of columns that holds the columns beside it once more. */
+function neighbouringColumns({ site, finding }: Proposal, region: Region): Hypothesis[] {
+  const { columns, rows } = finding.comparison;
+  const wrong = columns.filter((column) => rows.some((row) => region.contains(row, column)));
+  if (!region.columns || wrong.length === 0) return [];
+  const width = wrong.at(-1)! - wrong[0]! + 1;
+  return [-width, width].flatMap((shift) => {
+    const inside = (column: number) => column + shift >= 0 && column + shift < site.columns;
+    if (![...wrong].every(inside)) return [];
+    const op = relabelled(site.op, { shift }, (row, column) => [
+      row,
+      region.contains(row, column) ? column + shift : column,
+    ]);
+    return [
+      hypothesis(causeOf(region, site), site, [replaced(site, { op })], {
+        kind: "kernel",
+        transform: "T14",
+        parameters: { ...parametersOf(region), holds: `columns ${wrong[0]! + shift} to ${wrong.at(-1)! + shift}` },
+        statement: `${describe(region)} hold what belongs ${width} columns ${shift < 0 ? "before" : "after"} them: a tile is written twice, its neighbour never`,
+        group: `${causeOf(region, site)}`,
+      }),
+    ];
+  });
+}
 
 function describe(region: Region): string {
   const parts = [
@@ -22,7 +75,8 @@ function describe(region: Region): string {
   return parts.filter(Boolean).join(", ");
 }
 
-function causeOf(region: Region): string {
+function causeOf(region: Region, site: GraphNode, stale = false): string {
+  if (site.op.kind === "append" && !region.columns) return stale ? "cache-stale" : "cache-unwritten";
   return region.columns ? (region.rows ? "tile-unwritten" : "columns-unwritten") : "rows-unwritten";
 }
 
@@ -57,12 +111,12 @@ function constants({ site, finding }: Proposal, region: Region): Hypothesis[] {
     region.contains,
   );
   return [
-    hypothesis(causeOf(region), site, [replaced(site, { op })], {
+    hypothesis(causeOf(region, site), site, [replaced(site, { op })], {
       kind: "kernel",
       transform: "T14",
       parameters: { ...parametersOf(region), holds: constant },
       statement: `${describe(region)} hold ${constant === 0 ? "zeros" : `the constant ${constant}`}: a part of ${lastName(site.name)} is never written, or its weight there is zero`,
-      group: `${causeOf(region)}`,
+      group: `${causeOf(region, site)}`,
     }),
   ];
 }
@@ -79,13 +133,18 @@ function leftovers(proposal: Proposal, region: Region): Hypothesis[] {
     const holder = { ...site, name: `${site.name}.leftover`, op: site.op };
     const op = restrictedToInput(region, rowOf);
     out.push(
-      hypothesis(causeOf(region), site, [holder, { ...site, op, inputs: [holder.name, name] }], {
-        kind: "kernel",
-        transform: "T14",
-        parameters: { ...parametersOf(region), holds: title },
-        statement: `${describe(region)} still hold ${title}: a part of ${lastName(site.name)} is not written`,
-        group: `${causeOf(region)}`,
-      }),
+      hypothesis(
+        causeOf(region, site, rowOf !== undefined),
+        site,
+        [holder, { ...site, op, inputs: [holder.name, name] }],
+        {
+          kind: "kernel",
+          transform: "T14",
+          parameters: { ...parametersOf(region), holds: title },
+          statement: `${describe(region)} still hold ${title}: a part of ${lastName(site.name)} is not written`,
+          group: `${causeOf(region, site, rowOf !== undefined)}`,
+        },
+      ),
     );
   };
   for (let i = own - 1; i >= 0 && out.length < 60; i--) {

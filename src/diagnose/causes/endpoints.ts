@@ -15,7 +15,8 @@ export const endpointCauses: CauseFamily = (proposal) => {
   return proposal.site.name === "lm_head" ? logits(proposal) : [];
 };
 
-function embeddings({ site, investigation }: Proposal): Hypothesis[] {
+function embeddings(proposal: Proposal): Hypothesis[] {
+  const { site, investigation } = proposal;
   const weight = site.op.attributes.weight as string;
   const { vocabularySize, hiddenSize, layerCount } = investigation.config;
   const inRange = (token: number) => ((token % vocabularySize) + vocabularySize) % vocabularySize;
@@ -80,7 +81,55 @@ function embeddings({ site, investigation }: Proposal): Hypothesis[] {
       }),
     );
   }
-  return out;
+  return [...out, ...otherTokens(proposal)];
+}
+
+/** Most wrong rows that are looked for in the table: beyond, the rule is elsewhere. */
+const mostLookups = 16;
+const rowsAtOnce = 4096;
+
+/** Rows that hold other tokens' embeddings: which tokens', the table says. */
+function otherTokens({ site, finding, investigation }: Proposal): Hypothesis[] {
+  const { rows, columns, z, observed } = finding.comparison;
+  const width = columns.length;
+  const wrong = [...rows.keys()].filter((r) => z.subarray(r * width, (r + 1) * width).some((x) => Math.abs(x) > 8));
+  if (site.name !== finding.node.name || wrong.length === 0 || wrong.length > mostLookups) return [];
+  const weight = site.op.attributes.weight as string;
+  const { parameters, config } = investigation;
+  const found = new Map<number, number>();
+  for (let first = 0; first < config.vocabularySize && found.size < wrong.length; first += rowsAtOnce) {
+    const count = Math.min(rowsAtOnce, config.vocabularySize - first);
+    const values = parameters.rows(weight, first, count);
+    for (let token = 0; token < count; token++) {
+      for (const r of wrong) {
+        const at = token * config.hiddenSize;
+        if (!found.has(rows[r]!) && columns.every((column, c) => values[at + column] === observed[r * width + c]))
+          found.set(rows[r]!, first + token);
+      }
+    }
+  }
+  if (found.size < wrong.length) return [];
+  const table = investigation.observations.rows;
+  const op: Op = {
+    kind: "embedding",
+    attributes: { weight, tokens: "others" },
+    evaluate(context, asked, wanted) {
+      const token = context.rows.token.map((own, row) => found.get(row) ?? own);
+      const rewritten = Object.create(context.rows, { token: { value: token } });
+      return embedding(weight).evaluate({ ...context, rows: rewritten }, asked, wanted);
+    },
+  };
+  const [row, token] = [...found][0]!;
+  return [
+    hypothesis("embedding-token-wrong", site, [replaced(site, { op })], {
+      kind: "metadata",
+      transform: "T3",
+      fitted: found.size,
+      parameters: { tokens: Object.fromEntries([...found].map(([at, used]) => [String(at), used])) },
+      statement: `${found.size === 1 ? "a row holds" : `${found.size} rows hold`} the embedding of another token (row ${row}: token ${token}, not ${table.token[row]})`,
+      group: "embedding-token-wrong",
+    }),
+  ];
 }
 
 function gathers({ site, investigation }: Proposal): Hypothesis[] {

@@ -22,7 +22,39 @@ function stepBounds({ investigation }: Proposal): (row: number) => { first: numb
 
 export interface Misreading {
   readonly title: string;
-  readonly source: (row: number, column: number) => readonly [number, number];
+  /** Undefined where nobody knows what lies there. */
+  readonly source: (row: number, column: number) => readonly [number, number] | undefined;
+}
+
+/** Elements by which a row stride is wrong: padding to a multiple, or a head more. */
+const rowPads = [8, 16, 32, 64, 128];
+
+/** Rows that lie further apart than they are read, or nearer together. */
+export function rowStrides(site: GraphNode, investigation: Proposal["investigation"]): Misreading[] {
+  const table = investigation.observations.rows;
+  const width = site.columns;
+  const pads = new Set([...rowPads, ...(site.heads ? [width / site.heads] : [])]);
+  return [...pads]
+    .filter((pad) => pad < width)
+    .flatMap((pad) => [
+      {
+        title: `rows are read ${pad} elements too far apart`,
+        source: (row: number, column: number) => {
+          const { firstRow, rowCount } = table.steps[table.stepOf[row]!]!;
+          const flat = (row - firstRow) * (width + pad) + column;
+          const from = Math.floor(flat / width);
+          return from < rowCount ? ([firstRow + from, flat % width] as const) : undefined;
+        },
+      },
+      {
+        title: `rows are read ${pad} elements too near together`,
+        source: (row: number, column: number) => {
+          const { firstRow } = table.steps[table.stepOf[row]!]!;
+          const flat = (row - firstRow) * (width - pad) + column;
+          return [firstRow + Math.floor(flat / width), flat % width] as const;
+        },
+      },
+    ]);
 }
 
 /** A contiguous buffer of one axis order read in another: [token, head, channel] as [head, token, channel], transposes. */

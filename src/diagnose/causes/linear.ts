@@ -4,6 +4,7 @@ import { type LinearAttributes, linear } from "../../spec/ops/linear.js";
 import { decode, encode } from "../../tensor/dtype.js";
 import type { Hypothesis } from "../hypothesis.js";
 import { replaced, restricted } from "../transform.js";
+import { accumulators } from "./accumulator.js";
 import { operandCauses } from "./operand.js";
 import { type CauseFamily, hypothesis, lastName, type Proposal } from "./proposal.js";
 
@@ -17,6 +18,7 @@ export const linearCauses: CauseFamily = (proposal) => {
     ...otherWeights(proposal, a),
     ...packing(proposal, a),
     ...weightBits(proposal, a),
+    ...accumulators(proposal, a),
     ...operandCauses(proposal),
   ];
 };

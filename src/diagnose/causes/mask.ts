@@ -1,4 +1,5 @@
 import type { AttentionAttributes } from "../../spec/ops/attention.js";
+import type { RowTable } from "../../spec/rows.js";
 import type { CauseKind, Hypothesis } from "../hypothesis.js";
 import type { Proposal } from "./proposal.js";
 
@@ -11,6 +12,7 @@ export type Rewrite = (
   statement: string,
   parameters?: Record<string, number | string>,
   fitted?: number,
+  heldOut?: (row: number, column: number) => boolean,
 ) => Hypothesis;
 
 /** Which keys a query sees: causality, windows, lengths, tiles. */
@@ -19,6 +21,14 @@ export function masks(a: AttentionAttributes, one: Rewrite, { investigation, fin
   const out = [
     one("causal-missing", "seam", "T4", { lookAhead: Infinity }, "no causal mask: tokens see those after them"),
     one("causal-strict", "kernel", "T4", { lookAhead: -1 }, "the causal mask is strict: a token does not see itself"),
+    one(
+      "causal-strict",
+      "kernel",
+      "T4",
+      { lookAhead: -1, emptyRow: "self" },
+      "the causal mask is strict: a token does not see itself, but for the first, which has nothing else to see",
+      { first: "itself" },
+    ),
     one(
       "causal-strict",
       "kernel",
@@ -35,7 +45,11 @@ export function masks(a: AttentionAttributes, one: Rewrite, { investigation, fin
       "the causal mask is aligned top-left: a chunk's first token sees one key only",
     ),
   ];
+  const { rows } = finding.comparison;
+  const most = Math.max(...Array.from(rows, (row) => table.keyCount(row) - 1 - table.position[row]!));
   for (const ahead of [1, 2, 3, 4, 8, 16]) {
+    // Reaching all later tokens is no mask at all.
+    if (ahead >= most) break;
     out.push(
       one(
         "causal-ahead",
@@ -54,7 +68,7 @@ export function masks(a: AttentionAttributes, one: Rewrite, { investigation, fin
       }),
     );
   }
-  const longest = Math.max(...Array.from(finding.comparison.rows, (row) => table.position[row]!));
+  const longest = Math.max(...Array.from(rows, (row) => table.position[row]!));
   const windows = new Set(Array.from({ length: Math.min(longest, 64) }, (_, i) => i));
   for (let w = 64; w <= longest; w *= 2) for (const near of [w - 1, w, w + 1]) windows.add(near);
   if (a.windowLeft !== undefined) for (const near of [-2, -1, 1, 2]) windows.add(a.windowLeft + near);
@@ -70,16 +84,34 @@ export function masks(a: AttentionAttributes, one: Rewrite, { investigation, fin
   }
   if (a.windowLeft !== undefined)
     out.push(one("window-missing", "parameter", "T4", { windowLeft: undefined }, "the sliding window is not applied"));
-  for (let skipped = 1; skipped <= Math.min(8, longest); skipped++) {
+  const bits = investigation.hasBits(finding.node.name);
+  for (let skipped = 1; skipped <= Math.min(bits ? 8 : 2, longest); skipped++) {
+    for (const emptyRow of bits ? (["zero", "self", "mean"] as const) : (["self"] as const)) {
+      out.push(
+        one(
+          "first-keys-skipped",
+          "kernel",
+          "T4",
+          { visible: (_, position) => position >= skipped, emptyRow },
+          `the first ${skipped} key${skipped > 1 ? "s are" : " is"} skipped`,
+          { keys: skipped },
+          1,
+        ),
+      );
+    }
+  }
+  const chunks = table.steps.some(({ qoIndptr, lengths }) =>
+    lengths.some((length, b) => length > qoIndptr[b + 1]! - qoIndptr[b]!),
+  );
+  for (const decoding of chunks ? [false, true] : []) {
     out.push(
       one(
-        "first-keys-skipped",
+        "history-unseen",
         "kernel",
         "T4",
-        { visible: (_, position) => position >= skipped },
-        `the first ${skipped} key${skipped > 1 ? "s are" : " is"} skipped`,
-        { keys: skipped },
-        1,
+        { visible: (row, position) => position >= firstSeen(table, row, decoding) },
+        `${decoding ? "tokens see nothing" : "the tokens of a chunk see nothing"} that earlier steps put into the cache`,
+        { steps: decoding ? "all" : "of several tokens" },
       ),
     );
   }
@@ -140,4 +172,12 @@ export function masks(a: AttentionAttributes, one: Rewrite, { investigation, fin
     );
   }
   return out;
+}
+
+/** The first position that a row sees when its step does not look into the cache. */
+function firstSeen(table: RowTable, row: number, decoding: boolean): number {
+  const step = table.steps[table.stepOf[row]!]!;
+  const b = table.sequenceOf[row]!;
+  const count = step.qoIndptr[b + 1]! - step.qoIndptr[b]!;
+  return decoding || count > 1 ? table.position[step.firstRow + step.qoIndptr[b]!]! : 0;
 }

@@ -2,7 +2,7 @@ import type { GraphNode } from "../../spec/graph.js";
 import { decode, encode } from "../../tensor/dtype.js";
 import type { Hypothesis } from "../hypothesis.js";
 import { misread, replaced } from "../transform.js";
-import { misreadings } from "./layout.js";
+import { misreadings, rowStrides } from "./layout.js";
 import { type CauseFamily, hypothesis, lastName, type Proposal } from "./proposal.js";
 
 /**
@@ -19,7 +19,7 @@ export const misreadCauses: CauseFamily = ({ site, investigation, finding }) => 
   const out: Hypothesis[] = [];
   site.inputs.forEach((name, index) => {
     const operand = graph.node(name);
-    for (const { title, source } of misreadings(operand, investigation)) {
+    for (const { title, source } of [...misreadings(operand, investigation), ...rowStrides(operand, investigation)]) {
       out.push(through(site, index, operand, title, misread({ order: title }, source)));
     }
     out.push(

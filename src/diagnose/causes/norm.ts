@@ -4,14 +4,15 @@ import { type RmsNormAttributes, rmsNorm } from "../../spec/ops/rmsnorm.js";
 import type { Hypothesis } from "../hypothesis.js";
 import { short } from "../hypothesis.js";
 import { replaced } from "../transform.js";
+import { fittedNorms } from "./norm-fitted.js";
 import { type CauseFamily, hypothesis, lastName, type Proposal } from "./proposal.js";
 
 const epsilons = [0, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9, 1e-10, 1e-12];
 
 /** RMSNorm: epsilon, weight, order, extent of the mean. */
 export const normCauses: CauseFamily = (proposal) => {
-  const { site } = proposal;
-  if (site.op.kind !== "rmsnorm") return normedAgain(proposal);
+  const { site, investigation } = proposal;
+  if (site.op.kind !== "rmsnorm") return [...normedAgain(proposal), ...rotatedBeforeNorm(proposal)];
   const a = site.op.attributes as unknown as RmsNormAttributes;
   const rewrite = (change: Partial<RmsNormAttributes>) => [replaced(site, { op: rmsNorm({ ...a, ...change }) })];
   const out: Hypothesis[] = [];
@@ -34,9 +35,13 @@ export const normCauses: CauseFamily = (proposal) => {
         statement: "RMSNorm does not multiply by its weight",
       }),
     );
-    for (const weightOffset of [1, -1]) {
+    for (const [weightOffset, storedOffset] of [
+      [1, false],
+      [1, true],
+      [-1, false],
+    ] as const) {
       out.push(
-        hypothesis("norm-weight-offset", site, rewrite({ weightOffset }), {
+        hypothesis("norm-weight-offset", site, rewrite({ weightOffset, storedOffset }), {
           kind: "seam",
           transform: "T6",
           parameters: { offset: weightOffset },
@@ -61,6 +66,17 @@ export const normCauses: CauseFamily = (proposal) => {
       { ...site, inputs: [`${site.name}.once`] },
     ]),
   );
+  const { store } = investigation.precision;
+  for (const storedStatistics of store === "float32" ? [] : (["rsqrt", "sqrt"] as const)) {
+    out.push(
+      hypothesis("norm-statistics-rounded", site, rewrite({ storedStatistics }), {
+        kind: "kernel",
+        transform: "T16",
+        parameters: { dtype: store },
+        statement: `squares, their mean and its root are kept in ${store}, not in float32`,
+      }),
+    );
+  }
   if (hasZeroRow(proposal)) {
     out.push(
       hypothesis("norm-sum-overflow", site, rewrite({ sumLimit: 65504, sumError: 2 ** -10 }), {
@@ -82,7 +98,7 @@ export const normCauses: CauseFamily = (proposal) => {
   }
   return [
     ...out,
-    ...fittedEpsilon(proposal, a),
+    ...fittedNorms(proposal, a, epsilons),
     ...divisors(proposal, a),
     ...otherWeights(proposal, a),
     ...afterRope(proposal),
@@ -114,48 +130,6 @@ function hasZeroRow({ finding }: Proposal): boolean {
   return [...rows.keys()].some((r) =>
     observed.subarray(r * columns.length, (r + 1) * columns.length).every((x) => x === 0),
   );
-}
-
-/** An epsilon on no list, from the gain of each row: gain² = (mean x² + ε) / (mean x² + ε'). Even columns decide, odd ones judge. */
-function fittedEpsilon({ site, finding, investigation }: Proposal, a: RmsNormAttributes): Hypothesis[] {
-  if (site.name !== finding.node.name) return [];
-  const { rows, columns, expected, observed, noise } = finding.comparison;
-  const x = investigation.evaluator.read(site.inputs[0]!, rows, site.name);
-  const width = investigation.graph.node(site.inputs[0]!).columns;
-  const estimates: number[] = [];
-  for (let r = 0; r < rows.length; r++) {
-    for (let first = 0; first < site.columns; first += a.width) {
-      let cross = 0;
-      let power = 0;
-      columns.forEach((column, c) => {
-        const i = r * columns.length + c;
-        if (c % 2 === 1 || column < first || column >= first + a.width || !Number.isFinite(noise[i]!) || noise[i] === 0)
-          return;
-        cross += (expected[i]! * observed[i]!) / noise[i]! ** 2;
-        power += expected[i]! ** 2 / noise[i]! ** 2;
-      });
-      let squares = 0;
-      for (let k = 0; k < a.width; k++) squares += x.value[r * width + first + k]! ** 2;
-      const gain = cross / power;
-      if (gain > 0 && Number.isFinite(gain))
-        estimates.push((squares / a.width + a.epsilon) / gain ** 2 - squares / a.width);
-    }
-  }
-  const median = estimates.sort((p, q) => p - q)[estimates.length >> 1];
-  if (median === undefined || !(median > 0)) return [];
-  const epsilon = Number(median.toPrecision(2));
-  if (epsilons.includes(epsilon) || epsilon === a.epsilon) return [];
-  return [
-    hypothesis("norm-epsilon", site, [replaced(site, { op: rmsNorm({ ...a, epsilon }) })], {
-      kind: "parameter",
-      transform: "T6",
-      fitted: 1,
-      heldOut: (_, c) => c % 2 === 1,
-      parameters: { epsilon, expected: a.epsilon },
-      statement: `RMSNorm uses epsilon ${epsilon} where the config says ${a.epsilon}`,
-      group: `norm-epsilon ${JSON.stringify({ epsilon })}`,
-    }),
-  ];
 }
 
 /** Σx² divided by a padded or otherwise wrong width. */
@@ -204,6 +178,22 @@ function otherWeights({ site, investigation }: Proposal, a: RmsNormAttributes): 
     );
   }
   return out;
+}
+
+/** The same where the norm was recorded: what its module returns is the projection, and what RoPE returns is normed. */
+function rotatedBeforeNorm({ site, investigation }: Proposal): Hypothesis[] {
+  const { graph, observations } = investigation;
+  const norm = graph.find(site.inputs[0] ?? "");
+  if (site.op.kind !== "rope" || norm?.op.kind !== "rmsnorm" || !observations.has(norm.name)) return [];
+  const early: GraphNode = { ...site, name: `${site.name}.before_norm` };
+  const late: GraphNode = { ...site, op: norm.op, inputs: [early.name] };
+  return [
+    hypothesis("norm-after-rope", site, [early, late, replaced(norm, { op: identity() })], {
+      kind: "kernel",
+      transform: "T13",
+      statement: "QK-norm is applied after RoPE, not before it",
+    }),
+  ];
 }
 
 /** QK-norm applied after RoPE: what the norm module returns has been rotated already, and nothing rotates it again. */

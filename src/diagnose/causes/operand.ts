@@ -6,7 +6,12 @@ import { hypothesis, lastName, type Proposal } from "./proposal.js";
 
 /** What a projection multiplies: another value, heads in another order, a sum that leaves inputs out. */
 export function operandCauses(proposal: Proposal): Hypothesis[] {
-  return [...operands(proposal), ...permutedHeads(proposal.site, proposal.investigation), ...reductions(proposal)];
+  return [
+    ...operands(proposal),
+    ...beforeNorm(proposal),
+    ...permutedHeads(proposal.site, proposal.investigation),
+    ...reductions(proposal),
+  ];
 }
 
 /** Another recorded value of the right width as the operand: a norm skipped, an activation forgotten, a neighbour read. */
@@ -16,6 +21,7 @@ function operands({ site, investigation }: Proposal): Hypothesis[] {
   const width = graph.node(own).columns;
   const out: Hypothesis[] = [];
   const seen = new Set<string>([own]);
+  const unnormed = graph.node(own).op.kind === "rmsnorm" ? graph.node(own).inputs[0] : undefined;
   const candidates = [...graph.nodes.values()].filter(
     (node) =>
       node.columns === width &&
@@ -25,7 +31,7 @@ function operands({ site, investigation }: Proposal): Hypothesis[] {
   const order = new Map([...graph.nodes.keys()].map((name, i) => [name, i]));
   for (const node of candidates) {
     if (seen.has(node.name) || !observations.has(node.name) || order.get(node.name)! >= position) continue;
-    if (node.op.kind === "identity") continue;
+    if (node.op.kind === "identity" || node.name === unnormed) continue;
     seen.add(node.name);
     const skipped = graph.find(own)?.op.kind === "select" && node.name === graph.node("model.norm").inputs[0];
     out.push(
@@ -45,13 +51,30 @@ function operands({ site, investigation }: Proposal): Hypothesis[] {
   return out;
 }
 
+/** The operand's norm was applied and recorded, and what the product reads is the value before it. */
+function beforeNorm({ site, investigation }: Proposal): Hypothesis[] {
+  const { graph, observations } = investigation;
+  const norm = graph.node(site.inputs[0]!);
+  // Where the norm was not recorded, its own family says that it is missing.
+  if (norm.op.kind !== "rmsnorm" || !observations.has(norm.name)) return [];
+  return [
+    hypothesis("operand-unnormed", site, [replaced(site, { inputs: [norm.inputs[0]!] })], {
+      kind: "seam",
+      transform: "T13",
+      parameters: { norm: lastName(norm.name) },
+      statement: `${lastName(site.name)} reads the residual stream itself, not what ${lastName(norm.name)} makes of it`,
+    }),
+  ];
+}
+
 /** A reduction that leaves out its tail, its head, or one tile: K not a multiple of the tile, a loop one step short. */
-function reductions({ site, investigation }: Proposal): Hypothesis[] {
+function reductions({ site, investigation, finding }: Proposal): Hypothesis[] {
   const input = investigation.graph.node(site.inputs[0]!);
   const n = input.columns;
   const skipped: [number, number][] = [];
   for (const share of [n / 2, n / 4, n / 8, n / 3])
     if (Number.isInteger(share)) skipped.push([n - share, n], [0, share]);
+  for (const count of [1, 2, 4, 8]) if (count < n) skipped.push([n - count, n]);
   for (const tile of [16, 32, 64, 128, 256]) {
     if (tile >= n) break;
     for (let count = 1; count <= 8 && count * tile < n; count++) skipped.push([n - count * tile, n]);
@@ -59,6 +82,8 @@ function reductions({ site, investigation }: Proposal): Hypothesis[] {
     if (tile >= 32)
       for (let first = 0; first + tile < n && first / tile < 64; first += tile) skipped.push([first, first + tile]);
   }
+  // Across many ops one tile more or less does not show.
+  if (!investigation.hasBits(finding.node.name)) skipped.splice(0, skipped.length, [n / 2, n]);
   const distinct = new Map(skipped.map((range) => [range.join(), range]));
   return [...distinct.values()].map(([first, end]) => {
     const op: Op = {

@@ -1,4 +1,4 @@
-import type { GraphNode } from "../../spec/graph.js";
+import type { Graph, GraphNode } from "../../spec/graph.js";
 import type { Op } from "../../spec/op.js";
 import type { CauseKind, Hypothesis, ParameterValue } from "../hypothesis.js";
 import type { Investigation, UnitCheck } from "../investigation.js";
@@ -47,6 +47,11 @@ export function hypothesis(
     statement,
     group: description.group ?? `${cause} ${fitted > 0 ? "" : JSON.stringify(parameters)}`,
   };
+}
+
+/** A name that no value of the graph has: the second of two rewrites may introduce what the first did. */
+export function freshName(graph: Graph, name: string): string {
+  return graph.find(name) ? freshName(graph, `${name} again`) : name;
 }
 
 /** The last part of a value's name: q_proj, input_layernorm, … */

@@ -159,6 +159,7 @@ function blockMaps({ site, investigation }: Proposal): Hypothesis[] {
     add(`${shards} shards interleaved`, (c) => (c % shards) * width + Math.floor(c / shards));
     add(`${shards} interleaved parts joined as blocks`, (c) => (c % width) * shards + Math.floor(c / width));
   }
+  add("reversed", (c) => site.columns - 1 - c);
   for (const shift of [1, -1]) add(`shifted by ${shift}`, (c) => (c + shift + site.columns) % site.columns);
   return investigation.isDeep(site.name) ? [] : out;
 }

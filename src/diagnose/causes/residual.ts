@@ -2,8 +2,9 @@ import type { GraphNode } from "../../spec/graph.js";
 import { add } from "../../spec/ops/add.js";
 import { type RmsNormAttributes, rmsNorm } from "../../spec/ops/rmsnorm.js";
 import type { Hypothesis } from "../hypothesis.js";
-import { replaced } from "../transform.js";
-import { type CauseFamily, hypothesis, type Proposal } from "./proposal.js";
+import { multiplied, replaced } from "../transform.js";
+import { fitNumber } from "./fitted-number.js";
+import { type CauseFamily, freshName, hypothesis, type Proposal } from "./proposal.js";
 
 /** The residual stream: terms dropped, doubled, subtracted or taken from elsewhere. */
 export const residualCauses: CauseFamily = (proposal) => {
@@ -12,7 +13,7 @@ export const residualCauses: CauseFamily = (proposal) => {
   const branch = site.inputs[1]!.endsWith("self_attn") ? "attention" : "mlp";
   const which = branch === "attention" ? "`residual + attention`" : "`residual + mlp`";
   const weighted = (cause: string, weights: [number, number], statement: string, parameters = {}) =>
-    hypothesis(cause, site, [replaced(site, { op: add(weights) })], {
+    hypothesis(cause, site, weightedTerms(proposal, weights), {
       kind: "seam",
       transform: "T11",
       parameters: { branch, ...parameters },
@@ -85,46 +86,46 @@ function namedScales(
   );
 }
 
-/** How much of the residual, or of the branch, was really added: the weight that leaves least, where the unit is linear in it. */
-function fittedWeights({ site, finding, investigation }: Proposal, branch: string): Hypothesis[] {
-  if (finding.node.op.kind !== "add") return [];
-  const { rows, columns, observed, expected, noise } = finding.comparison;
-  const byRow = rows.length > 1;
-  return [0, 1].flatMap((term) => {
-    const without = term === 0 ? [0, 1] : [1, 0];
-    const rest = investigation.checkNoise(
-      finding.node.name,
-      investigation.evaluator.rewritten([replaced(site, { op: add(without) })]),
-    ).comparison;
-    let cross = 0;
-    let power = 0;
-    for (let i = 0; i < observed.length; i++) {
-      const r = Math.floor(i / columns.length);
-      if (
-        (byRow ? r : i % columns.length) % 2 === 1 ||
-        !Number.isFinite(noise[i]!) ||
-        noise[i] === 0 ||
-        !Number.isFinite(observed[i]!)
-      )
-        continue;
-      const part = expected[i]! - rest.expected[i]!;
-      cross += (part * (observed[i]! - rest.expected[i]!)) / noise[i]! ** 2;
-      power += part ** 2 / noise[i]! ** 2;
-    }
-    const weight = cross / power;
-    if (!Number.isFinite(weight) || Math.abs(weight - 1) < 1e-3) return [];
-    const weights = term === 0 ? [weight, 1] : [1, weight];
-    const factor = Number(weight.toPrecision(3));
+/** The sum with other weights than 1. A term that is neither 0 nor 1 times is stored on its way, or not: recipes tell. */
+function weightedTerms({ site, investigation }: Proposal, weights: readonly [number, number]): GraphNode[] {
+  const nodes: GraphNode[] = [];
+  const inputs = [...site.inputs];
+  const left = weights.map((weight, term) => {
+    // Twice, half or not at all is exact.
+    if (Number.isInteger(Math.log2(Math.abs(weight))) || weight === 0) return weight;
+    const scaled: GraphNode = {
+      ...investigation.graph.node(inputs[term]!),
+      name: freshName(investigation.graph, `${site.name}.scaled ${term === 0 ? "residual" : "branch"}`),
+      op: multiplied({ factor: weight }, () => weight),
+      inputs: [inputs[term]!],
+    };
+    nodes.push(scaled);
+    inputs[term] = scaled.name;
+    return 1;
+  });
+  return [...nodes, replaced(site, { op: add(left), inputs })];
+}
+
+/** How much of the residual, or of the branch, was really added: the weight that leaves least. */
+function fittedWeights(proposal: Proposal, branch: string): Hypothesis[] {
+  const { site, finding, investigation } = proposal;
+  // Beyond a norm every weight of both terms alike is the same.
+  if (site.layer !== finding.node.layer || investigation.isDeep(finding.node.name)) return [];
+  return ([0, 1] as const).flatMap((term) => {
+    const weights = (weight: number): [number, number] => (term === 0 ? [weight, 1] : [1, weight]);
+    const fitted = fitNumber(proposal, 1, (weight) => weightedTerms(proposal, weights(weight)));
+    if (!fitted || Math.abs(fitted.round - 1) < 1e-3) return [];
+    const factor = fitted.round;
     const cause = term === 0 ? "residual-scaled" : "branch-scaled";
     return [
-      hypothesis(cause, site, [replaced(site, { op: add(weights) })], {
+      hypothesis(cause, site, weightedTerms(proposal, weights(factor)), {
         kind: "seam",
         transform: "T11",
         fitted: 1,
-        heldOut: (r, c) => (byRow ? r : c) % 2 === 1,
+        heldOut: (_, c) => c % 2 === 1,
         parameters: { branch, factor },
         statement: `${term === 0 ? `the residual that the ${branch} output is added to` : `the ${branch} output`} comes in multiplied by ${factor}`,
-        group: `${cause} ${branch} ${weight.toPrecision(2)}`,
+        group: `${cause} ${branch} ${factor}`,
       }),
     ];
   });

@@ -59,6 +59,21 @@ export const ropeCauses: CauseFamily = (proposal) => {
       statement: "the frequencies of the RoPE table are repeated pairwise while channels pair by halves",
     }),
   ];
+  if (a.attentionFactor !== 1) {
+    for (const [attentionFactor, what] of [
+      [1, "left out of"],
+      [a.attentionFactor ** 2, "multiplied twice into"],
+    ] as const) {
+      out.push(
+        hypothesis("rope-attention-factor", site, rewrite({ attentionFactor }), {
+          kind: "parameter",
+          transform: "T6",
+          parameters: { factor: attentionFactor, expected: a.attentionFactor },
+          statement: `the attention factor ${short(a.attentionFactor)} of the config's rope scaling is ${what} cos and sin`,
+        }),
+      );
+    }
+  }
   for (const factor of [0.25, 0.5, 0.75]) {
     const rotaryDim = Math.round((a.headDim * factor) / 2) * 2;
     if (rotaryDim <= 0 || rotaryDim >= a.headDim) continue;
@@ -88,7 +103,7 @@ function interleavedTable({ inverseFrequencies, rotaryDim }: RopeAttributes): Fl
   return Float64Array.from({ length: rotaryDim }, (_, channel) => inverseFrequencies[channel >> 1]!);
 }
 
-function frequencies({ site, investigation }: Proposal, a: RopeAttributes): Hypothesis[] {
+function frequencies({ site, investigation, finding }: Proposal, a: RopeAttributes): Hypothesis[] {
   const out: Hypothesis[] = [];
   const width = a.inverseFrequencies.length;
   const rewrite = (inverseFrequencies: Float64Array) => [replaced(site, { op: rope({ ...a, inverseFrequencies }) })];
@@ -103,7 +118,10 @@ function frequencies({ site, investigation }: Proposal, a: RopeAttributes): Hypo
       }),
     );
   }
+  const plain = Float64Array.from({ length: width }, (_, j) => investigation.config.ropeTheta ** (-j / width));
+  const isPlain = (other: Float64Array) => plain.every((f, j) => Math.abs(f - other[j]!) <= 1e-9 * f);
   for (const factor of linearScales) {
+    if (isPlain(a.inverseFrequencies.map((f) => f / factor))) continue;
     out.push(
       hypothesis("rope-linear-scale", site, rewrite(a.inverseFrequencies.map((f) => f / factor)), {
         kind: "parameter",
@@ -115,6 +133,12 @@ function frequencies({ site, investigation }: Proposal, a: RopeAttributes): Hypo
   }
   for (const dtype of ["bfloat16", "float16"] as const) {
     out.push(
+      hypothesis("rope-angles-rounded", site, [replaced(site, { op: rope({ ...a, angleType: dtype }) })], {
+        kind: "parameter",
+        transform: "T5",
+        parameters: { dtype },
+        statement: `positions, frequencies and angles of RoPE are kept in ${dtype}: later tokens share angles`,
+      }),
       hypothesis("rope-frequencies-rounded", site, rewrite(a.inverseFrequencies.map((f) => roundTo(f, dtype))), {
         kind: "parameter",
         transform: "T5",
@@ -123,8 +147,7 @@ function frequencies({ site, investigation }: Proposal, a: RopeAttributes): Hypo
       }),
     );
   }
-  const plain = Float64Array.from({ length: width }, (_, j) => investigation.config.ropeTheta ** (-j / width));
-  if (plain.some((f, j) => Math.abs(f - a.inverseFrequencies[j]!) > 1e-9 * f)) {
+  if (!isPlain(a.inverseFrequencies)) {
     out.push(
       hypothesis("rope-scaling-ignored", site, rewrite(plain), {
         kind: "parameter",
@@ -133,14 +156,15 @@ function frequencies({ site, investigation }: Proposal, a: RopeAttributes): Hypo
       }),
     );
   }
-  return [...out, ...fittedFrequency(site, a, investigation.config.ropeTheta, rewrite)];
+  const near = site.name === finding.node.name ? otherThetas(a, investigation.config.ropeTheta, site, rewrite) : [];
+  return [...out, ...near];
 }
 
-/** A theta on no list: found by a fine geometric grid, which the held-out samples then judge. */
-function fittedFrequency(
-  site: GraphNode,
+/** Round thetas that no list has. */
+function otherThetas(
   a: RopeAttributes,
   expected: number,
+  site: GraphNode,
   rewrite: (f: Float64Array) => GraphNode[],
 ): Hypothesis[] {
   const width = a.inverseFrequencies.length;
@@ -204,6 +228,21 @@ function positions({ site, investigation, finding }: Proposal, a: RopeAttributes
       },
     ),
   );
+  const { padding } = investigation.capture;
+  if (padding && investigation.capture.steps.length === 1) {
+    out.push(
+      hypothesis(
+        "position-pads-counted",
+        site,
+        rewrite((row) => padding.places[row]! % padding.tokens),
+        {
+          kind: "metadata",
+          transform: "T5",
+          statement: "RoPE positions count the pad tokens, which the others do not",
+        },
+      ),
+    );
+  }
   const last = Math.max(...Array.from(finding.comparison.rows, (row) => table.position[row]!));
   for (const [dtype, exactUpTo] of [
     ["bfloat16", 2 ** 8],

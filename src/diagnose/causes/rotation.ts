@@ -1,5 +1,6 @@
 import type { GraphNode } from "../../spec/graph.js";
 import { type RopeAttributes, rope } from "../../spec/ops/rope.js";
+import { ranges } from "../extent.js";
 import type { Hypothesis } from "../hypothesis.js";
 import { short } from "../hypothesis.js";
 import { replaced } from "../transform.js";
@@ -21,7 +22,11 @@ export function fittedRotations(proposal: Proposal, a: RopeAttributes): Hypothes
   if (site.name !== finding.node.name || a.pairing !== "half" || finding.comparison.columns.length !== site.columns)
     return [];
   const turns = turnsOf(proposal, a);
-  return [...fittedPositions(proposal, a, turns), ...fittedFrequencies(proposal, a, turns)];
+  return [
+    ...fittedPositions(proposal, a, turns),
+    ...fittedTheta(proposal, a, turns),
+    ...fittedFrequencies(proposal, a, turns),
+  ];
 }
 
 function turnsOf({ site, finding, investigation }: Proposal, a: RopeAttributes): Turns {
@@ -79,25 +84,41 @@ function fittedPositions(
   const positionOf = (row: number, position: number) => (uniform ? position + offset : (found.get(row) ?? position));
   const wrong = [...found].filter(([row, position]) => position !== table.rotaryPosition(row));
   if (wrong.length === 0) return [];
+  const where = ranges(wrong.map(([row]) => row));
+  const unrotated = !uniform && wrong.every(([, position]) => position === 0);
+  const shifts = new Set(wrong.map(([row, position]) => position - table.rotaryPosition(row)));
+  const [shift] = shifts;
+  const signed = (by: number) => `${by > 0 ? "+" : ""}${by}`;
+  const described = uniform
+    ? {
+        cause: "position-offset",
+        parameters: { offset },
+        statement: `RoPE positions are off by ${signed(offset)}`,
+      }
+    : unrotated
+      ? { cause: "rope-missing", parameters: { rows: where }, statement: `rows ${where} are not rotated` }
+      : shifts.size === 1
+        ? {
+            cause: "position-offset",
+            parameters: { offset: shift!, rows: where },
+            statement: `RoPE positions of rows ${where} are off by ${signed(shift!)}`,
+          }
+        : {
+            cause: "positions-wrong",
+            parameters: { positions: Object.fromEntries(wrong.slice(0, 32).map(([row, p]) => [String(row), p])) },
+            statement: `${wrong.length} rows are rotated to other positions than theirs (row ${wrong[0]![0]}: ${wrong[0]![1]}, not ${table.rotaryPosition(wrong[0]![0])})`,
+          };
+  const { cause, parameters, statement } = described;
   return [
-    hypothesis(
-      uniform ? "position-offset" : "positions-wrong",
-      site,
-      [replaced(site, { op: rope({ ...a, positionOf }) })],
-      {
-        kind: "metadata",
-        transform: "T5",
-        fitted: uniform ? 1 : wrong.length,
-        heldOut: (_, c) => ((finding.comparison.columns[c]! % a.headDim) % pairs) % 2 === 1,
-        parameters: uniform
-          ? { offset }
-          : { positions: Object.fromEntries(wrong.slice(0, 32).map(([row, position]) => [String(row), position])) },
-        statement: uniform
-          ? `RoPE positions are off by ${offset > 0 ? "+" : ""}${offset}`
-          : `${wrong.length} rows are rotated to other positions than theirs (row ${wrong[0]![0]}: ${wrong[0]![1]}, not ${table.rotaryPosition(wrong[0]![0])})`,
-        group: uniform ? `position-offset ${JSON.stringify({ offset })}` : "positions-wrong",
-      },
-    ),
+    hypothesis(cause, site, [replaced(site, { op: rope({ ...a, positionOf }) })], {
+      kind: "metadata",
+      transform: "T5",
+      fitted: uniform || unrotated || shifts.size === 1 ? 1 : wrong.length,
+      heldOut: (_, c) => ((finding.comparison.columns[c]! % a.headDim) % pairs) % 2 === 1,
+      parameters,
+      statement,
+      group: uniform ? `position-offset ${JSON.stringify({ offset })}` : `${cause} ${shifts.size === 1 ? shift : ""}`,
+    }),
   ];
 }
 
@@ -105,6 +126,60 @@ function fittedPositions(
 function unitTurns({ real, imaginary }: Turns): { re: Float64Array; im: Float64Array } {
   const size = real.map((x, i) => Math.hypot(x, imaginary[i]!) || 1);
   return { re: real.map((x, i) => x / size[i]!), im: imaginary.map((x, i) => x / size[i]!) };
+}
+
+const passes = 6;
+
+/** A theta on no list: the one whose angles leave the smallest phases in even rows, rounded as people write it. */
+function fittedTheta({ site, finding, investigation }: Proposal, a: RopeAttributes, turns: Turns): Hypothesis[] {
+  const { real, imaginary, pairs } = turns;
+  const table = investigation.observations.rows;
+  const { rows } = finding.comparison;
+  const expected = investigation.config.ropeTheta;
+  let log = Math.log(expected);
+  let error = Infinity;
+  for (let pass = 0; pass < passes; pass++) {
+    let cross = 0;
+    let power = 0;
+    let left = 0;
+    let count = 0;
+    for (let r = 0; r < rows.length; r += 2) {
+      const position = table.rotaryPosition(rows[r]!);
+      for (let j = 1; j < pairs; j++) {
+        const i = r * pairs + j;
+        const frequency = Math.exp((-log * j) / pairs);
+        const turned = Math.atan2(imaginary[i]!, real[i]!) - position * frequency;
+        const phase = turned - 2 * Math.PI * Math.round(turned / (2 * Math.PI));
+        // Pairs that turned further may be whole turns off: at first only slow ones count.
+        if (position * frequency > 2 ** (pass + 1)) continue;
+        const slope = (-position * frequency * j) / pairs;
+        cross += slope * phase;
+        power += slope * slope;
+        left += phase * phase;
+        count++;
+      }
+    }
+    if (!(power > 0)) return [];
+    log += cross / power;
+    error = Math.sqrt(left / count / power);
+  }
+  const theta = Math.exp(log);
+  const near = [2, 3, 4]
+    .map((digits) => Number(theta.toPrecision(digits)))
+    .find((t) => Math.abs(Math.log(t) - log) < 4 * error);
+  if (near === undefined || near === expected || !(near > 1)) return [];
+  const inverseFrequencies = Float64Array.from({ length: pairs }, (_, j) => near ** (-j / pairs));
+  return [
+    hypothesis("rope-theta", site, [replaced(site, { op: rope({ ...a, inverseFrequencies }) })], {
+      kind: "parameter",
+      transform: "T5",
+      fitted: 1,
+      heldOut: (r) => r % 2 === 1,
+      parameters: { theta: near, expected },
+      statement: `RoPE uses theta ${short(near)} where the config says ${short(expected)}`,
+      group: `rope-theta ${near}`,
+    }),
+  ];
 }
 
 /** Angle per position of each pair, from neighbouring rows first and refined over the whole length. */

@@ -1,12 +1,13 @@
 import type { GraphNode } from "../../spec/graph.js";
-import { propose } from "../causes/catalogue.js";
+import { propose, proposePart } from "../causes/catalogue.js";
 import { regionOf } from "../extent.js";
 import { type Hypothesis, role } from "../hypothesis.js";
 import type { Investigation, UnitCheck } from "../investigation.js";
 import { either } from "../transform.js";
+import { Consistency } from "./consistency.js";
 import { Deadline } from "./deadline.js";
 import { type Explanation, Judge } from "./judge.js";
-import { explainByPairs } from "./pairs.js";
+import { explainByPairs, explainOnTop } from "./pairs.js";
 import { rank } from "./rank.js";
 
 /** A unit that the spec does not give, with everything that explains it, best first. */
@@ -18,7 +19,7 @@ export interface ExplainedFinding {
 /** Searches of one role that may find nothing: what no rewrite explained in two layers, none explains in the others. */
 const maxFailures = 2;
 /** Sites tried per unit, nearest first: beyond this a unit's interior is too large to guess in. */
-const maxSites = 12;
+const maxSites = 24;
 /** Time for all units together, for one, and for its search of pairs, in milliseconds. */
 const wholeSearch = 30_000;
 const unitSearch = 12_000;
@@ -27,13 +28,19 @@ const pairSearch = 6_000;
 /** Explains units one after the other, trying first what explained the same role in an earlier layer. */
 export class Explainer {
   readonly #judge: Judge;
-  readonly #byRole = new Map<string, readonly string[]>();
+  readonly #consistency: Consistency;
+  readonly #byRole = new Map<string, readonly Explanation[]>();
+  /** What gave all bits of a unit, by the kind of its op: one cause often sits in several products of a layer. */
+  readonly #byKind = new Map<string, Map<string, string>>();
+  /** Everything found so far that is no fit to one unit alone. */
+  readonly #found: Hypothesis[] = [];
   readonly #failures = new Map<string, number>();
   readonly #deadline: Deadline;
   #interrupted = false;
 
   constructor(readonly investigation: Investigation) {
     this.#judge = new Judge(investigation);
+    this.#consistency = new Consistency(investigation);
     this.#deadline = new Deadline(wholeSearch);
   }
 
@@ -43,19 +50,55 @@ export class Explainer {
   }
 
   explain(check: UnitCheck): ExplainedFinding {
-    const known = this.#byRole.get(role(check.node.name));
     const deadline = new Deadline(unitSearch, this.#deadline);
-    const survivors = (known && this.#try(check, deadline, (h) => known.includes(roleKey(h)))) || [];
-    const explanations = survivors.length > 0 ? survivors : this.#explainFresh(check, deadline);
-    if (deadline.passed) this.#interrupted = true;
     const own = role(check.node.name);
+    let explanations = this.#tryKnown(check, deadline);
+    if (explanations.length === 0) explanations = this.#tryShared(check);
+    if (explanations.length === 0)
+      explanations = this.#consistency.filter(check.node.name, this.#explainFresh(check, deadline));
+    if (deadline.passed) this.#interrupted = true;
     if (explanations.length === 0) this.#failures.set(own, (this.#failures.get(own) ?? 0) + 1);
-    else
-      this.#byRole.set(
-        own,
-        explanations.map((e) => roleKey(e.hypothesis)),
-      );
+    else {
+      this.#byRole.set(own, explanations);
+      const { kind } = check.node.op;
+      const groups = this.#byKind.get(kind) ?? new Map<string, string>();
+      for (const { matched, hypothesis } of explanations)
+        if (matched && hypothesis.fitted === 0) groups.set(hypothesis.group, hypothesis.cause);
+      this.#byKind.set(kind, groups);
+      this.#found.push(...explanations.map(({ hypothesis }) => hypothesis).filter(({ fitted }) => fitted <= 1));
+    }
     return { check, explanations };
+  }
+
+  /** What explained another unit and reaches into this one. */
+  #tryShared(check: UnitCheck): Explanation[] {
+    const interior = new Set(this.investigation.interior(check.node.name).map(({ name }) => name));
+    const bits = this.investigation.hasBits(check.node.name);
+    return this.#found
+      .filter(({ replacements }) => replacements.some(({ name }) => interior.has(name)))
+      .map((hypothesis) => this.#judge.judge(check, hypothesis))
+      .filter((explanation) => explanation !== undefined)
+      .filter(({ matched }) => matched || !bits);
+  }
+
+  /** What explained the role in another layer, or gave all bits of the same kind of op elsewhere. */
+  #tryKnown(check: UnitCheck, deadline: Deadline): Explanation[] {
+    const ofRole = this.#byRole.get(role(check.node.name));
+    if (ofRole) {
+      const keys = new Set(ofRole.map(({ hypothesis }) => roleKey(hypothesis)));
+      const causes = new Set(ofRole.map(({ hypothesis }) => hypothesis.cause));
+      const found = this.#try(check, deadline, (site) =>
+        this.#proposed(check, site, causes).filter((h) => keys.has(roleKey(h))),
+      );
+      if (found.length > 0) return found;
+    }
+    const groups = this.#byKind.get(check.node.op.kind);
+    if (!groups || groups.size === 0) return [];
+    const causes = new Set(groups.values());
+    const found = this.#try(check, deadline, (site) =>
+      this.#proposed(check, site, causes).filter((h) => h.fitted === 0 && groups.has(h.group)),
+    );
+    return found.filter(({ matched }) => matched);
   }
 
   /**
@@ -75,24 +118,49 @@ export class Explainer {
     return explained.map((finding) => {
       const interior = this.investigation.interior(finding.check.node.name);
       const added: Explanation[] = [];
+      const inside: Hypothesis[] = [];
       for (const [hypothesis, touched] of shared) {
         if (finding.explanations.some((own) => own.hypothesis.group === hypothesis.group)) continue;
         if (hypothesis.fitted > 1 || !interior.some((node) => touched.has(node.name))) continue;
         const explanation = this.#judge.judge(finding.check, hypothesis);
         if (explanation) added.push(explanation);
+        else if (finding.explanations.length === 0) inside.push(hypothesis);
       }
-      return added.length > 0 ? { ...finding, explanations: [...finding.explanations, ...added] } : finding;
+      const more = added.length > 0 ? added : this.#onTop(finding.check, inside);
+      return more.length > 0 ? { ...finding, explanations: [...finding.explanations, ...more] } : finding;
     });
+  }
+
+  /** Another cause beside one that other units say is there. */
+  #onTop(check: UnitCheck, known: readonly Hypothesis[]): Explanation[] {
+    for (const hypothesis of known) {
+      const deadline = new Deadline(pairSearch, this.#deadline);
+      const found = explainOnTop(this.#judge, check, this.#sites(check), hypothesis, deadline);
+      if (found.length > 0) return found;
+    }
+    return [];
   }
 
   #explainFresh(check: UnitCheck, deadline: Deadline): Explanation[] {
     if ((this.#failures.get(role(check.node.name)) ?? 0) >= maxFailures) return [];
-    const single = this.#try(check, deadline, () => true);
+    const single = this.investigation.hasBits(check.node.name)
+      ? this.#try(check, deadline, (site) => this.#proposed(check, site))
+      : this.#trySpanning(check, deadline);
     // A unit within rounding is no finding: only one rewrite that gives all its bits makes it one.
-    if (single.length > 0 || check.excess <= 1) return single;
+    if (check.excess <= 1) return single;
+    if (single.length > 0) {
+      if (single.some(({ matched }) => matched) || !this.#givesBits(check)) return single;
+      // The unit's siblings are given back bit for bit, so a cause that is only within rounding may be half of the truth.
+      const both = explainByPairs(this.#judge, check, this.#sites(check), new Deadline(pairSearch, deadline));
+      return both.some(({ matched }) => matched) ? both : single;
+    }
     const parts = this.#tryParts(check, deadline);
     if (parts.length > 0 || this.investigation.isDeep(check.node.name)) return parts;
     return explainByPairs(this.#judge, check, this.#sites(check), new Deadline(pairSearch, deadline));
+  }
+
+  #givesBits({ node }: UnitCheck): boolean {
+    return this.investigation.book.settled.get(role(node.name))?.score.matched === true;
   }
 
   #sites(check: UnitCheck): readonly GraphNode[] {
@@ -104,11 +172,22 @@ export class Explainer {
     return near.slice(0, maxSites);
   }
 
-  #try(check: UnitCheck, deadline: Deadline, wanted: (hypothesis: Hypothesis) => boolean): Explanation[] {
+  #proposed(check: UnitCheck, site: GraphNode, causes?: ReadonlySet<string>): Hypothesis[] {
+    return propose({ investigation: this.investigation, site, finding: check }, causes);
+  }
+
+  /** A unit over many ops: what is written wrongly most often at all of its sites, before what is rare. */
+  #trySpanning(check: UnitCheck, deadline: Deadline): Explanation[] {
+    const proposal = (site: GraphNode) => ({ investigation: this.investigation, site, finding: check });
+    const usual = this.#try(check, deadline, (site) => proposePart(proposal(site), "plain"));
+    return usual.length > 0 ? usual : this.#try(check, deadline, (site) => proposePart(proposal(site), "other"));
+  }
+
+  #try(check: UnitCheck, deadline: Deadline, proposed: (site: GraphNode) => readonly Hypothesis[]): Explanation[] {
     const out: Explanation[] = [];
     for (const site of this.#sites(check)) {
-      for (const hypothesis of propose({ investigation: this.investigation, site, finding: check })) {
-        if (!wanted(hypothesis) || (check.excess <= 1 && hypothesis.fitted > 1)) continue;
+      for (const hypothesis of proposed(site)) {
+        if (check.excess <= 1 && hypothesis.fitted > 1) continue;
         const explanation = this.#judge.judge(check, hypothesis);
         if (explanation) out.push(explanation);
         if (deadline.passed) return rank(out);

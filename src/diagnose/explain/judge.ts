@@ -1,4 +1,4 @@
-import type { Evaluator } from "../../spec/evaluator.js";
+import { Evaluator } from "../../spec/evaluator.js";
 import { roleOf, type UnitRecipe } from "../../spec/recipe.js";
 import { type BitMatch, type Nearness, nearness } from "../check/bits.js";
 import type { Sample } from "../check/sample.js";
@@ -28,15 +28,21 @@ const improvement = 0.02;
 /** Relative difference of two evaluations in float64 that mean the same. */
 const same = 1e-9;
 
+/** A |z| of more says no more. */
+const farthestZ = 1e6;
+
 interface Probe {
   readonly sample: Sample;
   readonly observed: Float64Array;
   readonly before: Nearness;
+  readonly byRecipe: Map<UnitRecipe, Nearness>;
 }
 
 /** Tries hypotheses on units: cheaply first, then by bits, then by the noise model. */
 export class Judge {
   readonly #probes = new WeakMap<UnitCheck, Probe>();
+  readonly #quietOnes = new WeakMap<Evaluator, Evaluator>();
+  readonly #known = new WeakMap<UnitCheck, UnitRecipe[]>();
 
   constructor(readonly investigation: Investigation) {}
 
@@ -59,6 +65,11 @@ export class Judge {
     // Within rounding already: only bits can say more.
     if (!failing) return undefined;
     if (hypothesis.fitted === 0) {
+      if (
+        !investigation.hasBits(name) &&
+        !this.#comesNearer(check, this.#quiet(base).rewritten(hypothesis.replacements))
+      )
+        return undefined;
       const probe = investigation.checkNoise(name, evaluator, this.#probe(check).sample);
       if (probe.excess > probeTolerance) return undefined;
     }
@@ -67,6 +78,37 @@ export class Judge {
     const informative = whole.statistics.checked * 2 >= check.statistics.checked * (hypothesis.heldOut ? 0.4 : 1);
     if (whole.excess > 1 || !informative) return undefined;
     return { hypothesis, statistics: whole.statistics, excess: whole.excess, matched: false, bits: undefined };
+  }
+
+  /** The same evaluation without noise; rewrites of it share what they do not touch. */
+  #quiet(evaluator: Evaluator): Evaluator {
+    let quiet = this.#quietOnes.get(evaluator);
+    if (!quiet) {
+      quiet = new Evaluator({ ...evaluator, noise: false });
+      this.#quietOnes.set(evaluator, quiet);
+    }
+    return quiet;
+  }
+
+  /** Whether a rewrite brings a unit nearer to its record at all, by values alone: their noise is what costs. */
+  #comesNearer(check: UnitCheck, evaluator: Evaluator): boolean {
+    const { sample, observed } = this.#probe(check);
+    const { rows, columns, noise, z } = check.comparison;
+    const { value } = evaluator.evaluate(check.node.name, sample.rows, sample.columns);
+    const rowAt = new Map(Array.from(rows, (row, r) => [row, r]));
+    const columnAt = new Map(Array.from(columns, (column, c) => [column, c]));
+    let before = 0;
+    let after = 0;
+    for (let i = 0; i < observed.length; i++) {
+      const row = sample.rows[Math.floor(i / sample.columns.length)]!;
+      const at = rowAt.get(row)! * columns.length + columnAt.get(sample.columns[i % sample.columns.length]!)!;
+      const sigma = noise[at]!;
+      if (!Number.isFinite(sigma)) continue;
+      before += Math.min(farthestZ, Math.abs(z[at]!)) ** 2;
+      const off = sigma > 0 ? Math.abs(observed[i]! - value[i]!) / sigma : 0;
+      after += Math.min(farthestZ, Number.isNaN(off) ? farthestZ : off) ** 2;
+    }
+    return after <= worthwhile * before;
   }
 
   /** The recipe under which a rewritten unit comes nearest to the record; undefined when it comes no nearer than the spec. */
@@ -84,10 +126,29 @@ export class Judge {
       if (!best || better(near, best.near)) best = { recipe, near };
       if (near.equal === near.compared) break;
     }
-    if (!best) return undefined;
-    const { near } = best;
-    const improved = near.equal >= before.equal + improvement * near.compared || near.ulps < worthwhile * before.ulps;
-    return improved ? best : undefined;
+    if (!best || !nearer(best.near, before)) return undefined;
+    if (best.near.equal < promising * best.near.compared) {
+      // Nearer, and not there: what is wrong may be another implementation, which rounds in its own way.
+      for (const recipe of this.#otherRecipes(check)) {
+        const near = nearness(evaluator.under(recipe, node, false), node.name, sample, observed, dtype);
+        if (better(near, best.near)) best = { recipe, near };
+      }
+    }
+    // What another recipe alone gives is not the rewrite's merit.
+    return nearer(best.near, this.#asMeant(check, best.recipe)) ? best : undefined;
+  }
+
+  /** How near the spec comes under a recipe. */
+  #asMeant(check: UnitCheck, recipe: UnitRecipe): Nearness {
+    const { sample, observed, byRecipe } = this.#probe(check);
+    let near = byRecipe.get(recipe);
+    if (!near) {
+      const { name } = check.node;
+      const spec = this.investigation.evaluator.under(recipe, check.node, false);
+      near = nearness(spec, name, sample, observed, this.investigation.observations.dtype(name)!);
+      byRecipe.set(recipe, near);
+    }
+    return near;
   }
 
   #byBits(
@@ -100,14 +161,17 @@ export class Judge {
     const { name } = check.node;
     const coarse = investigation.observations.dtype(name) !== "float32";
     if (coarse && near.equal < promising * near.compared) return undefined;
-    const found = investigation.checkUnder(name, recipe, evaluator, undefined, hypothesis.heldOut);
-    if (!found.matched) return undefined;
-    // Another order of the same arithmetic is a way of rounding, not a cause.
-    if (check.excess <= 1 && this.#isSame(check, evaluator)) return undefined;
-    investigation.remember(name, recipe);
-    const { statistics, excess, bits } = found;
-    const explained = { ...hypothesis, recipes: new Map([[name, recipe]]) };
-    return { hypothesis: explained, statistics, excess, matched: true, bits };
+    for (const candidate of this.#candidates(check, evaluator, recipe, coarse ? near : undefined)) {
+      const found = investigation.checkUnder(name, candidate, evaluator, undefined, hypothesis.heldOut);
+      if (!found.matched) continue;
+      // Another order of the same arithmetic is a way of rounding, not a cause.
+      if (check.excess <= 1 && this.#isSame(check, evaluator)) return undefined;
+      investigation.remember(name, candidate);
+      const { statistics, excess, bits } = found;
+      const explained = { ...hypothesis, recipes: new Map([[name, candidate]]) };
+      return { hypothesis: explained, statistics, excess, matched: true, bits };
+    }
+    return undefined;
   }
 
   /** Whether a rewrite means what the spec means: the same numbers, were nothing rounded. */
@@ -125,14 +189,45 @@ export class Judge {
     return apart <= same * size;
   }
 
-  /** The role's recipes; values that a hypothesis introduces may be stored on their way or not. */
-  #recipes({ node }: UnitCheck, { replacements }: Hypothesis): UnitRecipe[] {
+  /** The nearest rounding, then others that come as near: the few elements of a probe may not tell them apart. */
+  *#candidates(check: UnitCheck, evaluator: Evaluator, nearest: UnitRecipe, near?: Nearness): Generator<UnitRecipe> {
+    yield nearest;
+    if (!near) return;
+    const { node } = check;
+    const { sample, observed } = this.#probe(check);
+    const dtype = this.investigation.observations.dtype(node.name)!;
+    for (const recipe of this.#otherRecipes(check)) {
+      const other = nearness(evaluator.under(recipe, node, false), node.name, sample, observed, dtype);
+      if (other.equal >= near.equal) yield recipe;
+    }
+  }
+
+  /**
+   * The role's recipes, and the unit's own nearest one: what is wrong may be another kernel's. Values that a hypothesis
+   * introduces may be stored on their way or not.
+   */
+  #recipes(check: UnitCheck, { replacements }: Hypothesis): UnitRecipe[] {
     const { graph } = this.investigation;
-    const recipes = this.investigation.recipesFor(node.name);
+    let recipes = this.#known.get(check);
+    if (!recipes) {
+      const ofRole = this.investigation.recipesFor(check.node.name);
+      const own = check.recipe;
+      recipes = !own || ofRole.some((recipe) => sameRecipe(recipe, own)) ? ofRole : [...ofRole, own];
+      this.#known.set(check, recipes);
+    }
     const added = replacements.filter(({ name }) => !graph.find(name)).map(({ name }) => roleOf(name));
     if (added.length === 0) return recipes;
     const kept = recipes.map((recipe) => added.reduce((so, role) => so.with({ kept: [role, true] }), recipe));
     return [...recipes, ...kept];
+  }
+
+  /** All ways in which the unit's op is known to round, but for finer forms of them. */
+  #otherRecipes(check: UnitCheck): UnitRecipe[] {
+    const { name, op } = check.node;
+    const [usual] = this.investigation.recipesFor(name);
+    return (op.recipes ?? [])
+      .filter(({ refines }) => refines === undefined)
+      .map((recipe) => usual!.with({ op: [roleOf(name), recipe] }));
   }
 
   #probe(check: UnitCheck): Probe {
@@ -148,11 +243,22 @@ export class Judge {
       const before = investigation.hasBits(name)
         ? nearness(spec, name, sample, observed, dtype)
         : { compared: 0, equal: 0, ulps: Infinity };
-      probe = { sample, observed, before };
+      probe = { sample, observed, before, byRecipe: new Map() };
       this.#probes.set(check, probe);
     }
     return probe;
   }
+}
+
+function sameRecipe(a: UnitRecipe, b: UnitRecipe): boolean {
+  const same = (p: Iterable<unknown>, q: Iterable<unknown>) => [...p].join() === [...q].join();
+  const ids = ({ ops }: UnitRecipe) => [...ops].map(([role, { id }]) => `${role} ${id}`).sort();
+  return same(ids(a), ids(b)) && same([...a.kept].sort(), [...b.kept].sort()) && same(a.recomputed, b.recomputed);
+}
+
+/** Whether `a` is worth a closer look beside `b`. */
+function nearer(a: Nearness, b: Nearness): boolean {
+  return a.equal >= b.equal + improvement * a.compared || a.ulps < worthwhile * b.ulps;
 }
 
 function better(a: Nearness, b: Nearness): boolean {
@@ -160,19 +266,29 @@ function better(a: Nearness, b: Nearness): boolean {
   return Math.abs(lead) > 0.01 * a.compared ? lead > 0 : a.ulps < b.ulps;
 }
 
-/** A small sample with the worst rows in it. */
+/** A small sample with the worst rows and columns in it. */
 export function probeSample({ comparison }: UnitCheck): Sample {
   const { rows, columns, z } = comparison;
-  const worst = [...rows.keys()]
-    .map((r) => {
-      let most = 0;
-      for (let c = 0; c < columns.length; c++) most = Math.max(most, Math.abs(z[r * columns.length + c]!));
-      return { r, most };
-    })
-    .sort((a, b) => b.most - a.most);
-  const chosen = new Set(worst.slice(0, probeLimits.rows / 2).map(({ r }) => rows[r]!));
-  const step = Math.max(1, Math.floor(rows.length / (probeLimits.rows / 2)));
-  for (let r = 0; r < rows.length && chosen.size < probeLimits.rows; r += step) chosen.add(rows[r]!);
-  const stride = Math.max(1, Math.floor(columns.length / probeLimits.columns));
-  return { rows: Int32Array.from(chosen).sort(), columns: columns.filter((_, c) => c % stride === 0) };
+  const ofRow = new Float64Array(rows.length);
+  const ofColumn = new Float64Array(columns.length);
+  for (let i = 0; i < z.length; i++) {
+    const r = Math.floor(i / columns.length);
+    const c = i % columns.length;
+    const off = Math.abs(z[i]!);
+    if (off > ofRow[r]!) ofRow[r] = off;
+    if (off > ofColumn[c]!) ofColumn[c] = off;
+  }
+  return {
+    rows: spreadAndWorst(rows, ofRow, probeLimits.rows / 2, probeLimits.rows),
+    columns: spreadAndWorst(columns, ofColumn, probeLimits.columns / 8, probeLimits.columns),
+  };
+}
+
+/** The `worst` ones, and an even spread of the others up to `limit`. */
+function spreadAndWorst(from: Int32Array, off: Float64Array, worst: number, limit: number): Int32Array {
+  const byOff = [...from.keys()].sort((a, b) => off[b]! - off[a]!);
+  const chosen = new Set(byOff.slice(0, worst).map((i) => from[i]!));
+  const step = Math.max(1, Math.floor(from.length / (limit - worst)));
+  for (let i = 0; i < from.length && chosen.size < limit; i += step) chosen.add(from[i]!);
+  return Int32Array.from(chosen).sort();
 }

@@ -7,7 +7,8 @@ import type { Explanation, Judge } from "./judge.js";
 import { rank } from "./rank.js";
 
 /** First causes of a pair that are followed up: those that bring a unit nearest to its record. */
-const followed = 6;
+const followed = 8;
+const ofEachCause = 2;
 
 /** Two causes at once: the most promising named rewrites, each with every other rewrite on top. */
 export function explainByPairs(
@@ -28,11 +29,43 @@ export function explainByPairs(
   }
   nearer.sort((a, b) => a.ulps - b.ulps);
   const out: Explanation[] = [];
-  for (const { hypothesis } of nearer.slice(0, followed)) {
+  for (const { hypothesis } of mostPromising(nearer)) {
     if (deadline.passed) break;
     out.push(...secondCauses(judge, check, sites, hypothesis, deadline));
   }
-  return rank(out);
+  return rank(distinct(out));
+}
+
+/** The nearest ones, few of each cause: neighbouring settings of one would take all places. */
+function mostPromising<T extends { hypothesis: Hypothesis }>(nearest: readonly T[]): T[] {
+  const taken = new Map<string, number>();
+  const chosen = nearest.filter(({ hypothesis: { cause, site } }) => {
+    const key = `${cause} ${site}`;
+    const count = (taken.get(key) ?? 0) + 1;
+    taken.set(key, count);
+    return count <= ofEachCause;
+  });
+  return chosen.slice(0, followed);
+}
+
+/** A pair once, whichever of the two was tried first. */
+function distinct(explanations: readonly Explanation[]): Explanation[] {
+  const seen = new Set<string>();
+  return explanations.filter(({ hypothesis: { group, also } }) => {
+    const key = [group, also!.group].sort().join(" + ");
+    return !seen.has(key) && seen.add(key);
+  });
+}
+
+/** Causes that explain together with one that is known to be there. */
+export function explainOnTop(
+  judge: Judge,
+  check: UnitCheck,
+  sites: readonly GraphNode[],
+  known: Hypothesis,
+  deadline: Deadline,
+): Explanation[] {
+  return rank(distinct(secondCauses(judge, check, sites, known, deadline)));
 }
 
 function secondCauses(
@@ -47,19 +80,28 @@ function secondCauses(
   const rewritten = investigation.withSpec(evaluator);
   const remaining = investigation.checkNoise(check.node.name, evaluator);
   const out: Explanation[] = [];
+  const onSpec = ({ site, group, cause }: Hypothesis) => {
+    const proposal = { investigation, site: investigation.graph.node(site), finding: check };
+    return propose(proposal, new Set([cause])).find((same) => same.group === group)?.replacements;
+  };
   for (const { name } of sites) {
     const site = evaluator.graph.node(name);
     const finding = remaining.with({ node: evaluator.graph.node(check.node.name) });
     for (const second of propose({ investigation: rewritten, site, finding })) {
       if (deadline.passed) return out;
-      if (second.site === first.site && second.fitted === 0) continue;
+      // Two settings of one thing are not two causes.
+      if (second.cause === first.cause && second.site === first.site) continue;
+      if (!evaluator.graph.with(second.replacements).isComputable(check.node.name)) continue;
       const explanation = judge.judge(check, second, evaluator);
       if (!explanation) continue;
       const replacements = [
         ...first.replacements.filter((a) => !second.replacements.some((b) => b.name === a.name)),
         ...second.replacements,
       ];
-      out.push({ ...explanation, hypothesis: { ...second, replacements, also: first } });
+      out.push({
+        ...explanation,
+        hypothesis: { ...explanation.hypothesis, replacements, also: first, alone: onSpec(second) },
+      });
     }
   }
   return out;

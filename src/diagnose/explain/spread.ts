@@ -49,7 +49,9 @@ function inUnrecorded(investigation: Investigation, checks: readonly UnitCheck[]
     for (const site of investigation.interior(finding.node.name)) {
       if (!roles.has(role(site.name)) || seen.has(site.name)) continue;
       seen.add(site.name);
-      const same = propose({ investigation, site, finding }).find((h) => h.group === cause.group);
+      const same = propose({ investigation, site, finding }, new Set([cause.cause.cause])).find(
+        (h) => h.group === cause.group,
+      );
       out.push(...(same ? [same] : scaledLike(investigation, cause, site.name)));
     }
   }

@@ -1,6 +1,6 @@
 import { emptyBlock } from "../../spec/op.js";
 import { roundTo } from "../../tensor/dtype.js";
-import { choose, type Fault, type FaultContext, fault } from "../fault.js";
+import { choose, type Fault, type FaultContext, fault, integer } from "../fault.js";
 import { elementwise, spoilt, withOp } from "../rewrite.js";
 
 const table = "model.embed_tokens.weight";
@@ -73,5 +73,34 @@ export const embeddingFaults: readonly Fault[] = [
     hiddenWhen: "ids of at most 8 significant bits",
     applies: (config) => config.vocabularySize > 512,
     inject: (context) => looksUp(context, (token) => roundTo(token, "bfloat16")),
+  }),
+  fault({
+    ...model,
+    id: "T03-token-wrong",
+    title: "one token of the batch is another",
+    kind: "metadata",
+    transform: "T3",
+    expected: ["embedding-token-wrong"],
+    parameters: (random, config) => ({
+      row: integer(random, 1, 20),
+      token: integer(random, 0, config.vocabularySize - 1),
+    }),
+    inject: ({ graph, values, parameters }) => ({
+      nodes: [
+        withOp(graph, name, {
+          kind: "embedding",
+          attributes: {},
+          evaluate(context, rows, columns) {
+            const out = emptyBlock(rows.length * columns.length, false);
+            for (let i = 0; i < out.value.length; i++) {
+              const row = rows[Math.floor(i / columns.length)]!;
+              const token = row === values.row ? Number(values.token) : context.rows.token[row]!;
+              out.value[i] = parameters.rows(`${name}.weight`, token, 1)[columns[i % columns.length]!]!;
+            }
+            return out;
+          },
+        }),
+      ],
+    }),
   }),
 ];

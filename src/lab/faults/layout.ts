@@ -61,7 +61,7 @@ export const layoutFaults: readonly Fault[] = [
     title: "a projection reads the stream instead of the normed one",
     kind: "seam",
     transform: "T12",
-    expected: ["wrong-operand", "norm-missing", "operand-swapped"],
+    expected: ["operand-unnormed", "wrong-operand", "norm-missing", "operand-swapped"],
     parameters: (random) => ({
       projection: choose(random, ["self_attn.q_proj", "self_attn.v_proj", "mlp.gate_proj", "mlp.up_proj"]),
     }),

@@ -1,3 +1,4 @@
+import { emptyBlock, type Op } from "../../spec/op.js";
 import { append } from "../../spec/ops/append.js";
 import { type RopeAttributes, rope } from "../../spec/ops/rope.js";
 import type { RowTable } from "../../spec/rows.js";
@@ -226,6 +227,29 @@ export const ropeFaults: readonly Fault[] = [
     }),
   }),
   fault({
+    id: "I31-rope-angles-rounded",
+    title: "positions, frequencies and angles in bfloat16",
+    kind: "parameter",
+    transform: "T5",
+    expected: ["rope-angles-rounded"],
+    hiddenWhen: "position 0",
+    applies: (config) => config.ropeAttentionFactor === 1,
+    firstBad: (_, layer) => ["q", "k"].map((letter) => `${layerPath(layer).attn}.${letter}_rope`),
+    inject({ graph }, layer) {
+      const nodes = ["q", "k"].map((letter) => {
+        const node = graph.node(`${layerPath(layer).attn}.${letter}_rope`);
+        const { headDim, inverseFrequencies } = node.op.attributes as unknown as RopeAttributes;
+        const narrow = (x: number) => roundTo(x, "bfloat16");
+        const op = turning(headDim, (position, pair) => {
+          const angle = narrow(narrow(position) * narrow(inverseFrequencies[pair]!));
+          return [narrow(Math.cos(angle)), narrow(Math.sin(angle))];
+        });
+        return { ...node, op };
+      });
+      return { nodes };
+    },
+  }),
+  fault({
     id: "I33-key-unrotated",
     title: "attention reads the key before rotation; the rotated one only goes to the cache",
     kind: "seam",
@@ -260,3 +284,26 @@ export const ropeFaults: readonly Fault[] = [
     }),
   }),
 ];
+
+/** A rotation written out: cos and sin of a pair of halves at a position. */
+function turning(headDim: number, turn: (position: number, pair: number) => readonly [number, number]): Op {
+  return {
+    kind: "rope",
+    attributes: {},
+    evaluate(context, rows, columns) {
+      const x = context.input(0, rows).value;
+      const width = context.width(0);
+      const out = emptyBlock(rows.length * columns.length, false);
+      for (let i = 0; i < out.value.length; i++) {
+        const r = Math.floor(i / columns.length);
+        const column = columns[i % columns.length]!;
+        const channel = column % headDim;
+        const half = headDim / 2;
+        const [cos, sin] = turn(context.rows.position[rows[r]!]!, channel % half);
+        const partner = channel < half ? -x[r * width + column + half]! : x[r * width + column - half]!;
+        out.value[i] = x[r * width + column]! * cos + partner * sin;
+      }
+      return out;
+    },
+  };
+}

@@ -6,6 +6,12 @@ export const activations = {
   gelu: (x: number) => 0.5 * x * (1 + errorFunction(x / Math.SQRT2)),
   gelu_pytorch_tanh: (x: number) => 0.5 * x * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3))),
   relu: (x: number) => Math.max(x, 0),
+  relu2: (x: number) => Math.max(x, 0) ** 2,
+  relu6: (x: number) => Math.min(Math.max(x, 0), 6),
+  leaky_relu: (x: number) => (x > 0 ? x : 0.01 * x),
+  quick_gelu: (x: number) => x / (1 + Math.exp(-1.702 * x)),
+  mish: (x: number) => x * Math.tanh(Math.log1p(Math.exp(x))),
+  tanh: Math.tanh,
   sigmoid: (x: number) => 1 / (1 + Math.exp(-x)),
   identity: (x: number) => x,
 } as const;

@@ -23,6 +23,7 @@ export function isTf32(rounding: OpRounding | undefined, product: "scores" | "va
 
 /** One head of one query. */
 export interface Query {
+  readonly row: number;
   readonly block: Block;
   readonly start: number;
   readonly head: number;

@@ -12,6 +12,7 @@ import { valueNoise } from "./attention-noise.js";
 import { attentionRecipes } from "./attention-recipes.js";
 import { asTf32, isTf32 } from "./attention-scores.js";
 import { type SoftmaxRow, softmaxRow, uniformRow } from "./softmax.js";
+import type { SoftmaxRewrite } from "./softmax-rewrites.js";
 
 export interface AttentionAttributes {
   readonly heads: number;
@@ -32,14 +33,19 @@ export interface AttentionAttributes {
   readonly valueHeadOf?: (head: number) => number;
   /** A logit per head that joins the softmax's denominator and has no value (attention sink). */
   readonly sink?: number;
-  /** What a row without visible keys gives: 0 (FlashInfer), or the mean of all values (a finite mask value everywhere). */
-  readonly emptyRow?: "zero" | "mean";
+  /**
+   * What a row without visible keys gives: 0 (FlashInfer), the mean of all values (a finite mask value everywhere), or its
+   * own value.
+   */
+  readonly emptyRow?: "zero" | "mean" | "self";
   /** Row whose sequence's keys a row attends over; its own unless a rewrite says otherwise. */
   readonly keysFrom?: (row: number) => number;
   /** Whether a query may see the key at `position`, on top of the rules above. */
   readonly visible?: (row: number, position: number, keyCount: number) => boolean;
   /** Added to the scaled score of a key `distance` positions before the query (ALiBi). */
   readonly scoreBias?: (head: number, distance: number) => number;
+  /** What happens to exponentials on their way to the values, where a rewrite says so. */
+  readonly rewrite?: SoftmaxRewrite;
 }
 
 /**
@@ -130,6 +136,8 @@ function attendRow(
   const masked = positions.length === 0 && a.emptyRow === "mean";
   if (masked) positions = Array.from(indices(count));
   const own = context.rows.position[row]!;
+  if (positions.length === 0 && a.emptyRow === "self") positions = [own];
+  const reached = context.noise ? brokenHeads(keys.value, values.value, own, headDim, keyValueHeads) : undefined;
   const place = placeInStep(context, row);
   let head = -1;
   let valueHead = 0;
@@ -141,6 +149,7 @@ function attendRow(
       const keyHead = a.keyHeadOf?.(head) ?? Math.floor((head * keyValueHeads) / heads);
       valueHead = (a.valueHeadOf ?? a.keyHeadOf)?.(head) ?? Math.floor((head * keyValueHeads) / heads);
       const query = {
+        row,
         block: q,
         start: r * queryWidth + head * headDim,
         head,
@@ -169,6 +178,30 @@ function attendRow(
     if (weights!.overflow) {
       out.range ??= new Uint8Array(out.value.length);
       out.range[at] = mayBe.zero | mayBe.infinite | mayBe.notANumber;
+    } else if (reached?.has(valueHead)) {
+      out.range ??= new Uint8Array(out.value.length);
+      out.range[at] = mayBe.notANumber;
     }
   }
+}
+
+/**
+ * Heads in which a later token's key or value is NaN or infinite: a kernel that computes whole tiles multiplies it by a
+ * masked weight of 0.
+ */
+function brokenHeads(
+  keys: Float64Array,
+  values: Float64Array,
+  own: number,
+  headDim: number,
+  keyValueHeads: number,
+): ReadonlySet<number> | undefined {
+  let out: Set<number> | undefined;
+  for (let i = (own + 1) * keyValueHeads * headDim; i < values.length; i++) {
+    // x - x is 0 of every finite number.
+    if (values[i]! - values[i]! === 0 && keys[i]! - keys[i]! === 0) continue;
+    out ??= new Set();
+    out.add(Math.floor(i / headDim) % keyValueHeads);
+  }
+  return out;
 }

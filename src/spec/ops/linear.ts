@@ -25,6 +25,7 @@ import {
   usableVariance,
 } from "../op.js";
 import type { Recipe } from "../recipe.js";
+import { type Accumulator, accumulate, accumulatorNoise, type Products } from "./accumulator.js";
 
 export interface LinearAttributes {
   /** Parameter [columns, inputs]. */
@@ -33,6 +34,8 @@ export interface LinearAttributes {
   readonly bias?: string | undefined;
   /** Row of the weight that makes an output column; the column itself unless a rewrite says otherwise. */
   readonly weightRow?: (column: number) => number;
+  /** A running sum narrower than float32, where a rewrite says so. */
+  readonly accumulator?: Accumulator;
 }
 
 const exact = { tf32: false, parts: 1, even: false, running: false, biasAfter: false };
@@ -77,7 +80,7 @@ const biasAfter: Recipe = {
 
 /** y = x Wᵀ + b over the last axis: x [rows, inputs], W [columns, inputs], b [columns]. */
 export function linear(attributes: LinearAttributes): Op {
-  const { weight, bias, weightRow = (column: number) => column } = attributes;
+  const { weight, bias, accumulator, weightRow = (column: number) => column } = attributes;
   return {
     kind: "linear",
     attributes: { ...attributes },
@@ -94,6 +97,13 @@ export function linear(attributes: LinearAttributes): Op {
         const { values: w, start: wStart } = weights(c);
         for (let r = 0; r < rows.length; r++) {
           const at = r * columns.length + c;
+          if (accumulator) {
+            const products = { x: x.value, xStart: r * n, w, wStart, n };
+            const first = accumulator.biasFirst ? (biases?.[weightRow(columns[c]!)] ?? 0) : 0;
+            out.value[at] = accumulate(products, accumulator, first);
+            if (noise) addAccumulatorNoise(products, accumulator, first, x, out, at);
+            continue;
+          }
           if (bounds.length === 2) out.value[at] = arithmetic.dot(x.value, r * n, w, wStart, n);
           else out.value[at] = sumOfParts(context, { x, xStart: r * n, w, wStart }, bounds);
           if (noise)
@@ -107,12 +117,28 @@ export function linear(attributes: LinearAttributes): Op {
             );
         }
       }
-      if (!biases) return out;
+      if (!biases || accumulator?.biasFirst) return out;
       if (rounding?.settings.biasAfter) roundAll(out.value, rounding.store);
       for (let i = 0; i < out.value.length; i++) out.value[i]! += biases[weightRow(columns[i % columns.length]!)]!;
       return out;
     },
   };
+}
+
+/** Of a narrow running sum: its own flips, and what the operands' uncertainty makes of the sum. */
+function addAccumulatorNoise(
+  products: Products,
+  accumulator: Accumulator,
+  first: number,
+  x: Block,
+  out: MutableBlock,
+  at: number,
+): void {
+  const { w, xStart, wStart, n } = products;
+  const { variance, jump } = accumulatorNoise(products, accumulator, first);
+  const { reaching, jump: reachingJump } = sums({ x, xStart, w, wStart }, 0, n);
+  out.variance[at] = variance + reaching;
+  raiseJump(out, at, Math.max(jump, reachingJump));
 }
 
 /** x as it is multiplied; an unrecorded one may have been rounded to either of two neighbours. */

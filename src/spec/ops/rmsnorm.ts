@@ -1,4 +1,4 @@
-import { floatFormat, unitInLastPlace } from "../../tensor/dtype.js";
+import { type DType, floatFormat, roundTo, unitInLastPlace } from "../../tensor/dtype.js";
 import { roundAll } from "../../tensor/rounding.js";
 import {
   accumulationVariance,
@@ -21,6 +21,8 @@ export interface RmsNormAttributes {
   readonly width: number;
   /** What is added to the weight (Gemma-style weights are stored minus one). */
   readonly weightOffset?: number;
+  /** Whether the weight with its offset is stored before it multiplies. */
+  readonly storedOffset?: boolean;
   /** Subtract the mean first (LayerNorm). */
   readonly centred?: boolean;
   /** Divisor of Σx² where it is not `width` (padding counted in, or an unfilled tail). */
@@ -33,6 +35,11 @@ export interface RmsNormAttributes {
   readonly sumLimit?: number;
   /** Relative one-sigma error of the accumulator on top of float32's. */
   readonly sumError?: number;
+  /**
+   * Squares, their mean and its inverse root are stored in the type between ops, where a rewrite says so: the root computed
+   * at once, or as a stored root and its reciprocal.
+   */
+  readonly storedStatistics?: "rsqrt" | "sqrt";
 }
 
 /** Where RMSNorm rounds: `normalised` says whether x / rms is stored before the weight multiplies it. */
@@ -66,8 +73,9 @@ export function rmsNorm(attributes: RmsNormAttributes): Op {
       const { input, parameters, noise, rounding } = context;
       const inputColumns = context.width(0);
       const x = input(0, rows);
-      const weights = weight ? parameters.rows(weight, 0, 1) : undefined;
-      const offset = attributes.weightOffset ?? 0;
+      const weights = weight
+        ? offsetWeights(attributes, parameters.rows(weight, 0, 1), context.precision.store)
+        : undefined;
       const out = emptyBlock(rows.length * columns.length, noise);
       const groupOf = columns.map((column) => Math.floor(column / width));
       const groups: GroupStatistics[] = [];
@@ -91,7 +99,7 @@ export function rmsNorm(attributes: RmsNormAttributes): Op {
       return out;
 
       function factor(column: number): number {
-        return weights ? weights[column % width]! + offset : 1;
+        return weights ? weights[column % width]! : 1;
       }
 
       /** From the normalised elements, before they are rounded. */
@@ -136,12 +144,25 @@ function scale(values: Float64Array, from: number, factors: Float64Array): void 
   for (let c = 0; c < factors.length; c++) values[from + c]! *= factors[c]!;
 }
 
+function offsetWeights(
+  { weightOffset, storedOffset }: RmsNormAttributes,
+  weights: Float64Array,
+  store: DType,
+): Float64Array {
+  if (!weightOffset) return weights;
+  const out = weights.map((w) => w + weightOffset);
+  if (storedOffset) roundAll(out, store);
+  return out;
+}
+
 interface GroupStatistics {
   mean: number;
   /** 1 / sqrt(mean(x²) + ε). */
   inverse: number;
   /** Relative variance of `inverse`. */
   inverseVariance: number;
+  /** Relative size of the largest flip in it; 0: none. */
+  inverseJump: number;
   overflow: boolean;
 }
 
@@ -153,27 +174,36 @@ type Input = {
 };
 
 function groupStatistics(
-  { arithmetic, noise }: OpContext,
+  context: OpContext,
   x: Input,
   rowStart: number,
   group: number,
   attributes: RmsNormAttributes,
   inputColumns: number,
 ): GroupStatistics {
+  const { arithmetic, noise, precision } = context;
   const width = attributes.meanWidth ?? attributes.width;
   const first = rowStart + Math.floor((group * attributes.width) / width) * width;
   const count = Math.min(attributes.meanOver ?? width, rowStart + inputColumns - first);
   let mean = 0;
   if (attributes.centred) mean = arithmetic.sum(x.value, first, count) / count;
   let squares: number;
-  if (mean === 0) squares = arithmetic.dot(x.value, first, x.value, first, count);
+  if (attributes.storedStatistics) {
+    const stored = x.value.slice(first, first + count).map((value) => value * value);
+    roundAll(stored, precision.store);
+    squares = arithmetic.sum(stored, 0, count);
+  } else if (mean === 0) squares = arithmetic.dot(x.value, first, x.value, first, count);
   else {
     const centred = x.value.slice(first, first + count).map((value) => value - mean);
     squares = arithmetic.dot(centred, 0, centred, 0, count);
   }
-  const total = squares / (attributes.divisor ?? count) + attributes.epsilon;
-  const inverse = squares > (attributes.sumLimit ?? Infinity) ? 0 : arithmetic.compute(1 / Math.sqrt(total));
+  const meanSquare = squares / (attributes.divisor ?? count);
+  const root = attributes.storedStatistics
+    ? storedRoot(meanSquare, attributes, precision.store)
+    : arithmetic.compute(1 / Math.sqrt(meanSquare + attributes.epsilon));
+  const inverse = squares > (attributes.sumLimit ?? Infinity) ? 0 : root;
   let inverseVariance = 0;
+  let inverseJump = 0;
   if (noise) {
     let weighted = 0;
     let fourth = 0;
@@ -194,8 +224,36 @@ function groupStatistics(
     const summed = accumulationVariance(squares, fourth, count, path) + lost * lost;
     const spread = (4 * weighted + summed) / (squares * squares || 1);
     inverseVariance = (spread + (attributes.sumError ?? 0) ** 2) / 4 + functionVariance;
+    if (attributes.storedStatistics) {
+      inverseVariance = flippedRoot(meanSquare, meanSquare ** 2 * spread, attributes, precision.store);
+      inverseJump = Math.sqrt(inverseVariance);
+    }
   }
-  return { mean, inverse, inverseVariance, overflow: squares > float32Max };
+  return { mean, inverse, inverseVariance, inverseJump, overflow: squares > float32Max };
+}
+
+/** 1 / sqrt(mean(x²) + ε) with every step stored. */
+function storedRoot(meanSquare: number, { epsilon, storedStatistics }: RmsNormAttributes, store: DType): number {
+  const root = Math.sqrt(roundTo(roundTo(meanSquare, store) + epsilon, store));
+  return roundTo(1 / (storedStatistics === "sqrt" ? roundTo(root, store) : root), store);
+}
+
+/** Relative variance of that root: none unless the mean or the root lies beside a rounding boundary. */
+function flippedRoot(
+  meanSquare: number,
+  variance: number,
+  { epsilon, storedStatistics }: RmsNormAttributes,
+  store: DType,
+): number {
+  const before = roundTo(meanSquare, store) + epsilon;
+  const ofTotal = flipVariance(before, flipVariance(meanSquare, variance, store), store);
+  const root = Math.sqrt(roundTo(before, store));
+  const inverse = 1 / (storedStatistics === "sqrt" ? roundTo(root, store) : root);
+  const relative = ofTotal / (4 * root ** 4) + functionVariance;
+  // The ends of a vectorised loop take the other way to the root.
+  const other = 1 / (storedStatistics === "sqrt" ? root : roundTo(root, store));
+  const apart = roundTo(other, store) / roundTo(inverse, store) - 1;
+  return apart ** 2 + flipVariance(inverse, inverse ** 2 * relative, store) / inverse ** 2;
 }
 
 /** Of one element: its own error, the norm's, and the rounding before the weight. */
@@ -218,6 +276,7 @@ function elementNoise(
     if (variance > 0 && format) raiseJump(out, at, Math.abs(weight) * unitInLastPlace(normalised, format));
   }
   if (x.jump) raiseJump(out, at, Math.abs(weight) * s.inverse * x.jump[i]!);
+  if (s.inverseJump > 0) raiseJump(out, at, Math.abs(weight * normalised) * s.inverseJump);
   out.variance[at] = weight * weight * variance + (normalised * weight) ** 2 * computeVariance;
   if (s.overflow) {
     out.range ??= new Uint8Array(out.value.length);

@@ -1,6 +1,6 @@
-import { floatFormat, unitInLastPlace } from "../../tensor/dtype.js";
+import { floatFormat, roundTo, unitInLastPlace } from "../../tensor/dtype.js";
 import { roundAll, roundToFormat } from "../../tensor/rounding.js";
-import { angleVariance, computeVariance, flipVariance, storeVariance, tf32Format } from "../noise.js";
+import { angleVariance, computeVariance, flipVariance, functionVariance, storeVariance, tf32Format } from "../noise.js";
 import {
   type Block,
   emptyBlock,
@@ -23,6 +23,8 @@ export interface RopeAttributes {
   readonly attentionFactor: number;
   /** "half": channel j pairs with j + rotaryDim/2 (NeoX, Hugging Face); "interleaved": 2j with 2j + 1 (GPT-J). */
   readonly pairing: "half" | "interleaved";
+  /** Type that positions, frequencies, angles and their cosines pass through, where a rewrite says so. */
+  readonly angleType?: "bfloat16" | "float16";
   /** Frequency of each channel, [rotaryDim], where a rewrite gives the two channels of a pair different ones. */
   readonly channelFrequencies?: Float64Array;
   /** Position of a row; derived from token counts unless a rewrite says otherwise. */
@@ -174,15 +176,15 @@ function turnsOf(a: RopeAttributes, position: number, context: OpContext): Turns
       rawCos[channel] = rawCos[partner]!;
       rawSin[channel] = rawSin[partner]!;
     } else {
-      angles[channel] = angleOf(position, frequency, context);
-      rawCos[channel] = Math.cos(angles[channel]!) * attentionFactor;
-      rawSin[channel] = Math.sin(angles[channel]!) * attentionFactor;
+      angles[channel] = angleOf(position, frequency, context, a.angleType);
+      rawCos[channel] = rounded(Math.cos(angles[channel]!), a.angleType) * attentionFactor;
+      rawSin[channel] = rounded(Math.sin(angles[channel]!), a.angleType) * attentionFactor;
     }
     const [cosine, sine] = [rawCos[channel]!, rawSin[channel]!];
     cos[channel] = a.cosine ? a.cosine(cosine, sine) : cosine;
     sin[channel] = (a.sine ? a.sine(cosine, sine) : sine) * (channel < partner ? -1 : 1);
   }
-  const variances = noise ? turnVariances(angles, rawCos, rawSin, { cos, sin }, context) : unknownVariances;
+  const variances = noise ? turnVariances(a, angles, rawCos, rawSin, { cos, sin }, context) : unknownVariances;
   if (rounding?.settings.table) {
     roundAll(cos, rounding.store);
     roundAll(sin, rounding.store);
@@ -194,6 +196,7 @@ const unknownVariances = { cosVariance: new Float64Array(0), sinVariance: new Fl
 
 /** Of coefficients that are not rounded yet. */
 function turnVariances(
+  { angleType }: RopeAttributes,
   angles: Float64Array,
   rawCos: Float64Array,
   rawSin: Float64Array,
@@ -209,6 +212,11 @@ function turnVariances(
   const cosVariance = new Float64Array(angles.length);
   const sinVariance = new Float64Array(angles.length);
   for (let i = 0; i < angles.length; i++) {
+    if (angleType) {
+      cosVariance[i] = flipVariance(Math.cos(angles[i]!), functionVariance, angleType);
+      sinVariance[i] = flipVariance(Math.sin(angles[i]!), functionVariance, angleType);
+      continue;
+    }
     const cosSquare = rawCos[i]! * rawCos[i]!;
     const sinSquare = rawSin[i]! * rawSin[i]!;
     const turn = angles[i]! * angles[i]! * ofAngle;
@@ -218,8 +226,16 @@ function turnVariances(
   return { cosVariance, sinVariance };
 }
 
+const rounded = (x: number, type: RopeAttributes["angleType"]) => (type ? roundTo(x, type) : x);
+
 /** The angle of a pair in the precision that is emulated, or exactly. */
-function angleOf(position: number, frequency: number, { rounding, precision }: OpContext): number {
+function angleOf(
+  position: number,
+  frequency: number,
+  { rounding, precision }: OpContext,
+  type: RopeAttributes["angleType"],
+): number {
+  if (type) return roundTo(roundTo(position, type) * roundTo(frequency, type), type);
   if (!rounding || precision.compute === "float64") return position * frequency;
   return computedAngle(position, frequency, rounding.settings.angle === "tf32");
 }

@@ -7,6 +7,7 @@ import { type AttentionRounding, float32Attention } from "./attention-recipes.js
 import { isTf32, type Query, scoresOf } from "./attention-scores.js";
 import { runningMaxima, wholeVectors } from "./attention-tiles.js";
 import { fastExponential } from "./exponential.js";
+import { mergeFactors, narrowWeights } from "./softmax-rewrites.js";
 
 /** One query head over its visible keys: the output is Σ weight_j · value_j / total. */
 export interface SoftmaxRow {
@@ -50,7 +51,9 @@ export function softmaxRow(
   const scored = scoresOf(context, a, settings, query, keys, keyHead, positions);
   const { scores } = scored;
   const maxima = runningMaxima(scores, positions, settings, query.keyCount);
-  const last = a.sink === undefined ? maxima.last : Math.max(maxima.last, a.sink);
+  // A sink is a score like the others: the running maximum begins with it.
+  const last = Math.max(maxima.last, a.sink ?? -Infinity);
+  if (a.sink !== undefined) for (let j = 0; j < scores.length; j++) maxima.of[j] = Math.max(maxima.of[j]!, a.sink);
   const store = rounding?.store ?? context.precision.store;
   const { compute } = context.arithmetic;
   const whole = settings.fastExponential ? wholeVectors(query, positions, settings.tile) : 0;
@@ -58,20 +61,40 @@ export function softmaxRow(
     const exponent = score - maxima.of[j]!;
     return j < whole ? fastExponential(exponent) : compute(Math.exp(exponent));
   });
+  const normalised = settings.weights === "probabilities";
+  const { factor, narrow, merge } = a.rewrite ?? {};
   const weight = unrounded.slice();
+  if (factor && !normalised)
+    for (let j = 0; j < weight.length; j++) weight[j]! *= factor(query.row, query.head, positions[j]!);
   if (settings.weights === "exponentials") roundAll(weight, store);
+  if (narrow && !normalised) narrowWeights(weight, narrow);
   const rescale = maxima.of.map((maximum) => (maximum === last ? 1 : Math.exp(maximum - last)));
-  const summands = settings.roundedSum ? weight : unrounded;
+  const summands = settings.roundedSum && !factor ? weight : unrounded;
   let total = a.sink === undefined ? 0 : Math.exp(a.sink - last);
   for (let j = 0; j < scores.length; j++) total += summands[j]! * rescale[j]!;
-  if (settings.weights === "probabilities") {
+  const parts =
+    merge &&
+    mergeFactors(merge, {
+      scores,
+      positions,
+      keyCount: query.keyCount,
+      summand: (j) => summands[j]! * rescale[j]!,
+      last,
+    });
+  if (normalised) {
     for (let j = 0; j < scores.length; j++) weight[j]! *= rescale[j]! / total;
     unrounded.set(weight);
     roundAll(weight, store);
+    if (factor) {
+      for (let j = 0; j < weight.length; j++) weight[j]! *= factor(query.row, query.head, positions[j]!);
+      roundAll(weight, store);
+    }
+    if (narrow) narrowWeights(weight, narrow);
   }
   if (isTf32(rounding, "values")) roundToFormat(weight, tf32Format);
-  if (settings.weights !== "probabilities") for (let j = 0; j < scores.length; j++) weight[j]! *= rescale[j]!;
-  const divisor = settings.weights === "probabilities" ? 1 : total;
+  if (!normalised) for (let j = 0; j < scores.length; j++) weight[j]! *= rescale[j]!;
+  if (parts) for (let j = 0; j < weight.length; j++) weight[j]! *= parts.factors[j]! * (normalised ? total : 1);
+  const divisor = parts ? parts.total : normalised ? 1 : total;
   const spread = noise ? weightNoise(context, settings, scored, unrounded, rescale, total) : noSpread;
   return { weight, total: divisor, overflow: scored.overflow, ...spread };
 }

@@ -1,0 +1,46 @@
+import type { Hypothesis } from "../hypothesis.js";
+import { short } from "../hypothesis.js";
+import { affine, replaced, restricted } from "../transform.js";
+import { hypothesis, lastName, type Proposal } from "./proposal.js";
+
+/** More wrong elements than this are no accident of single ones. */
+const most = 4;
+/** |z| from which an element is wrong. */
+const wrongFrom = 6;
+
+/** Single elements that are wrong while everything around them is right: a flipped bit, a race, a stray write. */
+export function strayElements({ site, finding }: Proposal): Hypothesis[] {
+  if (site.name !== finding.node.name) return [];
+  const { rows, columns, observed, expected, z } = finding.comparison;
+  const wrong = [...z.keys()].filter((i) => Math.abs(z[i]!) > wrongFrom);
+  if (wrong.length === 0 || wrong.length > most || z.length < 100 * wrong.length) return [];
+  if (wrong.some((i) => !Number.isFinite(observed[i]!))) return [];
+  const held = new Map(
+    wrong.map((i) => [`${rows[Math.floor(i / columns.length)]} ${columns[i % columns.length]}`, observed[i]!]),
+  );
+  const first = wrong[0]!;
+  const [row, column] = [rows[Math.floor(first / columns.length)]!, columns[first % columns.length]!];
+  const key = (r: number, c: number) => `${r} ${c}`;
+  const op = restricted(
+    site.op,
+    affine(
+      site.op,
+      { stray: wrong.length },
+      () => 0,
+      (r, c) => held.get(key(r, c)) ?? 0,
+    ),
+    {},
+    (r, c) => held.has(key(r, c)),
+  );
+  return [
+    hypothesis("element-wrong", site, [replaced(site, { op })], {
+      kind: "environment",
+      transform: "T14",
+      fitted: wrong.length + 1,
+      heldOut: (r, c) => !held.has(key(rows[r]!, columns[c]!)),
+      parameters: { row, column, holds: observed[first]!, expected: Number(expected[first]!.toPrecision(4)) },
+      statement: `${wrong.length === 1 ? "a single element is" : `${wrong.length} single elements are`} wrong, row ${row}, column ${column} of ${lastName(site.name)} (${short(observed[first]!)}, not ${short(expected[first]!)}), and everything around is right: a stray write, a race or a flipped bit`,
+      group: "element-wrong",
+    }),
+  ];
+}

@@ -1,0 +1,104 @@
+import type { Graph, GraphNode } from "../../spec/graph.js";
+import type { Hypothesis } from "../hypothesis.js";
+import { replaced } from "../transform.js";
+import { type CauseFamily, freshName, hypothesis, type Proposal } from "./proposal.js";
+
+/** Layers that run in another order, not at all, or twice: every reader of their stream reads another layer's. */
+export const layerCauses: CauseFamily = (proposal) => {
+  const { site, finding, investigation } = proposal;
+  const { layer } = finding.node;
+  // Asked once per unit, where the unit itself or its sum reads the stream.
+  if (layer === undefined || (site.op.kind !== "rmsnorm" && site.op.kind !== "add")) return [];
+  const stream = streamBefore(layer);
+  if (!site.inputs.includes(stream) || site.layer !== layer) return [];
+  return [
+    ...skipped(proposal, layer),
+    ...exchanged(proposal, layer),
+    ...(investigation.observations.has(streamBefore(layer)) ? repeated(proposal, layer) : []),
+  ];
+};
+
+function streamBefore(layer: number): string {
+  return layer === 0 ? "model.embed_tokens" : `model.layers.${layer - 1}`;
+}
+
+/** The nodes of `layer` that read its stream, reading `used` instead. */
+function reading(graph: Graph, layer: number, used: string): GraphNode[] {
+  const stream = streamBefore(layer);
+  return graph.consumers(stream).flatMap((name) => {
+    const node = graph.node(name);
+    return node.layer === layer || node.layer === undefined
+      ? [replaced(node, { inputs: node.inputs.map((input) => (input === stream ? used : input)) })]
+      : [];
+  });
+}
+
+/** The layer before was not run: nothing of it was recorded, and this layer reads what it should have read. */
+function skipped({ site, investigation }: Proposal, layer: number): Hypothesis[] {
+  const { graph, observations } = investigation;
+  const before = layer - 1;
+  const own = [...graph.nodes.values()].filter((node) => node.layer === before);
+  if (before < 0 || own.some(({ name }) => observations.has(name))) return [];
+  return [
+    hypothesis("layer-skipped", site, reading(graph, layer, streamBefore(before)), {
+      kind: "seam",
+      transform: "T14",
+      parameters: { layer: before },
+      statement: `layer ${before} is not run: layer ${layer} reads what layer ${before} should have read`,
+    }),
+  ];
+}
+
+/** Two neighbouring layers in the other order; this one may be either of them, or the one behind. */
+function exchanged({ site, investigation }: Proposal, layer: number): Hypothesis[] {
+  const { graph, observations } = investigation;
+  return [layer - 2, layer - 1, layer].flatMap((first) => {
+    const last = first + 1;
+    if (first < 0 || !graph.find(`model.layers.${last}`)) return [];
+    const streams = [streamBefore(first), `model.layers.${first}`, `model.layers.${last}`];
+    if (!streams.every((name) => observations.has(name))) return [];
+    const replacements = [
+      ...reading(graph, last, streams[0]!),
+      ...reading(graph, first, streams[2]!),
+      ...readersBehind(graph, last, streams[1]!),
+    ];
+    return [
+      hypothesis("layers-exchanged", site, replacements, {
+        kind: "seam",
+        transform: "T13",
+        parameters: { layers: `${first} and ${last}` },
+        statement: `layers ${first} and ${last} are run in the other order`,
+      }),
+    ];
+  });
+}
+
+/** What reads the stream behind `layer`, whatever that is. */
+function readersBehind(graph: Graph, layer: number, used: string): GraphNode[] {
+  const stream = `model.layers.${layer}`;
+  return graph.consumers(stream).map((name) => {
+    const node = graph.node(name);
+    return replaced(node, { inputs: node.inputs.map((input) => (input === stream ? used : input)) });
+  });
+}
+
+/** The layer runs twice and its second run is what was recorded: it reads its own first output. */
+function repeated({ site, investigation }: Proposal, layer: number): Hypothesis[] {
+  const { graph } = investigation;
+  const own = [...graph.nodes.values()].filter((node) => node.layer === layer);
+  const names = new Map(own.map(({ name }) => [name, freshName(graph, `${name}.first run`)]));
+  const first = own.map((node) => ({
+    ...node,
+    name: names.get(node.name)!,
+    inputs: node.inputs.map((input) => names.get(input) ?? input),
+  }));
+  const output = names.get(`model.layers.${layer}`)!;
+  return [
+    hypothesis("layer-repeated", site, [...first, ...reading(graph, layer, output)], {
+      kind: "seam",
+      transform: "T13",
+      parameters: { layer },
+      statement: `layer ${layer} is run twice: it reads its own output`,
+    }),
+  ];
+}

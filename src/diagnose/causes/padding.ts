@@ -1,0 +1,68 @@
+import type { Capture } from "../../capture/capture.js";
+import { CaptureObservations } from "../../capture/observations.js";
+import type { Padding } from "../../capture/padding.js";
+import { Evaluator } from "../../spec/evaluator.js";
+import type { Op } from "../../spec/op.js";
+import { type AttentionAttributes, attention } from "../../spec/ops/attention.js";
+import { UnitRecipe } from "../../spec/recipe.js";
+import type { Investigation } from "../investigation.js";
+import { replaced } from "../transform.js";
+import { type CauseFamily, hypothesis } from "./proposal.js";
+
+/** Pad tokens of a padded batch that are attended to: their keys and values lie in the recording as well. */
+export const paddingCauses: CauseFamily = ({ site, investigation }) => {
+  const { capture } = investigation;
+  const { padding } = capture;
+  if (site.op.kind !== "attention" || !padding || capture.steps.length !== 1) return [];
+  const whole = unmasked(investigation, padding);
+  const a = site.op.attributes as unknown as AttentionAttributes;
+  const plain = attention(a);
+  const op: Op = {
+    ...plain,
+    attributes: { ...plain.attributes, pads: "attended" },
+    evaluate(context, rows, columns) {
+      const { graph, parameters, precision } = investigation.evaluator;
+      const { rounding, noise } = context;
+      const inner = new Evaluator({
+        graph,
+        parameters,
+        precision,
+        rows: whole.rows,
+        observations: whole,
+        noise,
+        recipe: rounding && new UnitRecipe(rounding.store),
+      });
+      const places = rows.map((row) => padding.places[row]!);
+      const input = (index: number, r: Int32Array, c?: Int32Array, at?: number) =>
+        inner.read(site.inputs[index]!, r, site.name, c, at);
+      return plain.evaluate({ ...context, rows: whole.rows, input }, places, columns);
+    },
+  };
+  return [
+    hypothesis("padding-attended", site, [replaced(site, { op })], {
+      kind: "seam",
+      transform: "T4",
+      statement: "pad tokens are attended to like any others: the padding mask does not reach attention",
+    }),
+  ];
+};
+
+const known = new WeakMap<Capture, CaptureObservations>();
+
+/** The padded batch with every place a token. */
+function unmasked({ capture, graph }: Investigation, { tokens }: Padding): CaptureObservations {
+  let whole = known.get(capture);
+  if (!whole) {
+    const step = capture.steps[0]!;
+    const batch = step.seq_ids.length;
+    const { positions: _, ...rest } = step;
+    const event = {
+      ...rest,
+      token_ids: new Array<number>(batch * tokens).fill(0),
+      qo_indptr: Array.from({ length: batch + 1 }, (_, b) => b * tokens),
+    };
+    whole = new CaptureObservations({ ...capture, steps: [event], padding: undefined }, graph);
+    known.set(capture, whole);
+  }
+  return whole;
+}

@@ -1,0 +1,45 @@
+import type { Op } from "../../spec/op.js";
+import { quantisedParameters } from "../../spec/quantised-parameters.js";
+import type { DType } from "../../tensor/dtype.js";
+import type { Hypothesis } from "../hypothesis.js";
+import { replaced } from "../transform.js";
+import { type CauseFamily, hypothesis } from "./proposal.js";
+import { type NamedQuantisation, weightQuantisations } from "./quantisation-table.js";
+import { storeType } from "./store-type.js";
+
+/** The weight of a product, or the embedding's table, went through narrow numbers on its way into the run. */
+export const quantisedWeightCauses: CauseFamily = ({ site, investigation, finding }) => {
+  if (site.op.kind !== "linear" && site.op.kind !== "embedding") return [];
+  // So small a change is not told from others across many ops.
+  if (!investigation.hasBits(finding.node.name)) return [];
+  const weight = site.op.attributes.weight;
+  if (typeof weight !== "string" || (investigation.parameters.shape(weight)?.length ?? 0) !== 2) return [];
+  const store = storeType(investigation);
+  return weightQuantisations(store).flatMap((quantisation) => [
+    changed(quantisation, store),
+    // A product that dequantises in its epilogue never rounds the weight itself.
+    ...(site.op.kind === "linear" && store !== "float32" ? [changed(quantisation, undefined)] : []),
+  ]);
+
+  function changed(quantisation: NamedQuantisation, stored: DType | undefined): Hypothesis {
+    const op = withQuantised(site.op, weight as string, quantisation, stored);
+    return hypothesis("weight-quantised", site, [replaced(site, { op })], {
+      kind: "parameter",
+      transform: "T9",
+      parameters: quantisation.parameters,
+      statement: `the weight is the checkpoint's after ${quantisation.title}`,
+    });
+  }
+};
+
+/** The same op on parameters of which one is quantised. */
+export function withQuantised(op: Op, weight: string, quantisation: NamedQuantisation, stored: DType | undefined): Op {
+  return {
+    ...op,
+    attributes: { ...op.attributes, quantised: quantisation.title },
+    evaluate(context, rows, columns) {
+      const parameters = quantisedParameters(context.parameters, weight, quantisation, stored);
+      return op.evaluate({ ...context, parameters }, rows, columns);
+    },
+  };
+}

@@ -1,0 +1,129 @@
+import { type AttentionAttributes, attention } from "../../spec/ops/attention.js";
+import type { Hypothesis } from "../hypothesis.js";
+import { short } from "../hypothesis.js";
+import { replaced } from "../transform.js";
+import { fitNumber } from "./fitted-number.js";
+import type { Rewrite } from "./mask.js";
+import type { Proposal } from "./proposal.js";
+
+/** Scores: their scale, caps, sinks, biases by distance. */
+export function scores(a: AttentionAttributes, one: Rewrite, proposal: Proposal): Hypothesis[] {
+  return [
+    ...scales(a, one, proposal),
+    ...caps(a, one),
+    ...sinks(one),
+    ...slopes(a, one),
+    ...fittedScale(a, one, proposal),
+  ];
+}
+
+function scales(a: AttentionAttributes, one: Rewrite, { investigation }: Proposal): Hypothesis[] {
+  const d = a.headDim;
+  const { hiddenSize } = investigation.config;
+  const named = new Map<number, string>([
+    [1, "1: the scale is missing"],
+    [1 / d, "1/head_dim: applied twice"],
+    [d ** -0.25, "head_dim^-1/4: applied to one side of a pair"],
+    [1 / Math.sqrt(2 * d), "1/sqrt(2 head_dim)"],
+    [1 / Math.sqrt(d / 2), "1/sqrt(head_dim/2)"],
+    [1 / Math.sqrt(hiddenSize), "1/sqrt(hidden_size)"],
+    [1 / Math.sqrt(hiddenSize / a.heads), "1/sqrt(hidden_size/heads)"],
+    [Math.LN2 / Math.sqrt(d), "ln 2/sqrt(head_dim): a base-2 softmax without log2(e)"],
+    [Math.LOG2E / Math.sqrt(d), "log2(e)/sqrt(head_dim): a natural softmax with it"],
+  ]);
+  for (const width of [32, 64, 80, 96, 128, 192, 256]) named.set(1 / Math.sqrt(width), `1/sqrt(${width})`);
+  const out: Hypothesis[] = [];
+  for (const [scale, title] of named) {
+    if (Math.abs(scale / a.scale - 1) < 1e-6) continue;
+    out.push(
+      one("softmax-scale", "parameter", "T7", { scale }, `scores are scaled by ${title}, not by ${short(a.scale)}`, {
+        scale,
+        expected: a.scale,
+      }),
+    );
+  }
+  for (const factor of [0.25, 0.5, 0.8, 0.9, 1.1, 1.2, 1.25, 1.5, 2, 3, 4, 8, 16]) {
+    if ([...named.keys()].some((scale) => Math.abs(scale / (a.scale * factor) - 1) < 1e-6)) continue;
+    out.push(
+      one(
+        "softmax-scale",
+        "parameter",
+        "T7",
+        { scale: a.scale * factor },
+        `scores are scaled by ${short(a.scale * factor)}, ${factor} times the model's scale`,
+        { scale: a.scale * factor, expected: a.scale },
+      ),
+    );
+  }
+  return out;
+}
+
+function caps(a: AttentionAttributes, one: Rewrite): Hypothesis[] {
+  const out: Hypothesis[] = [];
+  for (const softCap of [2, 5, 8, 10, 15, 20, 30, 50, 100]) {
+    if (softCap !== a.softCap)
+      out.push(
+        one(
+          "soft-cap",
+          "parameter",
+          "T7",
+          { softCap },
+          `scores pass through a soft cap of ${softCap} that the model does not have`,
+          { softCap },
+        ),
+      );
+  }
+  if (a.softCap)
+    out.push(one("soft-cap-missing", "parameter", "T7", { softCap: undefined }, "the soft cap on scores is missing"));
+  return out;
+}
+
+function sinks(one: Rewrite): Hypothesis[] {
+  const out: Hypothesis[] = [];
+  for (const sink of [-2, -1, 0, 1, 2, 3, 4]) {
+    out.push(
+      one(
+        "attention-sink",
+        "kernel",
+        "T6",
+        { sink },
+        `the softmax counts a key that is not there (an attention sink, or one zero score too many: logit ${sink})`,
+        { logit: sink },
+      ),
+    );
+  }
+  return out;
+}
+
+/** ALiBi: a score falls with the distance of its key, by a slope per head. Press, Smith, Lewis, 2022. */
+function slopes({ heads }: AttentionAttributes, one: Rewrite): Hypothesis[] {
+  const power = 2 ** Math.floor(Math.log2(heads));
+  const geometric = (head: number, count: number) => 2 ** ((-8 * (head + 1)) / count);
+  // Heads beyond a power of two take every second slope of twice as many.
+  const slopeOf = (head: number) => (head < power ? geometric(head, power) : geometric(2 * (head - power), 2 * power));
+  const plain = (head: number) => geometric(head, heads);
+  return [slopeOf, ...(power === heads ? [] : [plain])].map((slope) =>
+    one(
+      "alibi",
+      "seam",
+      "T6",
+      { scoreBias: (head, distance) => -slope(head) * distance },
+      "scores fall with the distance of their keys (ALiBi slopes), which this model does not do",
+    ),
+  );
+}
+
+/** A scale on no list, from the change that scaling makes. */
+function fittedScale(a: AttentionAttributes, one: Rewrite, proposal: Proposal): Hypothesis[] {
+  const { site, finding } = proposal;
+  if (site.name !== finding.node.name) return [];
+  const scaledBy = (factor: number) => ({ scale: a.scale * factor });
+  const fitted = fitNumber(proposal, 1, (factor) => [replaced(site, { op: attention({ ...a, ...scaledBy(factor) }) })]);
+  if (!fitted || !(fitted.round > 0) || fitted.round === 1) return [];
+  const { scale } = scaledBy(fitted.round);
+  const statement = `scores are scaled by ${short(scale)}, ${fitted.round} times the model's scale`;
+  const parameters = { scale, expected: a.scale };
+  return [
+    one("softmax-scale", "parameter", "T7", scaledBy(fitted.round), statement, parameters, 1, (_, c) => c % 2 === 1),
+  ];
+}

@@ -1,0 +1,7 @@
+import type { Investigation } from "../investigation.js";
+
+/** The type a run stores values in. */
+export function storeType({ precision }: Investigation): "float16" | "bfloat16" | "float32" {
+  const { store } = precision;
+  return store === "float16" || store === "bfloat16" ? store : "float32";
+}
