@@ -24,6 +24,9 @@ const maxSites = 24;
 const wholeSearch = 30_000;
 const unitSearch = 12_000;
 const pairSearch = 6_000;
+/** The same for units within rounding: most of them are a kernel nobody has described yet, not a fault. */
+const wholeQuietSearch = 5_000;
+const unitQuietSearch = 2_000;
 
 /** Explains units one after the other, trying first what explained the same role in an earlier layer. */
 export class Explainer {
@@ -36,6 +39,7 @@ export class Explainer {
   readonly #found: Hypothesis[] = [];
   readonly #failures = new Map<string, number>();
   readonly #deadline: Deadline;
+  #quietDeadline: Deadline | undefined;
   #interrupted = false;
 
   constructor(readonly investigation: Investigation) {
@@ -50,7 +54,7 @@ export class Explainer {
   }
 
   explain(check: UnitCheck): ExplainedFinding {
-    const deadline = new Deadline(unitSearch, this.#deadline);
+    const deadline = this.#deadlineFor(check);
     const own = role(check.node.name);
     let explanations = this.#tryKnown(check, deadline);
     if (explanations.length === 0) explanations = this.#tryShared(check);
@@ -68,6 +72,12 @@ export class Explainer {
       this.#found.push(...explanations.map(({ hypothesis }) => hypothesis).filter(({ fitted }) => fitted <= 1));
     }
     return { check, explanations };
+  }
+
+  #deadlineFor(check: UnitCheck): Deadline {
+    if (check.excess > 1) return new Deadline(unitSearch, this.#deadline);
+    this.#quietDeadline ??= new Deadline(wholeQuietSearch, this.#deadline);
+    return new Deadline(unitQuietSearch, this.#quietDeadline);
   }
 
   /** What explained another unit and reaches into this one. */
