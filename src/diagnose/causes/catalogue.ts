@@ -66,11 +66,6 @@ const fitting: ReadonlySet<CauseFamily> = new Set([
   strayElements,
 ]);
 
-/** The rewrites of `site` that are what they are whatever was recorded. */
-export function proposeNamed(proposal: Proposal): Hypothesis[] {
-  return families.filter((family) => !fitting.has(family)).flatMap((family) => family(proposal));
-}
-
 /** Families whose causes change much: where a unit spans many ops, small changes are not told apart, and these come first. */
 const plain: ReadonlySet<CauseFamily> = new Set([
   layerCauses,
@@ -80,6 +75,13 @@ const plain: ReadonlySet<CauseFamily> = new Set([
   attentionCauses,
   ropeCauses,
 ]);
+
+/** The rewrites of `site` that are what they are whatever was recorded: all, those people write by mistake most, or the others. */
+export function proposeNamed(proposal: Proposal, part?: "plain" | "other"): Hypothesis[] {
+  return families
+    .filter((family) => !fitting.has(family) && (!part || plain.has(family) === (part === "plain")))
+    .flatMap((family) => family(proposal));
+}
 
 /** The rewrites of `site` that people write by mistake most, or all others. */
 export function proposePart(proposal: Proposal, part: "plain" | "other"): Hypothesis[] {
