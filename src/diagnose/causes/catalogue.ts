@@ -83,9 +83,9 @@ export function proposeNamed(proposal: Proposal, part?: "plain" | "other"): Hypo
     .flatMap((family) => family(proposal));
 }
 
-/** The rewrites of `site` that people write by mistake most, or all others. */
-export function proposePart(proposal: Proposal, part: "plain" | "other"): Hypothesis[] {
-  return families.filter((family) => plain.has(family) === (part === "plain")).flatMap((family) => family(proposal));
+/** The rewrites of `site` whose numbers are taken from the finding's elements. */
+export function proposeFitted(proposal: Proposal): Hypothesis[] {
+  return families.filter((family) => fitting.has(family)).flatMap((family) => family(proposal));
 }
 
 /** Families that have proposed a cause: who asks for it again need not ask the others. */

@@ -41,10 +41,12 @@ export function searchSpan(
 ): Explanation[] {
   const screen = new Screen(judge, check);
   const halves: Screened[] = [];
+  const byCause = new Map<string, Hypothesis[]>();
   for (const part of ["plain", "other"] as const) {
     const screened: Screened[] = [];
     for (const hypothesis of candidates(judge, check, sites, part)) {
       if (deadline.passed) break;
+      if (!hypothesis.places) byCause.set(hypothesis.cause, [...(byCause.get(hypothesis.cause) ?? []), hypothesis]);
       const left = screen.left(hypothesis);
       if (left === undefined) continue;
       judge.note(check, hypothesis, { errors: left, before: screen.before });
@@ -54,7 +56,7 @@ export function searchSpan(
     const found = closest(screened).flatMap(({ hypothesis }) => judge.judge(check, hypothesis) ?? []);
     if (found.length > 0 || deadline.passed) return rank(fewestPlaces(found)).map((e) => inside(judge, check, e));
   }
-  const screened = pairs(closest(halves)).flatMap((hypothesis) => {
+  const screened = [...pairs(closest(halves), byCause)].flatMap((hypothesis) => {
     const left = deadline.passed ? undefined : screen.left(hypothesis);
     return left !== undefined && left <= screenLimit ? { hypothesis, left } : [];
   });
@@ -62,20 +64,30 @@ export function searchSpan(
   return rank(found).map((e) => inside(judge, check, e));
 }
 
-/** Two rewrites at once of those that each take a part of the errors away: one cause in two places, or two causes. */
-function pairs(halves: readonly Screened[]): Hypothesis[] {
-  return halves.flatMap(({ hypothesis: first }, i) =>
-    halves.slice(i + 1).flatMap(({ hypothesis: second }) => {
-      const written = new Set(first.replacements.map(({ name }) => name));
-      if (second.replacements.some(({ name }) => written.has(name))) return [];
+/**
+ * Two rewrites at once: one that takes a part of the errors away, and another such one, or whatever the same cause may do
+ * elsewhere in the layer.
+ */
+function* pairs(
+  halves: readonly Screened[],
+  byCause: ReadonlyMap<string, readonly Hypothesis[]>,
+): Generator<Hypothesis> {
+  const layer = ({ site }: Hypothesis) => layerOf(site);
+  for (const [i, { hypothesis: first }] of halves.entries()) {
+    const written = new Set(first.replacements.map(({ name }) => name));
+    const alike = (byCause.get(first.cause) ?? []).filter((second) => layer(second) === layer(first));
+    const others = halves.slice(i + 1).map(({ hypothesis }) => hypothesis);
+    for (const second of [...alike, ...others]) {
+      if (second.replacements.some(({ name }) => written.has(name))) continue;
       const replacements = [...first.replacements, ...second.replacements];
-      if (first.cause === second.cause) {
-        const places = [first, second].flatMap((one) => one.places ?? [one]);
-        return { ...first, replacements, places };
-      }
-      return { ...second, replacements, also: first, alone: second.replacements };
-    }),
-  );
+      if (first.cause !== second.cause) yield { ...second, replacements, also: first, alone: second.replacements };
+      else yield { ...first, replacements, places: [first, second].flatMap((one) => one.places ?? [one]) };
+    }
+  }
+}
+
+function layerOf(site: string): string | undefined {
+  return /\.layers\.(\d+)/.exec(site)?.[1];
 }
 
 function* candidates(
@@ -187,6 +199,8 @@ class Screen {
     // The row's own worst element says whether it is wrong, against the worst of all.
     const chosen = wrongest
       .filter(({ off }) => off >= Math.min(most, Math.max(6, most / 30)))
+      // A token that sees itself alone shows little.
+      .filter(({ row }, _, all) => rows.position[row]! > 0 || all.every((other) => rows.position[other.row] === 0))
       .sort((a, b) => rows.keyCount(a.row) - rows.keyCount(b.row))
       .slice(0, screenedRows)
       .sort((a, b) => a.row - b.row);
