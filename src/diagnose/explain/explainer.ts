@@ -172,6 +172,7 @@ export class Explainer {
   }
 
   #givesBits({ node }: UnitCheck): boolean {
+    if (!this.investigation.hasBits(node.name)) return false;
     return this.investigation.book.settled.get(role(node.name))?.score.matched === true;
   }
 

@@ -30,7 +30,7 @@ interface Screened {
 
 /**
  * What inside a span of unrecorded ops explains the unit behind it: first what is written wrongly most often, then all other
- * named causes; each in all layers of the span alike, then layer by layer, nearest first, at all sites of a layer that it
+ * named causes, then those with one number out of a list; each in all layers of the span alike, then layer by layer, nearest first, at all sites of a layer that it
  * fits and at single ones. Numbers are not fitted: a span would bend to any.
  */
 export function searchSpan(
@@ -42,7 +42,7 @@ export function searchSpan(
   const screen = new Screen(judge, check);
   const halves: Screened[] = [];
   const byCause = new Map<string, Hypothesis[]>();
-  for (const part of ["plain", "other"] as const) {
+  for (const part of ["plain", "other", "chosen"] as const) {
     const screened: Screened[] = [];
     for (const hypothesis of candidates(judge, check, sites, part)) {
       if (deadline.passed) break;
@@ -94,11 +94,15 @@ function* candidates(
   { investigation }: Judge,
   check: UnitCheck,
   sites: readonly GraphNode[],
-  part: "plain" | "other",
+  part: "plain" | "other" | "chosen",
 ): Generator<Hypothesis> {
   const byLayer = new Map<number | undefined, Hypothesis[]>();
   for (const site of sites) {
-    const proposed = proposeNamed({ investigation, site, finding: check }, part).filter(({ fitted }) => fitted === 0);
+    const proposal = { investigation, site, finding: check };
+    const proposed =
+      part === "chosen"
+        ? proposeNamed(proposal).filter(isChosen)
+        : proposeNamed(proposal, part).filter(({ fitted }) => fitted === 0);
     byLayer.set(site.layer, [...(byLayer.get(site.layer) ?? []), ...proposed]);
   }
   const kin = ({ site }: Hypothesis) => kinOf(investigation.graph.node(site));
@@ -111,6 +115,11 @@ function* candidates(
     yield* together(proposed, kin);
     yield* proposed;
   }
+}
+
+/** Whether a rewrite has one number that the record chooses out of a list: a window, how many keys are skipped. */
+function isChosen({ fitted, heldOut }: Hypothesis): boolean {
+  return fitted === 1 && heldOut === undefined;
 }
 
 /** Ops that one piece of code computes: queries and keys of a layer, gate and up, both norms of the stream. */
