@@ -1,6 +1,6 @@
 import type { ObservedRow } from "../spec/evaluator.js";
 
-const byteLimit = 24 * 2 ** 20;
+const byteLimit = 16 * 2 ** 20;
 /** Numbers that memory is taken for at a time: an array of its own for every row would cost more than decoding it. */
 const slabSize = 2 ** 15;
 

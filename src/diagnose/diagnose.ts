@@ -2,10 +2,8 @@ import { allCauses } from "./all-causes.js";
 import { audit } from "./audits.js";
 import { checkAll } from "./check/check-all.js";
 import { decide, summarise } from "./decision.js";
-import { Deadline } from "./explain/deadline.js";
 import { Explainer } from "./explain/explainer.js";
 import { findingsOf } from "./findings.js";
-import type { Investigation, UnitCheck } from "./investigation.js";
 import { checkMetadata } from "./metadata.js";
 import { createdNonFinite } from "./non-finite.js";
 import { overwrittenRecords } from "./observer.js";
@@ -14,12 +12,11 @@ import { checkParameters } from "./parameters.js";
 import type { Detokenize } from "./prove/free-run.js";
 import { type ProofOptions, prove } from "./prove/prove.js";
 import { checkSeams } from "./seams.js";
-import { underSuggestedMask } from "./suggested-mask.js";
+import { type Checked, underSuggestedMask } from "./suggested-mask.js";
 import { ruledOut } from "./suspects.js";
 import { magnitudes, symptomChain } from "./symptom.js";
 import { coverageOf, settledRecipes, summaries, unchecked } from "./unit-summary.js";
 import type { Verdict } from "./verdict.js";
-import { sensitivity } from "./visibility.js";
 
 export interface DiagnoseOptions extends Pick<InvestigationSource, "target" | "model"> {
   /** Called with what is being done and how far it is, 0 to 1. */
@@ -30,9 +27,6 @@ export interface DiagnoseOptions extends Pick<InvestigationSource, "target" | "m
   readonly quick?: boolean;
 }
 
-/** Time to look for what the recording could not have shown, in milliseconds. */
-const sensitivitySearch = 4000;
-
 /**
  * Says which op, or which seam between two ops, computed something the model does not mean, why, and proves it.
  * @throws InputError when the recording or the model cannot be read.
@@ -42,29 +36,32 @@ export async function diagnose(options: DiagnoseOptions): Promise<Verdict> {
   const checkedAs = async (source: InvestigationSource) => {
     const { investigation, close } = openInvestigation(source);
     try {
-      const checks = await checkAll(investigation, source, (done) => progress("checking units", done));
-      return { investigation, checks, close };
+      const checked = await checkAll(investigation, source, (done) => progress("checking units", done));
+      const closeAll = () => {
+        checked.end();
+        close();
+      };
+      return { ...checked, investigation, close: closeAll };
     } catch (error) {
       close();
       throw error;
     }
   };
   const asRecorded = await checkedAs({ target, model });
-  const { investigation, checks, close, note } = await underSuggestedMask(asRecorded, { target, model }, checkedAs);
+  const checked = await underSuggestedMask(asRecorded, { target, model }, checkedAs);
   try {
-    return verdictOf(investigation, checks, note, progress, { detokenize, quick });
+    return await verdictOf(checked, progress, { detokenize, quick });
   } finally {
-    close();
+    checked.close();
   }
 }
 
-function verdictOf(
-  investigation: Investigation,
-  checks: readonly UnitCheck[],
-  note: string | undefined,
+async function verdictOf(
+  { investigation, checks, notVisible, note }: Checked & { note?: string },
   progress: NonNullable<DiagnoseOptions["progress"]>,
   proofOptions: ProofOptions,
-): Verdict {
+): Promise<Verdict> {
+  const hidden = notVisible();
   progress("checking metadata and seams", 0);
   const metadata = checkMetadata(investigation);
   const seams = checkSeams(investigation);
@@ -104,7 +101,7 @@ function verdictOf(
     audits: audit({ investigation, checks, causes, seams, metadata }),
     chain: verdict === "clean" ? [] : symptomChain(investigation, numbers, proofOptions.detokenize),
     ruledOut: ruledOut(investigation, checks, numbers),
-    notVisible: sensitivity(investigation, checks, new Deadline(sensitivitySearch)),
+    notVisible: await hidden,
     unchecked: unchecked(investigation, checks),
     units: summaries(checks),
     recipes: settledRecipes(investigation, checks),

@@ -1,11 +1,11 @@
 import { looksPadded } from "../capture/looks-padded.js";
+import type { CheckedUnits } from "./check/check-all.js";
 import type { Investigation, UnitCheck } from "./investigation.js";
 import type { InvestigationSource } from "./open-investigation.js";
 
 /** An investigation whose units are checked. */
-export interface Checked {
+export interface Checked extends CheckedUnits {
   readonly investigation: Investigation;
-  readonly checks: readonly UnitCheck[];
   close(): void;
 }
 

@@ -2,6 +2,7 @@ import type { NearestCause } from "./explain/nearest-causes.js";
 import type { Extent } from "./extent.js";
 import type { CauseKind, ParameterValue } from "./hypothesis.js";
 import type { Span } from "./span.js";
+import type { NotVisible } from "./visibility.js";
 
 /** What `diagnose` returns and `--json` prints: stable, documented in docs/verdict.md. Fields may be added. */
 export interface Verdict {
@@ -17,7 +18,7 @@ export interface Verdict {
   /** From cause to symptom, in words. */
   readonly chain: readonly string[];
   readonly ruledOut: readonly { suspect: string; evidence: string }[];
-  readonly notVisible: readonly { cause: string; why: string }[];
+  readonly notVisible: readonly NotVisible[];
   readonly unchecked: readonly { value: string; why: string }[];
   /** How closely each kind of unit agreed. */
   readonly units: readonly UnitSummary[];

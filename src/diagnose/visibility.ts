@@ -51,16 +51,19 @@ function baseOf(investigation: Investigation, check: UnitCheck): Base {
   const { recipe, matched, node } = check;
   const { name } = node;
   const sample = thin(investigation, name);
+  const dtype = investigation.observations.dtype(name)!;
+  if (matched && recipe && check.magnitude.notANumber + check.magnitude.infinite === 0) {
+    const expected = rounded(investigation.evaluator.under(recipe, node, false), name, sample, dtype);
+    return { check, sample, expected, shows: Array.from(expected, Number.isFinite) };
+  }
   const thinly =
     matched && recipe
       ? investigation.checkUnder(name, recipe, investigation.evaluator, sample)
       : investigation.checkNoise(name, investigation.evaluator, sample);
   const { expected, noise } = thinly.comparison;
-  const dtype = investigation.observations.dtype(name)!;
-  const shows = Array.from(noise, Number.isFinite);
   const stored = expected.slice();
   roundAll(stored, dtype);
-  return { check: thinly, sample, expected: stored, shows };
+  return { check: thinly, sample, expected: stored, shows: Array.from(noise, Number.isFinite) };
 }
 
 /** Layers where a cause seen in others would not have shown, grouped by why. */
@@ -114,11 +117,21 @@ function hiddenAt(
 function thin(investigation: Investigation, name: string): Sample {
   const { rows, columns } = investigation.sample(name);
   const step = Math.max(1, Math.floor(rows.length / 5));
-  const stride = Math.max(1, Math.floor(columns.length / 48));
+  const { heads, columns: width } = investigation.graph.node(name);
+  // A head of attention costs the same for one of its channels as for all.
+  const perHead = heads ? width / heads : 1;
+  const few = columns.filter((column) => !heads || Math.floor(column / perHead) % Math.ceil(heads / 4) === 0);
+  const stride = Math.max(1, Math.floor(few.length / 48));
   return {
     rows: rows.filter((_, r) => r % step === 0 || r === rows.length - 1),
-    columns: columns.filter((_, c) => c % stride === 0),
+    columns: few.filter((_, c) => c % stride === 0),
   };
+}
+
+/** A cause that a recording could not have shown somewhere. */
+export interface NotVisible {
+  readonly cause: string;
+  readonly why: string;
 }
 
 /**
@@ -130,7 +143,7 @@ export function sensitivity(
   investigation: Investigation,
   checks: readonly UnitCheck[],
   deadline: Deadline,
-): { cause: string; why: string }[] {
+): NotVisible[] {
   const strongest = new Map<string, { changed: number; unit: string; visible: boolean }>();
   const middle = new Map<string, UnitCheck[]>();
   for (const check of checks) {

@@ -1,11 +1,13 @@
 import { availableParallelism } from "node:os";
-import { Worker } from "node:worker_threads";
+import { Deadline } from "../explain/deadline.js";
 import type { Investigation } from "../investigation.js";
 import type { InvestigationSource } from "../open-investigation.js";
+import { type NotVisible, sensitivity } from "../visibility.js";
 import { checkUnit } from "./check-unit.js";
 import type { Shares } from "./coverage.js";
+import { Threads } from "./threads.js";
 import type { UnitCheck } from "./unit-check.js";
-import { type CheckOnWire, fromWire } from "./wire.js";
+import { fromWire, toWire } from "./wire.js";
 
 /** Elements of cheap units that are compared one by one in all; of larger recordings an even share. */
 const pointwiseElements = 4e8;
@@ -14,8 +16,18 @@ const attentionSteps = 3e9;
 /** Nanoseconds of work from which threads pay for their start. */
 const worthThreads = 2e9;
 const mostThreads = 8;
+/** Time to look for what the recording could not have shown, in milliseconds. */
+const sensitivitySearch = 4000;
 /** Threads run compiled code; where the source itself runs, everything is done here. */
 const compiled = import.meta.url.endsWith(".js");
+
+/** Checked units, and what the recording could not have shown of them: asked for once, answered beside other work. */
+export interface CheckedUnits {
+  readonly checks: readonly UnitCheck[];
+  notVisible(): Promise<readonly NotVisible[]>;
+  /** Ends the threads where nobody asks. */
+  end(): void;
+}
 
 /**
  * Checks every unit of a recording, on as many threads as there are cores when there is enough to do.
@@ -25,7 +37,7 @@ export async function checkAll(
   investigation: Investigation,
   source: InvestigationSource,
   progress: (done: number) => void,
-): Promise<UnitCheck[]> {
+): Promise<CheckedUnits> {
   const units = investigation.units();
   const costs = new Map(units.map(({ name }) => [name, costOf(investigation, name)]));
   const total = [...costs.values()].reduce((sum, cost) => sum + cost, 0);
@@ -37,20 +49,27 @@ export async function checkAll(
   };
   const threads = Math.min(availableParallelism(), mostThreads);
   if (!compiled || threads < 2 || total < worthThreads) {
-    return units.map(({ name }) => {
+    const checks = units.map(({ name }) => {
       const check = checkUnit(investigation, name, shares);
       report([name]);
       return check;
     });
+    const notVisible = async () => sensitivity(investigation, checks, new Deadline(sensitivitySearch));
+    return { checks, notVisible, end() {} };
   }
-  const found = await onThreads(
-    batchesOf(investigation, costs, total / (threads * 4)),
-    source,
-    threads,
-    shares,
-    report,
-  );
-  return units.map(({ name }) => fromWire(investigation, found.get(name)!));
+  const batches = batchesOf(investigation, costs, total / (threads * 4));
+  const pool = new Threads(source, Math.min(threads, batches.length));
+  const found = await pool.check(batches, shares, report);
+  const checks = units.map(({ name }) => fromWire(investigation, found.get(name)!));
+  return {
+    checks,
+    notVisible: () =>
+      pool.notVisible(
+        checks.map((check) => toWire(investigation, check)),
+        sensitivitySearch,
+      ),
+    end: () => pool.end(),
+  };
 }
 
 function sharesOf(investigation: Investigation): Shares {
@@ -103,41 +122,4 @@ function costOf(investigation: Investigation, name: string): number {
     return 2 * attentionCost(investigation, name, investigation.observations.outputRows(name));
   }
   return 60 * elements * investigation.interior(name).length;
-}
-
-function onThreads(
-  batches: readonly (readonly string[])[],
-  source: InvestigationSource,
-  threads: number,
-  shares: Shares,
-  report: (names: readonly string[]) => void,
-): Promise<Map<string, CheckOnWire>> {
-  return new Promise((resolve, reject) => {
-    const found = new Map<string, CheckOnWire>();
-    const pool = Array.from({ length: Math.min(threads, batches.length) }, () => {
-      const { target, model, mask } = source;
-      return new Worker(new URL("./worker.js", import.meta.url), { workerData: { target, model, mask } });
-    });
-    let next = 0;
-    let open = batches.length;
-    const end = (finish: () => void) => {
-      for (const worker of pool) void worker.terminate();
-      finish();
-    };
-    for (const worker of pool) {
-      worker.on("message", (checks: readonly CheckOnWire[]) => {
-        for (const check of checks) found.set(check.name, check);
-        if (checks.length > 0) {
-          report(checks.map(({ name }) => name));
-          open--;
-        }
-        if (open === 0) end(() => resolve(found));
-        else if (next < batches.length) worker.postMessage({ names: batches[next++], shares });
-      });
-      worker.on("error", (error) => end(() => reject(error)));
-      worker.on("exit", (code) => {
-        if (open > 0 && code !== 0) end(() => reject(new Error(`a checking thread ended with code ${code}`)));
-      });
-    }
-  });
 }

@@ -6,7 +6,7 @@ import { type Suspicion, suspicionOf } from "./suspicion.js";
 import type { UnitCheck } from "./unit-check.js";
 
 /** Elements that are compared at a time. */
-const blockElements = 2 ** 17;
+const blockElements = 2 ** 15;
 /** Suspicious places of one unit that are looked at closely. */
 const mostSuspects = 24;
 

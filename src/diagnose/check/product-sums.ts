@@ -95,7 +95,7 @@ interface Product {
 function rowAdder({ signs, width, format, biases, coarse }: Product) {
   return (y: Float64Array, expected: Float64Array, z: Float64Array): void => {
     let squares = 0;
-    for (const value of y) if (Number.isFinite(value)) squares += value * value;
+    for (let c = 0; c < y.length; c++) if (Number.isFinite(y[c]!)) squares += y[c]! * y[c]!;
     const size = Math.sqrt(squares / y.length);
     const least = (coarse ? unitInLastPlace(size, format) : size * summation) ** 2;
     for (let b = 0; b < z.length; b++) {

@@ -22,6 +22,8 @@ export interface ExplainedFinding {
 
 /** Searches of one role that may find nothing: what no rewrite explained in two layers, none explains in the others. */
 const maxFailures = 2;
+/** Ops that a rewrite of one op may write anew. */
+const mostRewritten = 8;
 /** Time for all units together, for one, and for its search of pairs, in milliseconds. */
 const wholeSearch = 30_000;
 const unitSearch = 12_000;
@@ -199,6 +201,8 @@ export class Explainer {
     for (const site of this.#sites(check)) {
       for (const hypothesis of proposed(site)) {
         if (check.excess <= 1 && hypothesis.fitted > 1) continue;
+        // A whole layer written anew says no more than a change of one op that gives all bits.
+        if (hypothesis.replacements.length > mostRewritten && out.some(({ matched }) => matched)) continue;
         const explanation = this.#judge.judge(check, hypothesis);
         if (explanation) out.push(explanation);
         if (deadline.passed) return rank(out);
