@@ -12,7 +12,7 @@ import { type Implementation, plainImplementation } from "./legal.js";
 import type { LabModel } from "./model.js";
 import { type ChangedParameter, overlayParameters } from "./overlay.js";
 import { type BatchPadding, type PaddedBatch, padBatch, underPadding } from "./padded-batch.js";
-import { type CacheLayout, PagedCache } from "./paged-cache.js";
+import { type CacheLayout, PagedCache, type PageMetadata } from "./paged-cache.js";
 
 /** A fault with its settings and the layers it is put into; layers of a fault of the model are ignored. */
 export interface InjectedFault {
@@ -142,7 +142,8 @@ export function seenAt(graph: Graph, names: readonly string[], recorded: Readonl
     const name = pending.pop()!;
     if (visited.has(name)) continue;
     visited.add(name);
-    if (recorded.has(name)) seen.add(name);
+    // What is no value of the graph is metadata, and shows itself.
+    if (recorded.has(name) || !graph.find(name)) seen.add(name);
     else pending.push(...graph.consumers(name));
   }
   return seen;
@@ -156,7 +157,7 @@ class Recorder {
     readonly options: RunOptions,
     readonly evaluator: Evaluator,
     readonly recorded: ReadonlySet<string>,
-    injections: readonly Injection[],
+    readonly injections: readonly Injection[],
   ) {
     for (const { claimed, overwritten } of injections) {
       for (const [name, dtype] of claimed ?? []) this.#claimed.set(name, dtype);
@@ -211,7 +212,7 @@ class Recorder {
         token_ids: Array.from(step.tokenIds),
         qo_indptr: Array.from(step.qoIndptr),
         positions: Array.from(rows, (row) => this.evaluator.rows.position[row]!),
-        ...cache?.place(where),
+        ...(cache && this.#pages(cache.place(where), where)),
       });
       for (const name of this.recorded) {
         const chosen = this.#rows(name, where);
@@ -224,6 +225,11 @@ class Recorder {
       writer.sample({ event: "sample", step: step.step, token_ids: this.sampled(where) });
     });
     writer.finishStep();
+  }
+
+  /** A step's page metadata as the run's host has it. */
+  #pages(metadata: PageMetadata, step: PlacedStep): PageMetadata {
+    return this.injections.reduce((so, { pages }) => pages?.(so, step) ?? so, metadata);
   }
 
   /** Sampled token per sequence. */
