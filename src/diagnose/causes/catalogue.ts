@@ -1,4 +1,5 @@
 import type { Hypothesis } from "../hypothesis.js";
+import { alike } from "./alike.js";
 import { appendCauses } from "./append.js";
 import { attentionCauses } from "./attention.js";
 import { cacheScaleCauses } from "./cache-scale.js";
@@ -83,7 +84,9 @@ const plain: ReadonlySet<CauseFamily> = new Set([
 
 /** The rewrites of `site` that people write by mistake most, or all others. */
 export function proposePart(proposal: Proposal, part: "plain" | "other"): Hypothesis[] {
-  return families.filter((family) => plain.has(family) === (part === "plain")).flatMap((family) => family(proposal));
+  const chosen = families.filter((family) => plain.has(family) === (part === "plain"));
+  const proposed = (one: Proposal) => chosen.flatMap((family) => family(one));
+  return [...proposed(proposal), ...alike(proposal, proposed)];
 }
 
 /** Families that have proposed a cause: who asks for it again need not ask the others. */
@@ -98,13 +101,15 @@ export function propose(proposal: Proposal, causes?: ReadonlySet<string>): Hypot
   const chosen = asked?.every((of) => of !== undefined)
     ? families.filter((family) => asked.some((of) => of!.has(family)))
     : families;
-  return chosen.flatMap((family) => {
-    const proposed = family(proposal);
+  const proposedBy = (family: CauseFamily, one: Proposal) => {
+    const proposed = family(one);
     for (const { cause } of proposed) {
       const of = known.get(cause);
       if (of) of.add(family);
       else known.set(cause, new Set([family]));
     }
     return proposed;
-  });
+  };
+  const proposed = (one: Proposal) => chosen.flatMap((family) => proposedBy(family, one));
+  return [...proposed(proposal), ...alike(proposal, proposed)];
 }

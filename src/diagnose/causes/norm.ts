@@ -4,10 +4,13 @@ import { type RmsNormAttributes, rmsNorm } from "../../spec/ops/rmsnorm.js";
 import type { Hypothesis } from "../hypothesis.js";
 import { short } from "../hypothesis.js";
 import { replaced } from "../transform.js";
+import { fitNumber } from "./fitted-number.js";
 import { fittedNorms } from "./norm-fitted.js";
 import { type CauseFamily, hypothesis, lastName, type Proposal } from "./proposal.js";
 
 const epsilons = [0, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9, 1e-10, 1e-12];
+/** Those that no config has, but code may: where a norm was not recorded, they cannot be read off it. */
+const otherEpsilons = [0.1, 0.05, 0.02, 5e-3, 2e-3, 5e-4, 2e-4, 5e-5, 2e-5];
 
 /** RMSNorm: epsilon, weight, order, extent of the mean. */
 export const normCauses: CauseFamily = (proposal) => {
@@ -16,7 +19,8 @@ export const normCauses: CauseFamily = (proposal) => {
   const a = site.op.attributes as unknown as RmsNormAttributes;
   const rewrite = (change: Partial<RmsNormAttributes>) => [replaced(site, { op: rmsNorm({ ...a, ...change }) })];
   const out: Hypothesis[] = [];
-  for (const epsilon of epsilons) {
+  const unseen = !investigation.observations.has(site.name);
+  for (const epsilon of unseen ? [...epsilons, ...otherEpsilons] : epsilons) {
     if (epsilon === a.epsilon) continue;
     out.push(
       hypothesis("norm-epsilon", site, rewrite({ epsilon }), {
@@ -133,25 +137,33 @@ function hasZeroRow({ finding }: Proposal): boolean {
 }
 
 /** Σx² divided by a padded or otherwise wrong width. */
-function divisors({ site }: Proposal, a: RmsNormAttributes): Hypothesis[] {
-  const padded = [
+function divisors(proposal: Proposal, a: RmsNormAttributes): Hypothesis[] {
+  const { site, investigation } = proposal;
+  const dividing = (divisor: number) => [replaced(site, { op: rmsNorm({ ...a, divisor }) })];
+  const by = (divisor: number, fitted = 0) =>
+    hypothesis("norm-divisor", site, dividing(divisor), {
+      kind: "kernel",
+      transform: "T6",
+      fitted,
+      ...(fitted > 0 && { heldOut: (_, c) => c % 2 === 1 }),
+      parameters: { divisor, width: a.width },
+      statement: `the sum of squares is divided by ${short(divisor)}, not by the ${a.width} channels it is taken over`,
+      group: `norm-divisor ${divisor}`,
+    });
+  const padded = new Set([
     2 ** Math.ceil(Math.log2(a.width + 1)),
     a.width * 2,
     a.width / 2,
     Math.ceil((a.width + 1) / 64) * 64,
     1,
     a.width - 1,
-  ];
-  return [...new Set(padded)]
-    .filter((divisor) => divisor >= 1 && divisor !== a.width)
-    .map((divisor) =>
-      hypothesis("norm-divisor", site, [replaced(site, { op: rmsNorm({ ...a, divisor }) })], {
-        kind: "kernel",
-        transform: "T6",
-        parameters: { divisor, width: a.width },
-        statement: `the sum of squares is divided by ${short(divisor)}, not by the ${a.width} channels it is taken over`,
-      }),
-    );
+  ]);
+  const named = [...padded].filter((divisor) => divisor >= 1 && divisor !== a.width);
+  const out = named.map((divisor) => by(divisor));
+  // Where the norm was recorded, its own gains say the divisor.
+  if (investigation.observations.has(site.name)) return out;
+  const divisor = Math.round(fitNumber(proposal, a.width, dividing)?.value ?? 0);
+  return divisor < 1 || divisor === a.width || padded.has(divisor) ? out : [...out, by(divisor, 1)];
 }
 
 /** The weight of another norm of the same width. */

@@ -28,6 +28,9 @@ const improvement = 0.02;
 /** Relative difference of two evaluations in float64 that mean the same. */
 const same = 1e-9;
 
+/** -ln of the share of right causes that are let go where the noise model judges. */
+const doubt = Math.log(1000);
+
 /** A |z| of more says no more. */
 const farthestZ = 1e6;
 
@@ -76,7 +79,7 @@ export class Judge {
     const whole = investigation.checkNoise(name, evaluator, undefined, hypothesis.heldOut);
     // An explanation must say something: half of what was checkable stays checkable.
     const informative = whole.statistics.checked * 2 >= check.statistics.checked * (hypothesis.heldOut ? 0.4 : 1);
-    if (whole.excess > 1 || !informative) return undefined;
+    if (whole.excess > 1 || !informative || !isTypical(whole.statistics)) return undefined;
     return { hypothesis, statistics: whole.statistics, excess: whole.excess, matched: false, bits: undefined };
   }
 
@@ -248,6 +251,15 @@ export class Judge {
     }
     return probe;
   }
+}
+
+/**
+ * Whether what is left of a unit's errors is what a right cause would leave, but for one in a thousand. The limits of a
+ * failing unit must not accuse a right one; here it is the cause that is accused, and in doubt it is let go.
+ */
+function isTypical({ rmsZ, distinctRows }: Statistics): boolean {
+  const rows = Math.max(1, distinctRows);
+  return rmsZ ** 2 <= 1 + 2 * Math.sqrt(doubt / rows) + (2 * doubt) / rows;
 }
 
 function sameRecipe(a: UnitRecipe, b: UnitRecipe): boolean {

@@ -2,17 +2,17 @@ import type { Explanation } from "./judge.js";
 
 /**
  * Best first, and only those that nothing beats: bits before rounding, then what was named before what was fitted, fewer
- * numbers before more. Where bits decide nothing, clearly worse fits are dropped beside better ones.
+ * numbers before more. Where bits decide nothing, clearly worse fits are dropped beside better ones first: that much of an
+ * error a wrong cause may take away.
  */
 export function rank(explanations: readonly Explanation[]): Explanation[] {
   const matched = explanations.filter((explanation) => explanation.matched);
-  const from = matched.length > 0 ? matched : explanations;
+  const left = Math.min(...explanations.map(({ statistics }) => statistics.rmsZ));
+  const from =
+    matched.length > 0 ? matched : explanations.filter(({ statistics }) => statistics.rmsZ <= 1.25 * left + 0.14);
   const cost = ({ hypothesis }: Explanation) => (hypothesis.also ? 1000 : 0) + Math.min(hypothesis.fitted, 3);
   const sorted = [...from].sort((a, b) => cost(a) - cost(b) || remainder(a) - remainder(b));
-  const best = sorted[0];
-  if (!best) return [];
-  const margin = matched.length > 0 ? Infinity : 1.25 * best.statistics.rmsZ + 0.14;
-  return sorted.filter((e) => cost(e) === cost(best) && e.statistics.rmsZ <= margin);
+  return sorted.filter((explanation) => cost(explanation) === cost(sorted[0]!));
 }
 
 /** What an explanation leaves unexplained: differing bits, or the size of the remaining errors. */
