@@ -8,9 +8,10 @@ import { fitNumber } from "./fitted-number.js";
 import { fittedNorms } from "./norm-fitted.js";
 import { type CauseFamily, hypothesis, lastName, type Proposal } from "./proposal.js";
 
-const epsilons = [0, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9, 1e-10, 1e-12];
-/** Those that no config has, but code may: where a norm was not recorded, they cannot be read off it. */
-const otherEpsilons = [0.1, 0.05, 0.02, 5e-3, 2e-3, 5e-4, 2e-4, 5e-5, 2e-5];
+/** Powers of ten as configs have them, and what lies between them. */
+const epsilons = [
+  0, 0.1, 0.05, 0.02, 1e-2, 5e-3, 2e-3, 1e-3, 5e-4, 2e-4, 1e-4, 5e-5, 2e-5, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9, 1e-10, 1e-12,
+];
 
 /** RMSNorm: epsilon, weight, order, extent of the mean. */
 export const normCauses: CauseFamily = (proposal) => {
@@ -19,8 +20,7 @@ export const normCauses: CauseFamily = (proposal) => {
   const a = site.op.attributes as unknown as RmsNormAttributes;
   const rewrite = (change: Partial<RmsNormAttributes>) => [replaced(site, { op: rmsNorm({ ...a, ...change }) })];
   const out: Hypothesis[] = [];
-  const unseen = !investigation.observations.has(site.name);
-  for (const epsilon of unseen ? [...epsilons, ...otherEpsilons] : epsilons) {
+  for (const epsilon of epsilons) {
     if (epsilon === a.epsilon) continue;
     out.push(
       hypothesis("norm-epsilon", site, rewrite({ epsilon }), {
