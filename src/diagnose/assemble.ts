@@ -36,7 +36,7 @@ export function causesOf(
           entry = { hypotheses: [], checks: [], explained: [], alternatives: new Set(alternatives) };
           byGroup.set(part.group, entry);
         }
-        entry.hypotheses.push(part);
+        entry.hypotheses.push(...(part.places ?? [part]));
         entry.checks.push(findings[index]!.check);
         entry.explained.push(explanation);
       }

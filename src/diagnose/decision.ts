@@ -1,4 +1,5 @@
 import type { UnitCheck } from "./investigation.js";
+import { spanText } from "./span.js";
 import type { Cause, Finding, Verdict } from "./verdict.js";
 
 /** A trap that changes nothing yet, and a record that is wrong of a run that is right, are named without alarm. */
@@ -47,8 +48,12 @@ export function summarise(
   }
   if (verdict === "ambiguous")
     return `I cannot tell between ${[real[0]!.cause, ...real[0]!.alternatives].join(" and ")}: ${real[0]!.separate ?? "record more"}.`;
-  if (real.length === 0)
-    return `${unexplained} unit${unexplained > 1 ? "s do" : " does"} not follow from their own inputs, the first is ${findings[0]!.unit}; nothing in the catalogue explains it.`;
+  if (real.length === 0) {
+    const first = findings.find(({ cause }) => cause === null)!;
+    const where = first.span ? `: the fault is somewhere in ${spanText(first.span)}, unrecorded` : "";
+    const next = first.record?.length ? `; record ${first.record.join(", ")} to see further` : "";
+    return `${unexplained} unit${unexplained > 1 ? "s do" : " does"} not follow from ${unexplained > 1 ? "their" : "its"} own inputs, the first is ${first.unit}${where}; nothing in the catalogue explains it${next}.`;
+  }
   return `${real.length} cause${real.length > 1 ? "s" : ""}: ${real.map((cause) => cause.cause).join(", ")}${unexplained > 0 ? `; ${unexplained} finding${unexplained > 1 ? "s" : ""} unexplained` : ""}.`;
 }
 

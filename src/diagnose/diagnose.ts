@@ -90,7 +90,7 @@ function verdictOf(
   const { needed, proof } = prove(investigation, checks, assembled, proofOptions);
   const causes = needed.map(({ cause }) => cause);
   const subtle = unreached.filter(({ node }) => needed.some(({ explains }) => explains.has(node.name)));
-  const findings = findingsOf(investigation, [...failing, ...subtle], needed);
+  const findings = findingsOf(investigation, [...failing, ...subtle], needed, tried);
   const verdict = decide(causes, findings, checks);
   progress("ruling out suspects", 0.5);
   const numbers = magnitudes(checks);

@@ -1,8 +1,11 @@
 import type { AssembledCause } from "./assemble.js";
 import { finite } from "./assemble.js";
+import type { ExplainedFinding } from "./explain/explainer.js";
+import type { NearestCause } from "./explain/nearest-causes.js";
 import { extentOf } from "./extent.js";
 import type { Investigation, UnitCheck } from "./investigation.js";
 import { aliases, readersOf } from "./observer.js";
+import { spanOf, toRecord } from "./span.js";
 import type { Finding } from "./verdict.js";
 
 /** What the spec cannot explain by rounding, in execution order: seams and metadata that causes name, then units. */
@@ -10,13 +13,23 @@ export function findingsOf(
   investigation: Investigation,
   failing: readonly UnitCheck[],
   causes: readonly AssembledCause[],
+  tried: readonly ExplainedFinding[],
 ): Finding[] {
+  const nearest = new Map(tried.map((finding) => [finding.check.node.name, finding.nearest]));
   const order = new Map(investigation.units().map(({ name }, i) => [name, i]));
   const units = [...failing].sort((a, b) => order.get(a.node.name)! - order.get(b.node.name)!);
-  return [...seamFindings(causes), ...units.map((check) => unitFinding(investigation, check, causes))];
+  return [
+    ...seamFindings(causes),
+    ...units.map((check) => unitFinding(investigation, check, causes, nearest.get(check.node.name))),
+  ];
 }
 
-function unitFinding(investigation: Investigation, check: UnitCheck, causes: readonly AssembledCause[]): Finding {
+function unitFinding(
+  investigation: Investigation,
+  check: UnitCheck,
+  causes: readonly AssembledCause[],
+  nearest: readonly NearestCause[] = [],
+): Finding {
   const rows = investigation.observations.rows;
   const { comparison, node, statistics } = check;
   const index = causes.findIndex(({ explains, cause }) => explains.has(node.name) || cause.units.includes(node.name));
@@ -30,13 +43,17 @@ function unitFinding(investigation: Investigation, check: UnitCheck, causes: rea
   );
   const worst = comparison.z.reduce((best, z, i) => (Math.abs(z) > Math.abs(comparison.z[best]!) ? i : best), 0);
   const row = comparison.rows[Math.floor(worst / comparison.columns.length)]!;
+  const cause = index >= 0 ? index : observerIndex >= 0 ? observerIndex : null;
+  const span = spanOf(investigation, node);
   return {
     unit: node.name,
     step: rows.steps[rows.stepOf[row]!]!.step,
     rmsZ: finite(statistics.rmsZ),
     maxZ: finite(statistics.maxZ),
     extent: extentOf(comparison, node),
-    cause: index >= 0 ? index : observerIndex >= 0 ? observerIndex : null,
+    cause,
+    ...(span && { span }),
+    ...(cause === null && { nearest, record: toRecord(investigation, node) }),
   };
 }
 

@@ -30,6 +30,8 @@ export interface Hypothesis {
   readonly transfer?: ((op: Op) => Op) | undefined;
   /** Recipes under which units gave their bits with it, by name. */
   readonly recipes?: ReadonlyMap<string, UnitRecipe> | undefined;
+  /** The same rewrite at several sites at once: each of them. */
+  readonly places?: readonly Hypothesis[];
   /** A second cause that explains only together with this one; its replacements are contained in `replacements`. */
   readonly also?: Hypothesis;
   /** This rewrite where the spec is without the second cause. */

@@ -1,5 +1,7 @@
+import type { NearestCause } from "./explain/nearest-causes.js";
 import type { Extent } from "./extent.js";
 import type { CauseKind, ParameterValue } from "./hypothesis.js";
+import type { Span } from "./span.js";
 
 /** What `diagnose` returns and `--json` prints: stable, documented in docs/verdict.md. Fields may be added. */
 export interface Verdict {
@@ -69,6 +71,12 @@ export interface Finding {
   readonly extent: Extent;
   /** Index into `causes`, or null when nothing in the catalogue explains it. */
   readonly cause: number | null;
+  /** First and last of the unrecorded layers that it spans: the fault is somewhere in them. */
+  readonly span?: Span;
+  /** Where nothing explains it: causes that come nearest, with the share of bits or of errors, best first. */
+  readonly nearest?: readonly NearestCause[];
+  /** Where nothing explains it: values to record to see further. */
+  readonly record?: readonly string[];
 }
 
 export interface Proof {

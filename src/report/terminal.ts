@@ -1,5 +1,7 @@
 import pc from "picocolors";
+import type { NearestCause } from "../diagnose/explain/nearest-causes.js";
 import { ranges } from "../diagnose/extent.js";
+import { spanText } from "../diagnose/span.js";
 import type { Cause, Verdict } from "../diagnose/verdict.js";
 import { agreement } from "./agreement.js";
 import { type Colors, count, percent, plural, section, wrap } from "./text.js";
@@ -19,7 +21,7 @@ export function renderVerdict(verdict: Verdict, style: ReportStyle): string {
   const sections = [
     heading(verdict, c),
     causes(verdict, c, width),
-    findings(verdict, c),
+    findings(verdict, c, width),
     section(
       c,
       "From cause to symptom",
@@ -108,19 +110,34 @@ function parameter(value: Cause["parameters"][string]): string {
   return `{${shown.join(", ")}${entries.length > 6 ? `, and ${entries.length - 6} more` : ""}}`;
 }
 
-function findings({ findings }: Verdict, c: Colors): string {
+function findings({ findings }: Verdict, c: Colors, width: number): string {
   const unexplained = findings.filter(({ cause }) => cause === null);
-  const lines = unexplained.slice(0, 20).map(({ unit, rmsZ, maxZ, extent }) => {
+  const lines = unexplained.slice(0, 20).flatMap(({ unit, rmsZ, maxZ, extent, span, nearest = [], record = [] }) => {
     const where = [
+      span && `somewhere in ${spanText(span)}, unrecorded`,
       extent.rows && `rows ${extent.rows}`,
       extent.heads && `heads ${extent.heads}`,
       extent.columns && `columns ${extent.columns}`,
       extent.holds,
     ].filter(Boolean);
-    return `  ${unit}: rms z ${rmsZ ?? "infinite"}, max ${maxZ ?? "infinite"}${where.length > 0 ? `; ${where.join("; ")}` : ""}`;
+    const found = `${unit}: rms z ${rmsZ ?? "infinite"}, max ${maxZ ?? "infinite"}${where.length > 0 ? `; ${where.join("; ")}` : ""}`;
+    return [
+      wrap(found, width, "  ", 4),
+      ...nearest.map((candidate) => wrap(`near: ${nearestText(candidate)}`, width, "    ", 6)),
+      ...(record.length > 0 ? [wrap(`to see further, record ${record.join(", ")}`, width, "    ", 6)] : []),
+    ];
   });
   if (unexplained.length > 20) lines.push(`  and ${unexplained.length - 20} more`);
   return section(c, "Wrong, and nothing in the catalogue explains it", lines);
+}
+
+/** "norm-epsilon in model.layers.0.input_layernorm (…): 61% of the bits, 40% without it". */
+function nearestText({ cause, site, statement, equal, equalWithout, errorsLeft }: NearestCause): string {
+  const much =
+    equal === undefined
+      ? `leaves ${percent(errorsLeft ?? 1)} of the errors`
+      : `gives ${percent(equal)} of the bits, ${percent(equalWithout ?? 0)} without it`;
+  return `${cause} in ${site} (${statement}) ${much}`;
 }
 
 function proof({ proof, causes, verdict }: Verdict, c: Colors, width: number): string {

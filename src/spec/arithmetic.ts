@@ -5,10 +5,19 @@
 export interface Arithmetic {
   /** Σ a[aStart + i] · b[bStart + i], i < n. */
   dot(a: Float64Array, aStart: number, b: Float64Array, bStart: number, n: number): number;
+  /** The same of the first `rows` rows of a, [rows, n], each with one row of b: into out[at], out[at + stride], … */
+  dots(a: Float64Array, rows: number, b: Float64Array, bStart: number, n: number, out: Target): void;
   /** Σ a[start + i], i < n. */
   sum(a: Float64Array, start: number, n: number): number;
   /** A value that an op keeps in its compute type. */
   compute(value: number): number;
+}
+
+/** Where a column of results goes. */
+export interface Target {
+  readonly values: Float64Array;
+  readonly at: number;
+  readonly stride: number;
 }
 
 /** The definition itself: float64 throughout, nothing rounded on purpose. */
@@ -31,6 +40,34 @@ export const exactArithmetic: Arithmetic = {
     for (; i < n; i++) s0 += a[aStart + i]! * b[bStart + i]!;
     return s0 + s1 + (s2 + s3);
   },
+  dots(a, rows, b, bStart, n, { values, at, stride }) {
+    let r = 0;
+    let to = at;
+    // Four rows at a time read each element of b once.
+    for (; r + 3 < rows; r += 4) {
+      const p0 = r * n;
+      const p1 = p0 + n;
+      const p2 = p1 + n;
+      const p3 = p2 + n;
+      let s0 = 0;
+      let s1 = 0;
+      let s2 = 0;
+      let s3 = 0;
+      for (let i = 0; i < n; i++) {
+        const y = b[bStart + i]!;
+        s0 += a[p0 + i]! * y;
+        s1 += a[p1 + i]! * y;
+        s2 += a[p2 + i]! * y;
+        s3 += a[p3 + i]! * y;
+      }
+      values[to] = s0;
+      values[to + stride] = s1;
+      values[to + 2 * stride] = s2;
+      values[to + 3 * stride] = s3;
+      to += 4 * stride;
+    }
+    for (; r < rows; r++, to += stride) values[to] = this.dot(a, r * n, b, bStart, n);
+  },
   sum(a, start, n) {
     let sum = 0;
     for (let i = 0; i < n; i++) sum += a[start + i]!;
@@ -49,6 +86,10 @@ export interface SummationChoices {
 /** One correct order: float32 sums. Where values are rounded besides is a matter of recipes. */
 export class RoundedArithmetic implements Arithmetic {
   constructor(readonly choices: SummationChoices) {}
+
+  dots(a: Float64Array, rows: number, b: Float64Array, bStart: number, n: number, out: Target): void {
+    for (let r = 0; r < rows; r++) out.values[out.at + r * out.stride] = this.dot(a, r * n, b, bStart, n);
+  }
 
   dot(a: Float64Array, aStart: number, b: Float64Array, bStart: number, n: number): number {
     const { block, reversed } = this.choices;

@@ -67,11 +67,6 @@ const fitting: ReadonlySet<CauseFamily> = new Set([
   strayElements,
 ]);
 
-/** The rewrites of `site` that are what they are whatever was recorded. */
-export function proposeNamed(proposal: Proposal): Hypothesis[] {
-  return families.filter((family) => !fitting.has(family)).flatMap((family) => family(proposal));
-}
-
 /** Families whose causes change much: where a unit spans many ops, small changes are not told apart, and these come first. */
 const plain: ReadonlySet<CauseFamily> = new Set([
   layerCauses,
@@ -81,6 +76,13 @@ const plain: ReadonlySet<CauseFamily> = new Set([
   attentionCauses,
   ropeCauses,
 ]);
+
+/** The rewrites of `site` that are what they are whatever was recorded: all, those people write by mistake most, or the others. */
+export function proposeNamed(proposal: Proposal, part?: "plain" | "other"): Hypothesis[] {
+  return families
+    .filter((family) => !fitting.has(family) && (!part || plain.has(family) === (part === "plain")))
+    .flatMap((family) => family(proposal));
+}
 
 /** The rewrites of `site` that people write by mistake most, or all others. */
 export function proposePart(proposal: Proposal, part: "plain" | "other"): Hypothesis[] {
@@ -101,15 +103,13 @@ export function propose(proposal: Proposal, causes?: ReadonlySet<string>): Hypot
   const chosen = asked?.every((of) => of !== undefined)
     ? families.filter((family) => asked.some((of) => of!.has(family)))
     : families;
-  const proposedBy = (family: CauseFamily, one: Proposal) => {
-    const proposed = family(one);
+  return chosen.flatMap((family) => {
+    const proposed = family(proposal);
     for (const { cause } of proposed) {
       const of = known.get(cause);
       if (of) of.add(family);
       else known.set(cause, new Set([family]));
     }
     return proposed;
-  };
-  const proposed = (one: Proposal) => chosen.flatMap((family) => proposedBy(family, one));
-  return [...proposed(proposal), ...alike(proposal, proposed)];
+  });
 }

@@ -183,7 +183,8 @@ function otherWeights({ site, investigation }: Proposal, a: RmsNormAttributes): 
       hypothesis(cause, site, [replaced(site, { op: rmsNorm({ ...a, weight: name }) })], {
         kind: "parameter",
         transform: "T19",
-        parameters: { used: name },
+        // Exchanged, both norms are wrong in the same way.
+        parameters: sameLayer ? {} : { used: name },
         statement: `the norm uses ${name} in place of ${a.weight}`,
         group: sameLayer ? cause : `${cause} ${distance}`,
       }),

@@ -7,19 +7,21 @@ import { either } from "../transform.js";
 import { Consistency } from "./consistency.js";
 import { Deadline } from "./deadline.js";
 import { type Explanation, Judge } from "./judge.js";
+import type { NearestCause } from "./nearest-causes.js";
 import { explainByPairs, explainOnTop } from "./pairs.js";
 import { rank } from "./rank.js";
+import { searchSpan } from "./span-search.js";
 
 /** A unit that the spec does not give, with everything that explains it, best first. */
 export interface ExplainedFinding {
   readonly check: UnitCheck;
   readonly explanations: readonly Explanation[];
+  /** What came nearest, where nothing explains it. */
+  readonly nearest: readonly NearestCause[];
 }
 
 /** Searches of one role that may find nothing: what no rewrite explained in two layers, none explains in the others. */
 const maxFailures = 2;
-/** Sites tried per unit, nearest first: beyond this a unit's interior is too large to guess in. */
-const maxSites = 24;
 /** Time for all units together, for one, and for its search of pairs, in milliseconds. */
 const wholeSearch = 30_000;
 const unitSearch = 12_000;
@@ -71,7 +73,7 @@ export class Explainer {
       this.#byKind.set(kind, groups);
       this.#found.push(...explanations.map(({ hypothesis }) => hypothesis).filter(({ fitted }) => fitted <= 1));
     }
-    return { check, explanations };
+    return { check, explanations, nearest: explanations.length === 0 ? this.#judge.nearestOf(check) : [] };
   }
 
   #deadlineFor(check: UnitCheck): Deadline {
@@ -153,6 +155,7 @@ export class Explainer {
 
   #explainFresh(check: UnitCheck, deadline: Deadline): Explanation[] {
     if ((this.#failures.get(role(check.node.name)) ?? 0) >= maxFailures) return [];
+    if (this.investigation.isDeep(check.node.name)) return searchSpan(this.#judge, check, this.#sites(check), deadline);
     const single = this.investigation.hasBits(check.node.name)
       ? this.#try(check, deadline, (site) => this.#proposed(check, site))
       : this.#trySpanning(check, deadline);
@@ -165,7 +168,7 @@ export class Explainer {
       return both.some(({ matched }) => matched) ? both : single;
     }
     const parts = this.#tryParts(check, deadline);
-    if (parts.length > 0 || this.investigation.isDeep(check.node.name)) return parts;
+    if (parts.length > 0) return parts;
     return explainByPairs(this.#judge, check, this.#sites(check), new Deadline(pairSearch, deadline));
   }
 
@@ -174,12 +177,7 @@ export class Explainer {
   }
 
   #sites(check: UnitCheck): readonly GraphNode[] {
-    const { investigation } = this;
-    const interior = investigation.interior(check.node.name);
-    const near = investigation.isDeep(check.node.name)
-      ? interior.filter((node) => node.layer === check.node.layer)
-      : interior;
-    return near.slice(0, maxSites);
+    return this.investigation.interior(check.node.name);
   }
 
   #proposed(check: UnitCheck, site: GraphNode, causes?: ReadonlySet<string>): Hypothesis[] {

@@ -5,6 +5,7 @@ import type { Sample } from "../check/sample.js";
 import type { Statistics } from "../check/statistics.js";
 import type { Hypothesis } from "../hypothesis.js";
 import type { Investigation, UnitCheck } from "../investigation.js";
+import { type Distance, type NearestCause, NearestCauses } from "./nearest-causes.js";
 import { probeSample } from "./probe-sample.js";
 import { distances, farthestZ, isTypical } from "./remainder.js";
 
@@ -45,6 +46,7 @@ export class Judge {
   readonly #probes = new WeakMap<UnitCheck, Probe>();
   readonly #quietOnes = new WeakMap<Evaluator, Evaluator>();
   readonly #known = new WeakMap<UnitCheck, UnitRecipe[]>();
+  readonly #nearest = new WeakMap<UnitCheck, NearestCauses>();
 
   constructor(readonly investigation: Investigation) {}
 
@@ -61,6 +63,7 @@ export class Judge {
     if (investigation.hasBits(name)) {
       const nearest = this.nearest(check, evaluator, hypothesis);
       if (!nearest) return undefined;
+      this.note(check, hypothesis, { near: nearest.near, before: this.#probe(check).before });
       const byBits = this.#byBits(check, hypothesis, evaluator, nearest);
       if (byBits) return byBits;
     }
@@ -69,7 +72,7 @@ export class Judge {
     if (hypothesis.fitted === 0) {
       if (
         !investigation.hasBits(name) &&
-        !this.#comesNearer(check, this.#quiet(base).rewritten(hypothesis.replacements))
+        !this.#comesNearer(check, hypothesis, this.quiet(base).rewritten(hypothesis.replacements))
       )
         return undefined;
       const probe = investigation.checkNoise(name, evaluator, this.#probe(check).sample);
@@ -85,8 +88,20 @@ export class Judge {
     return { hypothesis, statistics: whole.statistics, excess: whole.excess, left, matched: false, bits: undefined };
   }
 
+  /** Takes note of how near a hypothesis brings a unit to its record. */
+  note(check: UnitCheck, hypothesis: Hypothesis, distance: Distance): void {
+    const nearest = this.#nearest.get(check) ?? new NearestCauses();
+    this.#nearest.set(check, nearest);
+    nearest.note(hypothesis, distance);
+  }
+
+  /** The causes that came nearest to a unit, explained or not. */
+  nearestOf(check: UnitCheck): readonly NearestCause[] {
+    return this.#nearest.get(check)?.best ?? [];
+  }
+
   /** The same evaluation without noise; rewrites of it share what they do not touch. */
-  #quiet(evaluator: Evaluator): Evaluator {
+  quiet(evaluator: Evaluator): Evaluator {
     let quiet = this.#quietOnes.get(evaluator);
     if (!quiet) {
       quiet = new Evaluator({ ...evaluator, noise: false });
@@ -96,7 +111,7 @@ export class Judge {
   }
 
   /** Whether a rewrite brings a unit nearer to its record at all, by values alone: their noise is what costs. */
-  #comesNearer(check: UnitCheck, evaluator: Evaluator): boolean {
+  #comesNearer(check: UnitCheck, hypothesis: Hypothesis, evaluator: Evaluator): boolean {
     const { sample, observed } = this.#probe(check);
     const { rows, columns, noise, z } = check.comparison;
     const { value } = evaluator.evaluate(check.node.name, sample.rows, sample.columns);
@@ -113,6 +128,7 @@ export class Judge {
       const off = sigma > 0 ? Math.abs(observed[i]! - value[i]!) / sigma : 0;
       after += Math.min(farthestZ, Number.isNaN(off) ? farthestZ : off) ** 2;
     }
+    this.note(check, hypothesis, { errors: Math.sqrt(after), before: Math.sqrt(before) });
     return after <= worthwhile * before;
   }
 

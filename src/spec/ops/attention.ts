@@ -62,10 +62,16 @@ export function attention(attributes: AttentionAttributes): Op {
       const out = emptyBlock(rows.length * columns.length, context.noise);
       for (const group of sequences(context, rows, attributes.keysFrom)) {
         const step = context.rows.stepOf[group.first]!;
-        const keys = context.input(1, group.keyRows, undefined, step);
-        const read = context.input(2, group.keyRows, undefined, step);
+        const keyCount = group.keyRows.length;
+        const visible = group.members.map((r) => visiblePositions(context, attributes, rows[r]!, keyCount));
+        const keyRows = group.keyRows.subarray(0, reach(context, attributes, visible, keyCount));
+        const keys = context.input(1, keyRows, undefined, step);
+        const read = context.input(2, keyRows, undefined, step);
         const values = isTf32(context.rounding, "values") ? { ...read, value: asTf32(read.value) } : read;
-        for (const r of group.members) attendRow(context, attributes, { q, keys, values, out }, rows[r]!, r, columns);
+        const operands = { q, keys, values, keyCount, out };
+        group.members.forEach((r, i) => {
+          attendRow(context, attributes, operands, rows[r]!, r, visible[i]!, columns);
+        });
       }
       return out;
     },
@@ -76,7 +82,20 @@ interface Operands {
   q: Block;
   keys: Block;
   values: Block;
+  /** Keys of the sequence after the step; `keys` and `values` end where no row looks further. */
+  keyCount: number;
   out: MutableBlock;
+}
+
+/** How many of a sequence's keys have to be known: with noise all, since masked ones may still spoil a tile. */
+function reach(
+  { noise }: OpContext,
+  { emptyRow }: AttentionAttributes,
+  visible: readonly (readonly number[])[],
+  keyCount: number,
+): number {
+  if (noise || (emptyRow && visible.some((positions) => positions.length === 0))) return keyCount;
+  return visible.reduce((most, positions) => Math.max(most, (positions.at(-1) ?? -1) + 1), 0);
 }
 
 /** Rows grouped by the sequence and step whose keys they share. */
@@ -125,14 +144,14 @@ function attendRow(
   operands: Operands,
   row: number,
   r: number,
+  visible: readonly number[],
   columns: Int32Array,
 ) {
-  const { q, keys, values, out } = operands;
+  const { q, keys, values, keyCount: count, out } = operands;
   const { headDim, heads, keyValueHeads } = a;
   const queryWidth = heads * headDim;
   const keyWidth = keyValueHeads * headDim;
-  const count = keys.value.length / keyWidth;
-  let positions = visiblePositions(context, a, row, count);
+  let positions = visible;
   const masked = positions.length === 0 && a.emptyRow === "mean";
   if (masked) positions = Array.from(indices(count));
   const own = context.rows.position[row]!;

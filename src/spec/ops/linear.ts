@@ -95,6 +95,10 @@ export function linear(attributes: LinearAttributes): Op {
       const bounds = boundsOf(n, rounding);
       for (let c = 0; c < columns.length; c++) {
         const { values: w, start: wStart } = weights(c);
+        if (!accumulator && bounds.length === 2) {
+          arithmetic.dots(x.value, rows.length, w, wStart, n, { values: out.value, at: c, stride: columns.length });
+          if (!noise) continue;
+        }
         for (let r = 0; r < rows.length; r++) {
           const at = r * columns.length + c;
           if (accumulator) {
@@ -104,8 +108,7 @@ export function linear(attributes: LinearAttributes): Op {
             if (noise) addAccumulatorNoise(products, accumulator, first, x, out, at);
             continue;
           }
-          if (bounds.length === 2) out.value[at] = arithmetic.dot(x.value, r * n, w, wStart, n);
-          else out.value[at] = sumOfParts(context, { x, xStart: r * n, w, wStart }, bounds);
+          if (bounds.length > 2) out.value[at] = sumOfParts(context, { x, xStart: r * n, w, wStart }, bounds);
           if (noise)
             elementNoise(
               context,
