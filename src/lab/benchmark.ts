@@ -42,7 +42,7 @@ export type BaselineOutcome = "placed" | "elsewhere" | "missed";
 /** Compares a verdict with what was done to the run. */
 export function scoreVerdict(trial: Trial, verdict: Verdict, milliseconds: number): Score {
   const { fault, run, model, store, layers, values } = trial;
-  const visible = [...unitsBeyondNoise(trial).keys()];
+  const visible = [...unitsBeyondNoise(trial).keys()].filter((unit) => run.bad.has(unit));
   const accused = [...verdict.findings.map(({ unit }) => unit), ...verdict.causes.flatMap(({ units }) => units)];
   const strangers = [...new Set(accused)].filter((unit) => !run.bad.has(unit) && !isInside(trial, unit));
   const names = (ids: readonly string[]) => ids.some((id) => fault.expected.includes(id));

@@ -4,6 +4,7 @@ import type { Graph, GraphNode } from "../spec/graph.js";
 import type { Precision } from "../spec/noise.js";
 import { indices } from "../spec/op.js";
 import { type PlacedStep, RowTable, type Step } from "../spec/rows.js";
+import type { ParameterReader } from "../tensor/checkpoint.js";
 import { type DType, encode } from "../tensor/dtype.js";
 import { type TensorBytes, writeSafetensors } from "../tensor/safetensors.js";
 import { underCacheType } from "./cache-type.js";
@@ -27,7 +28,7 @@ export interface RunOptions {
   readonly store: DType;
   readonly faults?: readonly InjectedFault[];
   /** Draws how the (possibly faulty) graph is computed; plain float32 arithmetic with stored values otherwise. */
-  readonly implement?: (graph: Graph) => Implementation;
+  readonly implement?: (graph: Graph, parameters: ParameterReader) => Implementation;
   /** A changed graph that is not a fault: decoys. */
   readonly injections?: readonly Injection[];
   /** Layers to record; all unless given. */
@@ -87,7 +88,8 @@ export function runLab(options: RunOptions): LabRun {
       apply(injection);
     }
   }
-  const implementation = options.implement?.(graph) ?? plainImplementation(graph, store);
+  const implementation =
+    options.implement?.(graph, overlayParameters(model.parameters, parameters)) ?? plainImplementation(graph, store);
   for (const [name, parameter] of implementation.parameters) parameters.set(name, parameter);
   const rows = new RowTable();
   const placed = steps.map((step) => rows.append(step));

@@ -70,7 +70,7 @@ export function runTrial({ model, fault, store, seed, folder, ...options }: Tria
     ...(fault.situation === "paged" ? { cache: { dtype: store, layout: "NHD" as const, pageSize: 4 } } : {}),
     streamOnly: recorded === "stream",
     ...(recorded === "some layers" ? { layers: everyOther(model.config.layerCount, random) } : {}),
-    ...(options.legal ? { implement: (graph) => legalImplementation(graph, model.parameters, store, random) } : {}),
+    ...(options.legal ? { implement: (graph, held) => legalImplementation(graph, held, store, random) } : {}),
   });
   return { fault, model, store, layers, values, recorded, run };
 }

@@ -1,9 +1,9 @@
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { diagnose } from "../../../src/diagnose/diagnose.js";
-import { lengthsFor, randomSteps } from "../../../src/lab/batch.js";
+import { type BatchLengths, randomSteps } from "../../../src/lab/batch.js";
 import { findFault } from "../../../src/lab/catalogue.js";
-import type { FaultValues } from "../../../src/lab/fault.js";
+import type { FaultValues, Situation } from "../../../src/lab/fault.js";
 import { randomGenerator } from "../../../src/lab/random.js";
 import { runLab } from "../../../src/lab/run.js";
 import { type TinyFamily, writeTinyModel } from "../../../src/lab/tiny-model.js";
@@ -30,6 +30,23 @@ interface Case {
   readonly layer?: number;
 }
 
+/** Tokens each sequence adds in each step: few. */
+const lengths: Partial<Record<Situation, BatchLengths>> = {
+  chunked: [
+    [5, 3],
+    [4, 1],
+  ],
+  "decode-batch": [
+    [6, 4],
+    [1, 1],
+    [1, 1],
+  ],
+  paged: [
+    [6, 4],
+    [1, 1],
+  ],
+};
+
 let runs = 0;
 
 async function verdictOn({
@@ -47,9 +64,8 @@ async function verdictOn({
     model,
     store,
     path,
-    steps: randomSteps(randomGenerator(7), model.config.vocabularySize, plain ? [[12]] : lengthsFor(fault.situation)),
+    steps: randomSteps(randomGenerator(7), model.config.vocabularySize, lengths[fault.situation] ?? [[12]]),
     faults: [{ fault, layers: [layer], values }],
-    lastTokens: fault.situation === "last-token",
     ...(fault.situation === "paged" && { cache: { dtype: store, layout: "NHD" as const, pageSize: 4 } }),
   });
   return diagnose({ target: path, model: model.directory });
