@@ -1,5 +1,4 @@
 import type { Hypothesis } from "../hypothesis.js";
-import { alike } from "./alike.js";
 import { appendCauses } from "./append.js";
 import { attentionCauses } from "./attention.js";
 import { cacheScaleCauses } from "./cache-scale.js";
@@ -26,6 +25,7 @@ import { quantisedWeightCauses } from "./quantised-weight.js";
 import { relabellingCauses } from "./relabelling.js";
 import { residualCauses } from "./residual.js";
 import { ropeCauses } from "./rope.js";
+import { unseenCauses } from "./unseen.js";
 
 /** Rewrites with a name, then parts nobody wrote, then transforms fitted to the recording. */
 const families: readonly CauseFamily[] = [
@@ -49,6 +49,7 @@ const families: readonly CauseFamily[] = [
   misreadCauses,
   relabellingCauses,
   otherValueCauses,
+  unseenCauses,
   coverageCauses,
   additiveConstant,
   fittedCauses,
@@ -84,11 +85,9 @@ export function proposeNamed(proposal: Proposal, part?: "plain" | "other"): Hypo
     .flatMap((family) => family(proposal));
 }
 
-/** The rewrites of `site` that people write by mistake most, or all others. */
-export function proposePart(proposal: Proposal, part: "plain" | "other"): Hypothesis[] {
-  const chosen = families.filter((family) => plain.has(family) === (part === "plain"));
-  const proposed = (one: Proposal) => chosen.flatMap((family) => family(one));
-  return [...proposed(proposal), ...alike(proposal, proposed)];
+/** The rewrites of `site` whose numbers are taken from the finding's elements. */
+export function proposeFitted(proposal: Proposal): Hypothesis[] {
+  return families.filter((family) => fitting.has(family)).flatMap((family) => family(proposal));
 }
 
 /** Families that have proposed a cause: who asks for it again need not ask the others. */

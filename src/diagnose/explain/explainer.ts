@@ -1,5 +1,5 @@
 import type { GraphNode } from "../../spec/graph.js";
-import { propose, proposePart } from "../causes/catalogue.js";
+import { propose, proposeFitted } from "../causes/catalogue.js";
 import { regionOf } from "../extent.js";
 import { type Hypothesis, role } from "../hypothesis.js";
 import type { Investigation, UnitCheck } from "../investigation.js";
@@ -155,7 +155,6 @@ export class Explainer {
 
   #explainFresh(check: UnitCheck, deadline: Deadline): Explanation[] {
     if ((this.#failures.get(role(check.node.name)) ?? 0) >= maxFailures) return [];
-    if (this.investigation.isDeep(check.node.name)) return searchSpan(this.#judge, check, this.#sites(check), deadline);
     const single = this.investigation.hasBits(check.node.name)
       ? this.#try(check, deadline, (site) => this.#proposed(check, site))
       : this.#trySpanning(check, deadline);
@@ -168,11 +167,12 @@ export class Explainer {
       return both.some(({ matched }) => matched) ? both : single;
     }
     const parts = this.#tryParts(check, deadline);
-    if (parts.length > 0) return parts;
+    if (parts.length > 0 || !this.investigation.hasBits(check.node.name)) return parts;
     return explainByPairs(this.#judge, check, this.#sites(check), new Deadline(pairSearch, deadline));
   }
 
   #givesBits({ node }: UnitCheck): boolean {
+    if (!this.investigation.hasBits(node.name)) return false;
     return this.investigation.book.settled.get(role(node.name))?.score.matched === true;
   }
 
@@ -184,11 +184,14 @@ export class Explainer {
     return propose({ investigation: this.investigation, site, finding: check }, causes);
   }
 
-  /** A unit over many ops: what is written wrongly most often at all of its sites, before what is rare. */
+  /** A unit over many ops: named causes, and within a layer transforms of its record with one number at most. */
   #trySpanning(check: UnitCheck, deadline: Deadline): Explanation[] {
-    const proposal = (site: GraphNode) => ({ investigation: this.investigation, site, finding: check });
-    const usual = this.#try(check, deadline, (site) => proposePart(proposal(site), "plain"));
-    return usual.length > 0 ? usual : this.#try(check, deadline, (site) => proposePart(proposal(site), "other"));
+    const sites = this.#sites(check);
+    const named = searchSpan(this.#judge, check, sites, deadline);
+    if (named.length > 0 || this.investigation.isDeep(check.node.name)) return named;
+    return this.#try(check, deadline, (site) =>
+      proposeFitted({ investigation: this.investigation, site, finding: check }).filter(({ fitted }) => fitted <= 1),
+    );
   }
 
   #try(check: UnitCheck, deadline: Deadline, proposed: (site: GraphNode) => readonly Hypothesis[]): Explanation[] {

@@ -30,7 +30,7 @@ interface Screened {
 
 /**
  * What inside a span of unrecorded ops explains the unit behind it: first what is written wrongly most often, then all other
- * named causes; each in all layers of the span alike, then layer by layer, nearest first, at all sites of a layer that it
+ * named causes, then those with one number out of a list; each in all layers of the span alike, then layer by layer, nearest first, at all sites of a layer that it
  * fits and at single ones. Numbers are not fitted: a span would bend to any.
  */
 export function searchSpan(
@@ -41,10 +41,12 @@ export function searchSpan(
 ): Explanation[] {
   const screen = new Screen(judge, check);
   const halves: Screened[] = [];
-  for (const part of ["plain", "other"] as const) {
+  const byCause = new Map<string, Hypothesis[]>();
+  for (const part of ["plain", "other", "chosen"] as const) {
     const screened: Screened[] = [];
     for (const hypothesis of candidates(judge, check, sites, part)) {
       if (deadline.passed) break;
+      if (!hypothesis.places) byCause.set(hypothesis.cause, [...(byCause.get(hypothesis.cause) ?? []), hypothesis]);
       const left = screen.left(hypothesis);
       if (left === undefined) continue;
       judge.note(check, hypothesis, { errors: left, before: screen.before });
@@ -54,7 +56,7 @@ export function searchSpan(
     const found = closest(screened).flatMap(({ hypothesis }) => judge.judge(check, hypothesis) ?? []);
     if (found.length > 0 || deadline.passed) return rank(fewestPlaces(found)).map((e) => inside(judge, check, e));
   }
-  const screened = pairs(closest(halves)).flatMap((hypothesis) => {
+  const screened = [...pairs(closest(halves), byCause)].flatMap((hypothesis) => {
     const left = deadline.passed ? undefined : screen.left(hypothesis);
     return left !== undefined && left <= screenLimit ? { hypothesis, left } : [];
   });
@@ -62,31 +64,45 @@ export function searchSpan(
   return rank(found).map((e) => inside(judge, check, e));
 }
 
-/** Two rewrites at once of those that each take a part of the errors away: one cause in two places, or two causes. */
-function pairs(halves: readonly Screened[]): Hypothesis[] {
-  return halves.flatMap(({ hypothesis: first }, i) =>
-    halves.slice(i + 1).flatMap(({ hypothesis: second }) => {
-      const written = new Set(first.replacements.map(({ name }) => name));
-      if (second.replacements.some(({ name }) => written.has(name))) return [];
+/**
+ * Two rewrites at once: one that takes a part of the errors away, and another such one, or whatever the same cause may do
+ * elsewhere in the layer.
+ */
+function* pairs(
+  halves: readonly Screened[],
+  byCause: ReadonlyMap<string, readonly Hypothesis[]>,
+): Generator<Hypothesis> {
+  const layer = ({ site }: Hypothesis) => layerOf(site);
+  for (const [i, { hypothesis: first }] of halves.entries()) {
+    const written = new Set(first.replacements.map(({ name }) => name));
+    const alike = (byCause.get(first.cause) ?? []).filter((second) => layer(second) === layer(first));
+    const others = halves.slice(i + 1).map(({ hypothesis }) => hypothesis);
+    for (const second of [...alike, ...others]) {
+      if (second.replacements.some(({ name }) => written.has(name))) continue;
       const replacements = [...first.replacements, ...second.replacements];
-      if (first.cause === second.cause) {
-        const places = [first, second].flatMap((one) => one.places ?? [one]);
-        return { ...first, replacements, places };
-      }
-      return { ...second, replacements, also: first, alone: second.replacements };
-    }),
-  );
+      if (first.cause !== second.cause) yield { ...second, replacements, also: first, alone: second.replacements };
+      else yield { ...first, replacements, places: [first, second].flatMap((one) => one.places ?? [one]) };
+    }
+  }
+}
+
+function layerOf(site: string): string | undefined {
+  return /\.layers\.(\d+)/.exec(site)?.[1];
 }
 
 function* candidates(
   { investigation }: Judge,
   check: UnitCheck,
   sites: readonly GraphNode[],
-  part: "plain" | "other",
+  part: "plain" | "other" | "chosen",
 ): Generator<Hypothesis> {
   const byLayer = new Map<number | undefined, Hypothesis[]>();
   for (const site of sites) {
-    const proposed = proposeNamed({ investigation, site, finding: check }, part).filter(({ fitted }) => fitted === 0);
+    const proposal = { investigation, site, finding: check };
+    const proposed =
+      part === "chosen"
+        ? proposeNamed(proposal).filter(isChosen)
+        : proposeNamed(proposal, part).filter(({ fitted }) => fitted === 0);
     byLayer.set(site.layer, [...(byLayer.get(site.layer) ?? []), ...proposed]);
   }
   const kin = ({ site }: Hypothesis) => kinOf(investigation.graph.node(site));
@@ -99,6 +115,11 @@ function* candidates(
     yield* together(proposed, kin);
     yield* proposed;
   }
+}
+
+/** Whether a rewrite has one number that the record chooses out of a list: a window, how many keys are skipped. */
+function isChosen({ fitted, heldOut }: Hypothesis): boolean {
+  return fitted === 1 && heldOut === undefined;
 }
 
 /** Ops that one piece of code computes: queries and keys of a layer, gate and up, both norms of the stream. */
@@ -187,6 +208,8 @@ class Screen {
     // The row's own worst element says whether it is wrong, against the worst of all.
     const chosen = wrongest
       .filter(({ off }) => off >= Math.min(most, Math.max(6, most / 30)))
+      // A token that sees itself alone shows little.
+      .filter(({ row }, _, all) => rows.position[row]! > 0 || all.every((other) => rows.position[other.row] === 0))
       .sort((a, b) => rows.keyCount(a.row) - rows.keyCount(b.row))
       .slice(0, screenedRows)
       .sort((a, b) => a.row - b.row);
