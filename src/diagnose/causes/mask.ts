@@ -96,14 +96,16 @@ export function masks(a: AttentionAttributes, one: Rewrite, { investigation, fin
           { visible: (_, position) => position >= skipped, emptyRow },
           `the first ${skipped} key${skipped > 1 ? "s are" : " is"} skipped`,
           { keys: skipped },
-          1,
+          bits ? 1 : 0,
         ),
       );
     }
-    if (skipped > 1 && bits) {
+    if (skipped > 1) {
       const visible = (row: number, position: number) => position >= skipped || table.position[row]! < skipped;
       const statement = `the first ${skipped} keys are skipped by all tokens after them`;
-      out.push(one("first-keys-skipped", "kernel", "T4", { visible }, statement, { keys: skipped, by: "later" }, 1));
+      out.push(
+        one("first-keys-skipped", "kernel", "T4", { visible }, statement, { keys: skipped, by: "later" }, bits ? 1 : 0),
+      );
     }
   }
   out.push(...claimedLengths(one, investigation));

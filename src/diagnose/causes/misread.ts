@@ -10,8 +10,9 @@ import { type CauseFamily, hypothesis, lastName, type Proposal } from "./proposa
  * taken for a contiguous one. The producer's own record stays right.
  */
 export const misreadCauses: CauseFamily = ({ site, investigation, finding }) => {
+  const unseen = site.op.kind === "attention" && !investigation.observations.has(site.name);
   if (
-    site.name !== finding.node.name ||
+    (site.name !== finding.node.name && !unseen) ||
     ["embedding", "identity", "select", "append", "add", "argmax"].includes(site.op.kind)
   )
     return [];

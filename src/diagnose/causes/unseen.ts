@@ -57,14 +57,13 @@ function scaled({ site }: Proposal): Hypothesis[] {
   );
 }
 
-/** Each row holds its neighbour's result. */
+/** Each row holds its neighbour's result, the one at the end the other end's. */
 function rowsOff({ site, investigation }: Proposal): Hypothesis[] {
   const table = investigation.observations.rows;
   return [-1, 1].map((by) => {
     const op = relabelled(site.op, { rows: by }, (row, column) => {
       const { firstRow, rowCount } = table.steps[table.stepOf[row]!]!;
-      const from = row + by;
-      return [from < firstRow || from >= firstRow + rowCount ? row : from, column];
+      return [firstRow + ((row - firstRow + by + rowCount) % rowCount), column];
     });
     return hypothesis("rows-shifted", site, [replaced(site, { op })], {
       kind: "metadata",
