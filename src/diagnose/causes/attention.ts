@@ -124,8 +124,8 @@ function operands({ site, investigation }: Proposal): Hypothesis[] {
     if (other === layer) continue;
     const at = (name: string) => name.replace(`.layers.${layer}.`, `.layers.${other}.`);
     const recorded = investigation.observations.has(at(key)) || investigation.observations.has(at(k));
-    // Where not even the attention was recorded, a neighbour's are computed.
-    const near = !investigation.observations.has(site.name) && Math.abs(other - layer) === 1;
+    // Where not even the attention was recorded, those of the layer before are computed; later ones rest on this one.
+    const near = !investigation.observations.has(site.name) && other === layer - 1;
     if (!recorded && !near) continue;
     const relative = { layer: other, offset: other - layer };
     const cause = "cache-of-other-layer";

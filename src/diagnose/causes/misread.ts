@@ -10,7 +10,8 @@ import { type CauseFamily, hypothesis, lastName, type Proposal } from "./proposa
  * taken for a contiguous one. The producer's own record stays right.
  */
 export const misreadCauses: CauseFamily = ({ site, investigation, finding }) => {
-  const unseen = site.op.kind === "attention" && !investigation.observations.has(site.name);
+  const unseen =
+    (site.op.kind === "attention" || site.op.kind === "linear") && !investigation.observations.has(site.name);
   if (
     (site.name !== finding.node.name && !unseen) ||
     ["embedding", "identity", "select", "append", "add", "argmax"].includes(site.op.kind)
@@ -20,6 +21,10 @@ export const misreadCauses: CauseFamily = ({ site, investigation, finding }) => 
   const out: Hypothesis[] = [];
   site.inputs.forEach((name, index) => {
     const operand = graph.node(name);
+    if (unseen && site.op.kind === "linear") {
+      out.push(...otherBits(site, index, operand, investigation));
+      return;
+    }
     for (const { title, source } of [...misreadings(operand, investigation), ...rowStrides(operand, investigation)]) {
       out.push(through(site, index, operand, title, misread({ order: title }, source)));
     }

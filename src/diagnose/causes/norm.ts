@@ -154,6 +154,7 @@ function divisors(proposal: Proposal, a: RmsNormAttributes): Hypothesis[] {
     2 ** Math.ceil(Math.log2(a.width + 1)),
     a.width * 2,
     a.width / 2,
+    Math.ceil((a.width + 1) / 32) * 32,
     Math.ceil((a.width + 1) / 64) * 64,
     1,
     a.width - 1,

@@ -19,6 +19,8 @@ const half = 0.8;
 const promising = 0.9;
 /** Screened rewrites that are judged with all rows and their noise, nearest first. */
 const judged = 8;
+/** Screened rewrites that few rows may not tell apart, and all rows are asked about. */
+const rescreened = 48;
 /** A |z| of more says no more. */
 const farthestZ = 1e6;
 
@@ -53,14 +55,14 @@ export function searchSpan(
       if (left <= Math.max(screenLimit, worthwhile * screen.before)) screened.push({ hypothesis, left });
       if (left <= half * screen.before) halves.push({ hypothesis, left });
     }
-    const found = closest(screened).flatMap(({ hypothesis }) => judge.judge(check, hypothesis) ?? []);
+    const found = screen.closest(screened).flatMap(({ hypothesis }) => judge.judge(check, hypothesis) ?? []);
     if (found.length > 0 || deadline.passed) return rank(fewestPlaces(found)).map((e) => inside(judge, check, e));
   }
   const screened = [...pairs(closest(halves), byCause)].flatMap((hypothesis) => {
     const left = deadline.passed ? undefined : screen.left(hypothesis);
     return left !== undefined && left <= screenLimit ? { hypothesis, left } : [];
   });
-  const found = closest(screened).flatMap(({ hypothesis }) => judge.judge(check, hypothesis) ?? []);
+  const found = screen.closest(screened).flatMap(({ hypothesis }) => judge.judge(check, hypothesis) ?? []);
   return rank(found).map((e) => inside(judge, check, e));
 }
 
@@ -177,8 +179,8 @@ function fewestPlaces(found: readonly Explanation[]): Explanation[] {
 }
 
 /** The nearest ones. */
-function closest(screened: readonly Screened[]): Screened[] {
-  return [...screened].sort((a, b) => a.left - b.left).slice(0, judged);
+function closest(screened: readonly Screened[], most = judged): Screened[] {
+  return [...screened].sort((a, b) => a.left - b.left).slice(0, most);
 }
 
 /** A unit at few of its rows, by values alone: the noise of a whole span is what costs. */
@@ -237,6 +239,27 @@ class Screen {
     return this.#errors(evaluator.evaluate(name, this.#rows, this.#columns).value);
   }
 
+  /** The nearest ones: where few rows leave more than are judged, by all rows. */
+  closest(screened: readonly Screened[]): Screened[] {
+    const few = closest(screened, rescreened);
+    if (few.length <= judged) return few;
+    const { node, comparison } = this.check;
+    return closest(
+      few.map(({ hypothesis }) => {
+        const evaluator = this.#base.rewritten(hypothesis.replacements);
+        const { value } = evaluator.evaluate(node.name, comparison.rows, this.#columns);
+        const z = value.map((x, i) => (Object.is(x, comparison.observed[i]) ? 0 : comparison.observed[i]! - x));
+        return {
+          hypothesis,
+          left: rms(
+            z.map((off, i) => off / comparison.noise[i]!),
+            comparison.noise,
+          ),
+        };
+      }),
+    );
+  }
+
   #errors(value: Float64Array): number {
     return this.#rms(
       value.map((x, i) => (Object.is(x, this.#observed[i]) ? 0 : (this.#observed[i]! - x) / this.#sigma[i]!)),
@@ -244,16 +267,21 @@ class Screen {
   }
 
   #rms(z: Float64Array): number {
-    let sum = 0;
-    let count = 0;
-    for (let i = 0; i < z.length; i++) {
-      if (!Number.isFinite(this.#sigma[i]!)) continue;
-      const off = Math.abs(z[i]!);
-      sum += (off < farthestZ ? off : farthestZ) ** 2;
-      count++;
-    }
-    return Math.sqrt(sum / Math.max(1, count));
+    return rms(z, this.#sigma);
   }
+}
+
+/** Root mean square of z where sigma is finite. */
+function rms(z: Float64Array, sigma: Float64Array): number {
+  let sum = 0;
+  let count = 0;
+  for (let i = 0; i < z.length; i++) {
+    if (!Number.isFinite(sigma[i]!)) continue;
+    const off = Math.abs(z[i]!);
+    sum += (off < farthestZ ? off : farthestZ) ** 2;
+    count++;
+  }
+  return Math.sqrt(sum / Math.max(1, count));
 }
 
 function worst(z: Float64Array): number {
