@@ -19,6 +19,8 @@ const half = 0.8;
 const promising = 0.9;
 /** Screened rewrites that are judged with all rows and their noise, nearest first. */
 const judged = 8;
+/** Share of the spec's errors that a fitted number may leave: a span would bend to many. */
+const fittedLeft = 0.1;
 /** Screened rewrites that few rows may not tell apart, and all rows are asked about. */
 const rescreened = 48;
 /** A |z| of more says no more. */
@@ -33,7 +35,7 @@ interface Screened {
 /**
  * What inside a span of unrecorded ops explains the unit behind it: first what is written wrongly most often, then all other
  * named causes, then those with one number out of a list; each in all layers of the span alike, then layer by layer, nearest first, at all sites of a layer that it
- * fits and at single ones. Numbers are not fitted: a span would bend to any.
+ * fits and at single ones. Numbers are fitted last, and must leave next to nothing: a span would bend to many.
  */
 export function searchSpan(
   judge: Judge,
@@ -44,7 +46,7 @@ export function searchSpan(
   const screen = new Screen(judge, check);
   const halves: Screened[] = [];
   const byCause = new Map<string, Hypothesis[]>();
-  for (const part of ["plain", "other", "chosen"] as const) {
+  for (const part of ["plain", "other", "chosen", "fitted"] as const) {
     const screened: Screened[] = [];
     for (const hypothesis of candidates(judge, check, sites, part)) {
       if (deadline.passed) break;
@@ -55,7 +57,10 @@ export function searchSpan(
       if (left <= Math.max(screenLimit, worthwhile * screen.before)) screened.push({ hypothesis, left });
       if (left <= half * screen.before) halves.push({ hypothesis, left });
     }
-    const found = screen.closest(screened).flatMap(({ hypothesis }) => judge.judge(check, hypothesis) ?? []);
+    const found = screen
+      .closest(screened)
+      .flatMap(({ hypothesis }) => judge.judge(check, hypothesis) ?? [])
+      .filter(({ left }) => part !== "fitted" || left <= fittedLeft * check.statistics.rmsZ);
     if (found.length > 0 || deadline.passed) return rank(fewestPlaces(found)).map((e) => inside(judge, check, e));
   }
   const screened = [...pairs(closest(halves), byCause)].flatMap((hypothesis) => {
@@ -96,14 +101,14 @@ function* candidates(
   { investigation }: Judge,
   check: UnitCheck,
   sites: readonly GraphNode[],
-  part: "plain" | "other" | "chosen",
+  part: "plain" | "other" | "chosen" | "fitted",
 ): Generator<Hypothesis> {
   const byLayer = new Map<number | undefined, Hypothesis[]>();
   for (const site of sites) {
     const proposal = { investigation, site, finding: check };
     const proposed =
-      part === "chosen"
-        ? proposeNamed(proposal).filter(isChosen)
+      part === "chosen" || part === "fitted"
+        ? proposeNamed(proposal).filter(part === "chosen" ? isChosen : isFitted)
         : proposeNamed(proposal, part).filter(({ fitted }) => fitted === 0);
     byLayer.set(site.layer, [...(byLayer.get(site.layer) ?? []), ...proposed]);
   }
@@ -122,6 +127,11 @@ function* candidates(
 /** Whether a rewrite has one number that the record chooses out of a list: a window, how many keys are skipped. */
 function isChosen({ fitted, heldOut }: Hypothesis): boolean {
   return fitted === 1 && heldOut === undefined;
+}
+
+/** Whether a rewrite has one number that half of the record's columns gave and the other half judges. */
+function isFitted({ fitted, heldOut }: Hypothesis): boolean {
+  return fitted === 1 && heldOut !== undefined;
 }
 
 /** Ops that one piece of code computes: queries and keys of a layer, gate and up, both norms of the stream. */
