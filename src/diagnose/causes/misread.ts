@@ -1,5 +1,5 @@
 import type { GraphNode } from "../../spec/graph.js";
-import { decode, encode } from "../../tensor/dtype.js";
+import { decode, encode, floatFormat, unitInLastPlace } from "../../tensor/dtype.js";
 import type { Hypothesis } from "../hypothesis.js";
 import { misread, replaced } from "../transform.js";
 import { misreadings, rowStrides } from "./layout.js";
@@ -51,8 +51,16 @@ function otherBits(
     kind: "identity",
     attributes: { written, read },
     evaluate(context, rows, columns) {
-      const value = decode(encode(context.input(0, rows, columns).value, written), read);
-      return { value, variance: new Float64Array(value.length) };
+      const block = context.input(0, rows, columns);
+      const reread = (values: Float64Array) => decode(encode(values, written), read);
+      const value = reread(block.value);
+      if (block.variance.every((v) => !(v > 0))) return { value, variance: new Float64Array(value.length) };
+      // What was not recorded may have been another number nearby, which means another one under the other type.
+      const sigma = block.variance.map((v, i) =>
+        v > 0 ? Math.sqrt(v) + unitInLastPlace(block.value[i]!, floatFormat(written)!) : 0,
+      );
+      const [above, below] = [1, -1].map((sign) => reread(block.value.map((x, i) => x + sign * sigma[i]!)));
+      return { value, variance: value.map((_, i) => ((above![i]! - below![i]!) / 2) ** 2) };
     },
   };
   const view: GraphNode = { ...operand, name: `${operand.name}.as_read`, op, inputs: [operand.name] };

@@ -79,9 +79,8 @@ export class Judge {
       if (probe.excess > probeTolerance) return undefined;
     }
     const whole = investigation.checkNoise(name, evaluator, undefined, hypothesis.heldOut);
-    // An explanation must say something: half of what was checkable stays checkable.
-    const informative = whole.statistics.checked * 2 >= check.statistics.checked * (hypothesis.heldOut ? 0.4 : 1);
-    if (whole.excess > 1 || !informative || !isTypical(whole.statistics)) return undefined;
+    if (whole.excess > 1 || !isInformative(check, whole.statistics, hypothesis)) return undefined;
+    if (!isTypical(whole.statistics)) return undefined;
     const [before, left] = distances(check.comparison, whole.comparison, hypothesis.heldOut);
     // What blurs a unit until its record lies within does not explain it.
     if (left > mostLeft * before) return undefined;
@@ -184,7 +183,7 @@ export class Judge {
     if (coarse && near.equal < promising * near.compared) return undefined;
     for (const candidate of this.#candidates(check, evaluator, recipe, coarse ? near : undefined)) {
       const found = investigation.checkUnder(name, candidate, evaluator, undefined, hypothesis.heldOut);
-      if (!found.matched) continue;
+      if (!found.matched || !isInformative(check, found.statistics, hypothesis)) continue;
       // Another order of the same arithmetic is a way of rounding, not a cause.
       if (check.excess <= 1 && this.#isSame(check, evaluator)) return undefined;
       investigation.remember(name, candidate);
@@ -269,6 +268,11 @@ export class Judge {
     }
     return probe;
   }
+}
+
+/** An explanation must say something: half of what was checkable stays checkable. */
+function isInformative(check: UnitCheck, { checked }: Statistics, { heldOut }: Hypothesis): boolean {
+  return checked * 2 >= check.statistics.checked * (heldOut ? 0.4 : 1);
 }
 
 function sameRecipe(a: UnitRecipe, b: UnitRecipe): boolean {
