@@ -102,7 +102,7 @@ function largestWeight(investigation: Investigation, norms: readonly UnitCheck[]
 }
 
 /** Layers of an even spread that the sweep looks at. */
-const sweptLayers = 8;
+const sweptLayers = 4;
 
 /** The K-scale sweep: where attention's output is far from every scale's, or the same at all of them, scale is not the cause. */
 function scaleSweep(

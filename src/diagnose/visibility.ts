@@ -21,6 +21,9 @@ interface Base {
 /** Share of changed elements from which nobody has to look closer: the unit would have failed. */
 const clearly = 0.1;
 
+/** Ops that a rewrite may write anew to be tried here: a whole layer more or less is never hidden by rounding. */
+const mostRewritten = 8;
+
 /**
  * What a rewrite would do to a unit: whether it would have shown, and the share of elements it changes.
  * @param quiet the spec's evaluator without noise, whose rewrites share what they do not touch.
@@ -168,7 +171,8 @@ export function sensitivity(
     for (const site of investigation.interior(name)) {
       for (const hypothesis of proposeNamed({ investigation, site, finding: base.check })) {
         const key = `${hypothesis.cause} ${role(hypothesis.site)}`;
-        if (hypothesis.fitted > 0 || strongest.get(key)?.visible || deadline.passed) continue;
+        if (hypothesis.fitted > 0 || hypothesis.replacements.length > mostRewritten) continue;
+        if (strongest.get(key)?.visible || deadline.passed) continue;
         const { visible, changed } = effect(investigation, base, hypothesis.replacements, quiet);
         const before = strongest.get(key)?.changed ?? -1;
         if (visible || changed > before) strongest.set(key, { changed, unit: role(name), visible });

@@ -48,8 +48,9 @@ export function weightQuantisations(store: "float16" | "bfloat16" | "float32"): 
   ]);
   const narrowScale = store === "float32" ? (["float16"] as const) : ([store] as const);
   return [
-    named(e4m3, perTensor, tensor),
+    // A scale per row first: it is known without reading the whole weight.
     named(e4m3, perRow, row),
+    named(e4m3, perTensor, tensor),
     named(e4m3, "per block of 128 by 128", { rows: 128, columns: 128 }),
     cast(e4m3),
     named(e5m2, perTensor, tensor),

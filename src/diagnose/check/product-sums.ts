@@ -2,7 +2,7 @@ import { indices } from "../../spec/op.js";
 import type { LinearAttributes } from "../../spec/ops/linear.js";
 import { roleOf } from "../../spec/recipe.js";
 import { BlockSums } from "../../tensor/block-sums.js";
-import { type FloatFormat, floatFormat, tf32Format, unitInLastPlace } from "../../tensor/dtype.js";
+import { type FloatFormat, floatFormat, squaredUlps, tf32Format, unitInLastPlace } from "../../tensor/dtype.js";
 import { randomSigns } from "../../tensor/random-signs.js";
 import { roundToFormat } from "../../tensor/rounding.js";
 import type { Investigation } from "../investigation.js";
@@ -97,17 +97,13 @@ function rowAdder({ signs, width, format, biases, coarse }: Product) {
     let squares = 0;
     for (const value of y) if (Number.isFinite(value)) squares += value * value;
     const size = Math.sqrt(squares / y.length);
-    const least = coarse ? unitInLastPlace(size, format) : size * summation;
+    const least = (coarse ? unitInLastPlace(size, format) : size * summation) ** 2;
     for (let b = 0; b < z.length; b++) {
-      let residual = -expected[b]!;
-      let variance = 0;
       const end = Math.min(y.length, (b + 1) * width);
-      for (let c = b * width; c < end; c++) {
-        const value = y[c]!;
-        residual += signs[c]! * (value - (biases ? biases[c]! : 0));
-        const ulp = Math.max(least, unitInLastPlace(value, format));
-        variance += ulp * ulp;
-      }
+      const variance = squaredUlps(y, b * width, end, least, format);
+      let residual = -expected[b]!;
+      if (biases) for (let c = b * width; c < end; c++) residual -= signs[c]! * biases[c]!;
+      for (let c = b * width; c < end; c++) residual += signs[c]! * y[c]!;
       // NaN where the product itself is not finite: nothing can be said; infinite where only the record is not.
       if (Number.isFinite(residual)) z[b] = residual === 0 ? 0 : Math.abs(residual) / Math.sqrt(variance / 12);
       else z[b] = Number.isFinite(expected[b]!) ? Infinity : 0;

@@ -24,6 +24,8 @@ export interface Explanation {
 
 /** A probe this far beyond the limits rules a hypothesis out. */
 const probeTolerance = 3;
+/** How much larger the noise of a small unit may be with a rewrite than without. */
+const roughly = 10;
 /** Share of a probe's bits below which a closer look at them is a waste. */
 const promising = 0.9;
 /** What a hypothesis must at least improve on: the distance of the spec, or this share of the elements. */
@@ -70,11 +72,7 @@ export class Judge {
     // Within rounding already: only bits can say more.
     if (!failing) return undefined;
     if (hypothesis.fitted === 0) {
-      if (
-        !investigation.hasBits(name) &&
-        !this.#comesNearer(check, hypothesis, this.quiet(base).rewritten(hypothesis.replacements))
-      )
-        return undefined;
+      if (!this.#comesNear(check, hypothesis, this.quiet(base).rewritten(hypothesis.replacements))) return undefined;
       const probe = investigation.checkNoise(name, evaluator, this.#probe(check).sample);
       if (probe.excess > probeTolerance) return undefined;
     }
@@ -109,8 +107,8 @@ export class Judge {
     return quiet;
   }
 
-  /** Whether a rewrite brings a unit nearer to its record at all, by values alone: their noise is what costs. */
-  #comesNearer(check: UnitCheck, hypothesis: Hypothesis, evaluator: Evaluator): boolean {
+  /** Whether a rewrite brings a unit nearer to its record, and near enough, by values alone: their noise is what costs. */
+  #comesNear(check: UnitCheck, hypothesis: Hypothesis, evaluator: Evaluator): boolean {
     const { sample, observed } = this.#probe(check);
     const { rows, columns, noise, z } = check.comparison;
     const { value } = evaluator.evaluate(check.node.name, sample.rows, sample.columns);
@@ -118,16 +116,19 @@ export class Judge {
     const columnAt = new Map(Array.from(columns, (column, c) => [column, c]));
     let before = 0;
     let after = 0;
+    let counted = 0;
     for (let i = 0; i < observed.length; i++) {
       const row = sample.rows[Math.floor(i / sample.columns.length)]!;
       const at = rowAt.get(row)! * columns.length + columnAt.get(sample.columns[i % sample.columns.length]!)!;
       const sigma = noise[at]!;
       if (!Number.isFinite(sigma)) continue;
+      counted++;
       before += Math.min(farthestZ, Math.abs(z[at]!)) ** 2;
       const off = sigma > 0 ? Math.abs(observed[i]! - value[i]!) / sigma : 0;
       after += Math.min(farthestZ, Number.isNaN(off) ? farthestZ : off) ** 2;
     }
     this.note(check, hypothesis, { errors: Math.sqrt(after), before: Math.sqrt(before) });
+    if (this.investigation.hasBits(check.node.name) && after > (roughly * probeTolerance) ** 2 * counted) return false;
     return after <= worthwhile * before;
   }
 

@@ -158,50 +158,77 @@ function attendRow(
   if (positions.length === 0 && a.emptyRow === "self") positions = [own];
   const reached = context.noise ? brokenHeads(keys.value, values.value, own, headDim, keyValueHeads) : undefined;
   const place = placeInStep(context, row);
-  let head = -1;
-  let valueHead = 0;
-  let weights: SoftmaxRow | undefined;
-  for (let c = 0; c < columns.length; c++) {
-    const column = columns[c]!;
-    if (Math.floor(column / headDim) !== head) {
-      head = Math.floor(column / headDim);
-      const keyHead = a.keyHeadOf?.(head) ?? Math.floor((head * keyValueHeads) / heads);
-      valueHead = (a.valueHeadOf ?? a.keyHeadOf)?.(head) ?? Math.floor((head * keyValueHeads) / heads);
-      const query = {
-        row,
-        block: q,
-        start: r * queryWidth + head * headDim,
-        head,
-        position: own,
-        ...place,
-        keyCount: count,
-      };
-      weights = masked ? uniformRow(count, context.noise) : softmaxRow(context, a, query, keys, keyHead, positions);
-    }
-    const channel = valueHead * headDim + (column % headDim);
+  for (let c = 0, end = 0; c < columns.length; c = end) {
+    const head = Math.floor(columns[c]! / headDim);
+    while (end < columns.length && Math.floor(columns[end]! / headDim) === head) end++;
+    const keyHead = a.keyHeadOf?.(head) ?? Math.floor((head * keyValueHeads) / heads);
+    const valueHead = (a.valueHeadOf ?? a.keyHeadOf)?.(head) ?? Math.floor((head * keyValueHeads) / heads);
+    const query = {
+      row,
+      block: q,
+      start: r * queryWidth + head * headDim,
+      head,
+      position: own,
+      ...place,
+      keyCount: count,
+    };
+    const weights = masked ? uniformRow(count, context.noise) : softmaxRow(context, a, query, keys, keyHead, positions);
+    const channels = columns.subarray(c, end).map((column) => valueHead * headDim + (column % headDim));
     const at = r * columns.length + c;
-    const { weight, total } = weights!;
-    let sum = 0;
-    for (let j = 0; j < weight.length; j++) {
-      // A masked or vanishing probability does not multiply what the cache holds there: 0 · NaN would be NaN.
-      if (weight[j] !== 0) sum += weight[j]! * values.value[positions[j]! * keyWidth + channel]!;
-    }
-    out.value[at] = total === 0 ? 0 : sum / total;
-    if (!context.noise) continue;
-    const element = (j: number) => positions[j]! * keyWidth + channel;
-    valueNoise(context, weights!, out, at, {
-      value: (j) => values.value[element(j)]!,
-      variance: (j) => usableVariance(values, element(j)),
-      jump: (j) => values.jump?.[element(j)] ?? 0,
-    });
-    if (weights!.overflow) {
-      out.range ??= new Uint8Array(out.value.length);
-      out.range[at] = mayBe.zero | mayBe.infinite | mayBe.notANumber;
-    } else if (reached?.has(valueHead)) {
-      out.range ??= new Uint8Array(out.value.length);
-      out.range[at] = mayBe.notANumber;
+    mix(weights, values.value, positions, keyWidth, channels, out.value, at);
+    if (context.noise) {
+      channels.forEach((channel, i) => {
+        elementNoise(context, weights, values, positions, keyWidth, channel, reached?.has(valueHead), out, at + i);
+      });
     }
   }
+}
+
+/** Σ weight_j · value_j / total of each channel. */
+function mix(
+  { weight, total }: SoftmaxRow,
+  values: Float64Array,
+  positions: readonly number[],
+  keyWidth: number,
+  channels: Int32Array,
+  out: Float64Array,
+  at: number,
+): void {
+  if (total === 0) return;
+  const count = channels.length;
+  const first = channels[0]!;
+  const whole = channels[count - 1]! - first === count - 1;
+  for (let j = 0; j < weight.length; j++) {
+    const w = weight[j]!;
+    // A masked or vanishing probability does not multiply what the cache holds there: 0 · NaN would be NaN.
+    if (w === 0) continue;
+    const from = positions[j]! * keyWidth;
+    if (whole) for (let i = 0; i < count; i++) out[at + i]! += w * values[from + first + i]!;
+    else for (let i = 0; i < count; i++) out[at + i]! += w * values[from + channels[i]!]!;
+  }
+  for (let i = 0; i < count; i++) out[at + i]! /= total;
+}
+
+function elementNoise(
+  context: OpContext,
+  weights: SoftmaxRow,
+  values: Block,
+  positions: readonly number[],
+  keyWidth: number,
+  channel: number,
+  isReached: boolean | undefined,
+  out: MutableBlock,
+  at: number,
+): void {
+  const element = (j: number) => positions[j]! * keyWidth + channel;
+  valueNoise(context, weights, out, at, {
+    value: (j) => values.value[element(j)]!,
+    variance: (j) => usableVariance(values, element(j)),
+    jump: (j) => values.jump?.[element(j)] ?? 0,
+  });
+  if (!weights.overflow && !isReached) return;
+  out.range ??= new Uint8Array(out.value.length);
+  out.range[at] = weights.overflow ? mayBe.zero | mayBe.infinite | mayBe.notANumber : mayBe.notANumber;
 }
 
 /**
