@@ -1,6 +1,6 @@
-import { otherBits } from "../bits.js";
+import { readAsOther } from "../bits.js";
 import { choose, type Fault, type FaultContext, fault, layerPath } from "../fault.js";
-import { elementwise, gathered, meant } from "../rewrite.js";
+import { gathered, meant } from "../rewrite.js";
 
 /** Products that read what a norm returns. */
 const readers: Readonly<Record<string, readonly string[]>> = {
@@ -60,7 +60,7 @@ export const layoutFaults: readonly Fault[] = [
       const misread = {
         ...meant(graph, source),
         name: `${source} as other bits`,
-        op: elementwise(1, ([x]) => otherBits(x!, store as "bfloat16" | "float16")),
+        op: readAsOther(store as "bfloat16" | "float16"),
         inputs: [source],
       };
       return {
