@@ -6,22 +6,33 @@ export const farthestZ = 1e6;
 /** -ln of the share of right causes that are let go where the noise model judges. */
 const doubt = Math.log(1000);
 
-/** Root mean squares of the record's distance from the spec and from a rewrite, in units of the spec's noise. */
+/** Noise of a rewrite, in that of the spec, up to which an element is told as sharply. */
+const sharp = 3;
+/** Share of the elements that must be, or all of them count. */
+const enoughSharp = 0.25;
+
+/**
+ * Root mean squares of the record's distance from the spec and from a rewrite, in units of the spec's noise: over the
+ * elements that the rewrite says as sharply as the spec, where it says part of them so (dropout among few keys).
+ */
 export function distances(spec: Comparison, rewritten: Comparison, heldOut: Hypothesis["heldOut"]): [number, number] {
   const width = spec.columns.length;
+  const all: number[] = [];
+  for (let i = 0; i < spec.noise.length; i++) {
+    const known = Number.isFinite(spec.noise[i]!) && Number.isFinite(rewritten.noise[i]!) && spec.noise[i]! > 0;
+    if (known && (!heldOut || heldOut(Math.floor(i / width), i % width))) all.push(i);
+  }
+  const sharply = all.filter((i) => rewritten.noise[i]! <= sharp * spec.noise[i]!);
+  const chosen = sharply.length >= enoughSharp * all.length ? sharply : all;
   let before = 0;
   let after = 0;
-  let count = 0;
-  for (let i = 0; i < spec.noise.length; i++) {
-    const sigma = spec.noise[i]!;
-    if (!Number.isFinite(sigma) || !Number.isFinite(rewritten.noise[i]!) || sigma === 0) continue;
-    if (heldOut && !heldOut(Math.floor(i / width), i % width)) continue;
-    const off = Math.abs(spec.observed[i]! - rewritten.expected[i]!) / sigma;
+  for (const i of chosen) {
+    const off = Math.abs(spec.observed[i]! - rewritten.expected[i]!) / spec.noise[i]!;
     before += Math.min(farthestZ, Math.abs(spec.z[i]!)) ** 2;
     after += Math.min(farthestZ, Number.isNaN(off) ? farthestZ : off) ** 2;
-    count++;
   }
-  return [Math.sqrt(before / Math.max(1, count)), Math.sqrt(after / Math.max(1, count))];
+  const count = Math.max(1, chosen.length);
+  return [Math.sqrt(before / count), Math.sqrt(after / count)];
 }
 
 /**
