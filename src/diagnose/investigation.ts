@@ -10,7 +10,7 @@ import { excess, surpriseLimit } from "./check/limits.js";
 import { RecipeBook } from "./check/recipe-book.js";
 import type { RecipeSearch } from "./check/recipe-search.js";
 import type { Sample, SampleLimits } from "./check/sample.js";
-import { type Comparison, compareBlock, statisticsOf, statisticsOfBits } from "./check/statistics.js";
+import { type Comparison, compareBlock, type Statistics, statisticsOf, statisticsOfBits } from "./check/statistics.js";
 import { magnitudeOf, UnitCheck } from "./check/unit-check.js";
 import { RecordedRun, type SharedRun } from "./recorded-run.js";
 
@@ -155,13 +155,18 @@ export class Investigation extends RecordedRun {
     const whole = compareBlock(block, observed, dtype, rows, columns);
     const comparison = include ? subset(whole, include) : whole;
     const statistics = statisticsOf(comparison);
+    const beyond = this.excessOf(name, statistics);
+    const judgement = { recipe: undefined, bits: undefined, matched: false, statistics, excess: beyond };
+    return this.#unit(judgement, name, observed, () => comparison);
+  }
+
+  /** How far beyond rounding a unit with these statistics stands, by the noise model. */
+  excessOf(name: string, statistics: Statistics): number {
     // Rows that attend over the same uncertain keys do not err independently.
     const together = this.interior(name).some(
       ({ op, inputs }) => op.kind === "attention" && inputs.slice(1).some((input) => !this.observations.has(input)),
     );
-    const beyond = excess(statistics, this.limit, together);
-    const judgement = { recipe: undefined, bits: undefined, matched: false, statistics, excess: beyond };
-    return this.#unit(judgement, name, observed, () => comparison);
+    return excess(statistics, this.limit, together);
   }
 
   #unit(

@@ -1,8 +1,9 @@
-import type { Evaluator } from "../spec/evaluator.js";
+import { Evaluator } from "../spec/evaluator.js";
 import type { DType } from "../tensor/dtype.js";
 import { roundAll } from "../tensor/rounding.js";
 import { propose, proposeNamed } from "./causes/catalogue.js";
 import type { Sample } from "./check/sample.js";
+import { type Statistics, statisticsOf } from "./check/statistics.js";
 import type { Deadline } from "./explain/deadline.js";
 import { type Hypothesis, role, short } from "./hypothesis.js";
 import type { Investigation, UnitCheck } from "./investigation.js";
@@ -23,14 +24,23 @@ const clearly = 0.1;
 /** Ops that a rewrite may write anew to be tried here: a whole layer more or less is never hidden by rounding. */
 const mostRewritten = 8;
 
-/** What a rewrite would do to a unit: whether it would have shown, and the share of elements it changes. */
-function effect(investigation: Investigation, base: Base, evaluator: Evaluator): { visible: boolean; changed: number } {
+/**
+ * What a rewrite would do to a unit: whether it would have shown, and the share of elements it changes.
+ * @param quiet the spec's evaluator without noise, whose rewrites share what they do not touch.
+ */
+function effect(
+  investigation: Investigation,
+  base: Base,
+  replacements: Hypothesis["replacements"],
+  quiet: Evaluator,
+): { visible: boolean; changed: number } {
   const { check, sample, expected, shows } = base;
   const { node, recipe, matched } = check;
   if (!matched || !recipe) {
-    const moved = investigation.checkNoise(node.name, evaluator, sample);
-    return { visible: moved.excess > 1, changed: 1 };
+    const moved = quiet.rewritten(replacements).evaluate(node.name, sample.rows, sample.columns).value;
+    return { visible: investigation.excessOf(node.name, movedTo(check, moved)) > 1, changed: 1 };
   }
+  const evaluator = investigation.evaluator.rewritten(replacements);
   const dtype = investigation.observations.dtype(node.name)!;
   const value = rounded(evaluator.under(recipe, node, false), node.name, sample, dtype);
   let changed = 0;
@@ -39,6 +49,16 @@ function effect(investigation: Investigation, base: Base, evaluator: Evaluator):
     return { visible: true, changed: changed / value.length };
   const visible = changed > 0 && !investigation.checkUnder(node.name, recipe, evaluator, sample).matched;
   return { visible, changed: changed / value.length };
+}
+
+/** What a unit's statistics would be, had the spec these values and the noise it has. */
+function movedTo({ comparison }: UnitCheck, expected: Float64Array): Statistics {
+  const { observed, noise } = comparison;
+  const z = expected.map((value, i) => {
+    if (noise[i] === Infinity || value === observed[i]) return 0;
+    return noise[i]! > 0 ? (observed[i]! - value) / noise[i]! : Infinity;
+  });
+  return statisticsOf({ ...comparison, expected, z });
 }
 
 function rounded(evaluator: Evaluator, name: string, { rows, columns }: Sample, dtype: DType): Float64Array {
@@ -99,19 +119,23 @@ function hiddenAt(
     (h) => h.group === hypothesis.group && role(h.site) === role(hypothesis.site),
   );
   if (!same) return undefined;
-  const evaluator = investigation.evaluator.rewritten(same.replacements);
+  const quiet = withoutNoise(investigation);
   let allZero = true;
   let inRange = false;
   for (const check of units) {
     const base = baseOf(investigation, check);
     if (!check.magnitude.zeros) allZero = false;
-    if (effect(investigation, base, evaluator).visible) return undefined;
+    if (effect(investigation, base, same.replacements, quiet).visible) return undefined;
     if (check.statistics.checked > 0) inRange = true;
   }
   if (allZero) return "everything recorded there is zero";
   return inRange
     ? "its effect is drowned there, below the rounding of values so much larger"
     : "the values there leave the range of their types: nothing recorded can show it";
+}
+
+function withoutNoise({ evaluator }: Investigation): Evaluator {
+  return new Evaluator({ ...evaluator, noise: false });
 }
 
 function thin(investigation: Investigation, name: string): Sample {
@@ -144,6 +168,7 @@ export function sensitivity(
   checks: readonly UnitCheck[],
   deadline: Deadline,
 ): NotVisible[] {
+  const quiet = withoutNoise(investigation);
   const strongest = new Map<string, { changed: number; unit: string; visible: boolean }>();
   const middle = new Map<string, UnitCheck[]>();
   for (const check of checks) {
@@ -161,11 +186,7 @@ export function sensitivity(
         const key = `${hypothesis.cause} ${role(hypothesis.site)}`;
         if (hypothesis.fitted > 0 || hypothesis.replacements.length > mostRewritten) continue;
         if (strongest.get(key)?.visible || deadline.passed) continue;
-        const { visible, changed } = effect(
-          investigation,
-          base,
-          investigation.evaluator.rewritten(hypothesis.replacements),
-        );
+        const { visible, changed } = effect(investigation, base, hypothesis.replacements, quiet);
         const before = strongest.get(key)?.changed ?? -1;
         if (visible || changed > before) strongest.set(key, { changed, unit: role(name), visible });
       }

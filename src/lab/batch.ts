@@ -20,6 +20,7 @@ export function lengthsFor(situation: Situation): BatchLengths {
         [9, 1],
         [1, 11],
       ];
+    case "paged":
     case "decode-batch":
       return [
         [12, 7, 9],

@@ -42,7 +42,7 @@ export type BaselineOutcome = "placed" | "elsewhere" | "missed";
 /** Compares a verdict with what was done to the run. */
 export function scoreVerdict(trial: Trial, verdict: Verdict, milliseconds: number): Score {
   const { fault, run, model, store, layers, values } = trial;
-  const visible = [...unitsBeyondNoise(trial).keys()];
+  const visible = [...unitsBeyondNoise(trial).keys()].filter((unit) => run.bad.has(unit));
   const accused = [...verdict.findings.map(({ unit }) => unit), ...verdict.causes.flatMap(({ units }) => units)];
   const strangers = [...new Set(accused)].filter((unit) => !run.bad.has(unit) && !isInside(trial, unit));
   const names = (ids: readonly string[]) => ids.some((id) => fault.expected.includes(id));
@@ -51,8 +51,9 @@ export function scoreVerdict(trial: Trial, verdict: Verdict, milliseconds: numbe
   const outcome = (): Outcome => {
     if (strangers.length > 0) return "false-alarm";
     if (verdict.causes.length === 0 && verdict.findings.length === 0) return visible.length > 0 ? "missed" : "hidden";
-    if (verdict.causes.length > 0 && right.length === verdict.causes.length) return "named";
-    if (verdict.causes.length > 0 && possible.length === verdict.causes.length) return "ambiguous";
+    const all = new Set(possible.map(({ cause }) => cause)).size >= (fault.together ?? 1);
+    if (all && verdict.causes.length > 0 && right.length === verdict.causes.length) return "named";
+    if (all && verdict.causes.length > 0 && possible.length === verdict.causes.length) return "ambiguous";
     return verdict.causes.length === 0 ? "unexplained" : "placed";
   };
   return {

@@ -10,11 +10,13 @@ import { logitsFaults } from "./faults/logits.js";
 import { mlpFaults } from "./faults/mlp.js";
 import { normFaults } from "./faults/norm.js";
 import { normStatisticsFaults } from "./faults/norm-statistics.js";
+import { pageFaults } from "./faults/pages.js";
 import { quantisationFaults } from "./faults/quantisation.js";
 import { rangeFaults } from "./faults/range.js";
 import { residualFaults } from "./faults/residual.js";
 import { ropeFaults } from "./faults/rope.js";
 import { scoreFaults } from "./faults/scores.js";
+import { pairFaults } from "./faults/together.js";
 import { trainingFaults } from "./faults/training.js";
 
 /** Every fault the lab can put into a run, in the order of a forward pass. */
@@ -27,6 +29,7 @@ export const catalogue: readonly Fault[] = [
   ...attentionFaults,
   ...scoreFaults,
   ...decodingFaults,
+  ...pageFaults,
   ...layoutFaults,
   ...residualFaults,
   ...mlpFaults,
@@ -34,6 +37,7 @@ export const catalogue: readonly Fault[] = [
   ...trainingFaults,
   ...rangeFaults,
   ...layerFaults,
+  ...pairFaults,
   ...logitsFaults,
 ];
 

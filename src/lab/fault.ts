@@ -1,8 +1,10 @@
 import type { Graph, GraphNode } from "../spec/graph.js";
 import type { ModelConfig } from "../spec/models/config.js";
+import type { PlacedStep } from "../spec/rows.js";
 import type { ParameterReader } from "../tensor/checkpoint.js";
 import type { DType } from "../tensor/dtype.js";
 import type { ChangedParameter } from "./overlay.js";
+import type { PageMetadata } from "./paged-cache.js";
 
 export type FaultKind = "kernel" | "seam" | "metadata" | "parameter" | "state" | "environment" | "observer";
 
@@ -28,12 +30,14 @@ export interface Injection {
   readonly unrecorded?: readonly string[];
   /** The dtype a record claims where it is not the dtype of its bytes. */
   readonly claimed?: ReadonlyMap<string, DType>;
+  /** Page metadata of a step as the faulty host builds it. */
+  readonly pages?: (metadata: PageMetadata, step: PlacedStep) => PageMetadata;
   /** Records that hold the bytes of another value: their buffer was reused before it was copied. */
   readonly overwritten?: ReadonlyMap<string, string>;
 }
 
 /** The run a fault needs to show at all. */
-export type Situation = "any" | "several-sequences" | "chunked" | "decode-batch" | "last-token" | "long";
+export type Situation = "any" | "several-sequences" | "chunked" | "decode-batch" | "paged" | "last-token" | "long";
 
 /** One thing that goes wrong in real runtimes, as data and a function that makes a run show it. */
 export interface Fault {
@@ -48,6 +52,8 @@ export interface Fault {
   readonly situation: Situation;
   /** Causes that name it rightly. */
   readonly expected: readonly string[];
+  /** How many of them sit in it together, all to be named; 1 unless given. */
+  readonly together?: number;
   /** Inputs on which a run with the fault equals one without. */
   readonly hiddenWhen: string;
   /** Draws the settings of one injection. */

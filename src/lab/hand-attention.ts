@@ -9,6 +9,8 @@ export interface HandAttention {
   /** How keys fall into parts, and what each part's own softmax counts for, by its log-sum-exp. */
   readonly parts?: { of(position: number, keyCount: number): number; weight(logSum: number, largest: number): number };
   readonly visible?: (row: number, position: number) => boolean;
+  /** The row over whose sequence a row attends; its own unless given. */
+  readonly keysOf?: (row: number) => number;
 }
 
 /** Causal attention written out: scores, exponentials, a sum. */
@@ -24,9 +26,10 @@ export function handAttention(a: AttentionAttributes, hand: HandAttention): Op {
         const own = table.position[row]!;
         const first = a.windowLeft === undefined ? 0 : Math.max(0, own - a.windowLeft);
         const seen: number[] = [];
-        for (let position = first; position <= own; position++)
+        const source = hand.keysOf?.(row) ?? row;
+        for (let position = first; position <= Math.min(own, table.keyCount(source) - 1); position++)
           if (!hand.visible || hand.visible(row, position)) seen.push(position);
-        const keyRows = Int32Array.from(seen, (position) => table.keyRow(row, position));
+        const keyRows = Int32Array.from(seen, (position) => table.keyRow(source, position));
         const step = table.stepOf[row]!;
         const keys = context.input(1, keyRows, undefined, step).value;
         const values = context.input(2, keyRows, undefined, step).value;
@@ -43,7 +46,7 @@ export function handAttention(a: AttentionAttributes, hand: HandAttention): Op {
           const channels = headOutput(
             scores,
             seen,
-            table.keyCount(row),
+            table.keyCount(source),
             hand,
             row,
             head,

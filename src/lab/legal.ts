@@ -157,8 +157,9 @@ function foldNorms(graph: Graph, parameters: ParameterReader, store: DType) {
     const readers = graph.consumers(node.name).map((name) => graph.node(name));
     const attributes = node.op.attributes as unknown as RmsNormAttributes;
     if (!attributes.weight || !readers.every((reader) => reader.op.kind === "linear")) continue;
-    const gamma = parameters.rows(attributes.weight, 0, 1);
-    nodes.push({ ...node, op: rmsNorm({ ...attributes, weight: undefined }) });
+    const { weightOffset = 0, ...unweighted } = attributes;
+    const gamma = parameters.rows(attributes.weight, 0, 1).map((w) => w + weightOffset);
+    nodes.push({ ...node, op: rmsNorm({ ...unweighted, weight: undefined }) });
     unrecorded.push(node.name);
     for (const reader of readers) {
       const name = (reader.op.attributes as unknown as LinearAttributes).weight;

@@ -4,6 +4,7 @@ import type { Graph, GraphNode } from "../spec/graph.js";
 import type { Precision } from "../spec/noise.js";
 import { indices } from "../spec/op.js";
 import { type PlacedStep, RowTable, type Step } from "../spec/rows.js";
+import type { ParameterReader } from "../tensor/checkpoint.js";
 import { type DType, encode } from "../tensor/dtype.js";
 import { type TensorBytes, writeSafetensors } from "../tensor/safetensors.js";
 import { underCacheType } from "./cache-type.js";
@@ -12,7 +13,7 @@ import { type Implementation, plainImplementation } from "./legal.js";
 import type { LabModel } from "./model.js";
 import { type ChangedParameter, overlayParameters } from "./overlay.js";
 import { type BatchPadding, type PaddedBatch, padBatch, underPadding } from "./padded-batch.js";
-import { type CacheLayout, PagedCache } from "./paged-cache.js";
+import { type CacheLayout, PagedCache, type PageMetadata } from "./paged-cache.js";
 
 /** A fault with its settings and the layers it is put into; layers of a fault of the model are ignored. */
 export interface InjectedFault {
@@ -27,7 +28,7 @@ export interface RunOptions {
   readonly store: DType;
   readonly faults?: readonly InjectedFault[];
   /** Draws how the (possibly faulty) graph is computed; plain float32 arithmetic with stored values otherwise. */
-  readonly implement?: (graph: Graph) => Implementation;
+  readonly implement?: (graph: Graph, parameters: ParameterReader) => Implementation;
   /** A changed graph that is not a fault: decoys. */
   readonly injections?: readonly Injection[];
   /** Layers to record; all unless given. */
@@ -87,7 +88,8 @@ export function runLab(options: RunOptions): LabRun {
       apply(injection);
     }
   }
-  const implementation = options.implement?.(graph) ?? plainImplementation(graph, store);
+  const implementation =
+    options.implement?.(graph, overlayParameters(model.parameters, parameters)) ?? plainImplementation(graph, store);
   for (const [name, parameter] of implementation.parameters) parameters.set(name, parameter);
   const rows = new RowTable();
   const placed = steps.map((step) => rows.append(step));
@@ -142,7 +144,8 @@ export function seenAt(graph: Graph, names: readonly string[], recorded: Readonl
     const name = pending.pop()!;
     if (visited.has(name)) continue;
     visited.add(name);
-    if (recorded.has(name)) seen.add(name);
+    // What is no value of the graph is metadata, and shows itself.
+    if (recorded.has(name) || !graph.find(name)) seen.add(name);
     else pending.push(...graph.consumers(name));
   }
   return seen;
@@ -156,7 +159,7 @@ class Recorder {
     readonly options: RunOptions,
     readonly evaluator: Evaluator,
     readonly recorded: ReadonlySet<string>,
-    injections: readonly Injection[],
+    readonly injections: readonly Injection[],
   ) {
     for (const { claimed, overwritten } of injections) {
       for (const [name, dtype] of claimed ?? []) this.#claimed.set(name, dtype);
@@ -211,7 +214,7 @@ class Recorder {
         token_ids: Array.from(step.tokenIds),
         qo_indptr: Array.from(step.qoIndptr),
         positions: Array.from(rows, (row) => this.evaluator.rows.position[row]!),
-        ...cache?.place(where),
+        ...(cache && this.#pages(cache.place(where), where)),
       });
       for (const name of this.recorded) {
         const chosen = this.#rows(name, where);
@@ -224,6 +227,11 @@ class Recorder {
       writer.sample({ event: "sample", step: step.step, token_ids: this.sampled(where) });
     });
     writer.finishStep();
+  }
+
+  /** A step's page metadata as the run's host has it. */
+  #pages(metadata: PageMetadata, step: PlacedStep): PageMetadata {
+    return this.injections.reduce((so, { pages }) => pages?.(so, step) ?? so, metadata);
   }
 
   /** Sampled token per sequence. */

@@ -67,9 +67,10 @@ export function runTrial({ model, fault, store, seed, folder, ...options }: Tria
     steps: randomSteps(random, model.config.vocabularySize, lengths),
     faults: [{ fault, layers, values }],
     lastTokens: fault.situation === "last-token",
+    ...(fault.situation === "paged" ? { cache: { dtype: store, layout: "NHD" as const, pageSize: 4 } } : {}),
     streamOnly: recorded === "stream",
     ...(recorded === "some layers" ? { layers: everyOther(model.config.layerCount, random) } : {}),
-    ...(options.legal ? { implement: (graph) => legalImplementation(graph, model.parameters, store, random) } : {}),
+    ...(options.legal ? { implement: (graph, held) => legalImplementation(graph, held, store, random) } : {}),
   });
   return { fault, model, store, layers, values, recorded, run };
 }

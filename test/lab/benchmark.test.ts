@@ -8,25 +8,23 @@ import { temporaryFolder } from "./folder.js";
 const folder = temporaryFolder();
 const models = tinyFamilies.map((family) => writeTinyModel(join(folder, family), { family, seed: 21 }));
 
-/** Faults whose place must be found while their name may be left open: "I cannot tell" is then the verdict. */
-const placeSuffices = new Set(["I70-weights-untied"]);
-
 const stores = ["bfloat16", "float32", "bfloat16", "float16"] as const;
 const right = ["named", "ambiguous", "hidden"];
+/** A share of the catalogue, evenly: test/diagnose/causes has the others, `faultline lab run` all of them. */
+const drawn = catalogue.map((fault, i) => ({ fault, i })).filter(({ i }) => i % 7 === 1);
 
 describe("the diagnosis of injected faults", () => {
-  it.each(catalogue.map((fault, i) => ({ fault, i })))("$fault.id", { timeout: 120_000 }, async ({ fault, i }) => {
+  it.each(drawn)("$fault.id", async ({ fault, i }) => {
     const scores: Score[] = [];
     for (let k = 0; k < models.length && scores.length === 0; k++) {
       const model = models[(i + k) % models.length]!;
       const store = stores[(i + k) % stores.length]!;
-      const options = { models: [model], faults: [fault], stores: [store], seeds: 1, folder, legal: i % 2 === 0 };
+      const options = { models: [model], faults: [fault], stores: [store], seeds: 1, folder };
       for await (const score of benchmark(options)) scores.push(score);
     }
     expect(scores.length).toBeGreaterThan(0);
     for (const score of scores) {
-      const outcomes = placeSuffices.has(fault.id) ? [...right, "unexplained", "placed"] : right;
-      expect(outcomes, JSON.stringify(score)).toContain(score.outcome);
+      expect(right, JSON.stringify(score)).toContain(score.outcome);
       expect(score.strangers).toEqual([]);
     }
   });

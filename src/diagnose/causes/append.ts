@@ -13,7 +13,7 @@ export const appendCauses: CauseFamily = (proposal) => {
 };
 
 /** Rows of decode steps: the only new one of their sequence. */
-function isDecoded(table: RowTable, row: number): boolean {
+export function isDecoded(table: RowTable, row: number): boolean {
   const step = table.steps[table.stepOf[row]!];
   const b = table.sequenceOf[row]!;
   return step !== undefined && table.position[row]! > 0 && step.qoIndptr[b + 1]! - step.qoIndptr[b]! === 1;

@@ -1,6 +1,6 @@
 import { Evaluator } from "../../spec/evaluator.js";
 import type { GraphNode } from "../../spec/graph.js";
-import { indices, type Op } from "../../spec/op.js";
+import { indices, type Op, type OpContext } from "../../spec/op.js";
 import { type AttentionAttributes, attention } from "../../spec/ops/attention.js";
 import type { Hypothesis } from "../hypothesis.js";
 import { replaced } from "../transform.js";
@@ -8,13 +8,20 @@ import { dropShares, isShare } from "./drop-share.js";
 import { solve } from "./least-squares.js";
 import { hypothesis, type Proposal } from "./proposal.js";
 
-/** A weight's share of what it should be, [keys] of each head, of one row. */
-type Shares = readonly (readonly { share: number; probability: number }[])[];
+/** What one head of one row says about its keys' weights. */
+interface HeadWeights {
+  /** What the weight of each key should be, and its share of that as the output has it. */
+  readonly weights: readonly { readonly share: number; readonly probability: number }[];
+  /** Products of the keys' values with each other, and last with the output. */
+  readonly products: readonly Float64Array[];
+}
 
 /** Weights below this say nothing about themselves. */
 const telling = 0.05;
 const enough = 48;
 const fewRows = 8;
+/** Keys per channel from which weights cannot be told. */
+const solvable = 0.75;
 /** How near a weight must come to nothing, or to what is left of it. */
 const near = 0.25;
 
@@ -25,36 +32,47 @@ export function attentionDropout(proposal: Proposal): Hypothesis[] {
   const { rows } = finding.comparison;
   const table = investigation.observations.rows;
   if (site.name !== finding.node.name || !investigation.hasBits(site.name)) return [];
-  if (rows.some((row) => table.keyCount(row) > a.headDim) || finding.comparison.columns.length < site.columns)
-    return [];
-  const read = new Map<number, Shares>();
-  const sharesOf = (row: number) => {
-    let shares = read.get(row);
-    if (!shares) {
-      shares = weightShares(proposal, a, row);
-      read.set(row, shares);
+  if (finding.comparison.columns.length < site.columns) return [];
+  // As many channels as keys, and some more against rounding, say each key's weight.
+  const isSolvable = (row: number) => table.position[row]! + 1 <= solvable * a.headDim;
+  const readable = rows.filter(isSolvable);
+  const read = new Map<number, readonly HeadWeights[]>();
+  const headsOf = (row: number) => {
+    let heads = read.get(row);
+    if (!heads) {
+      heads = weightShares(proposal, a, row);
+      read.set(row, heads);
     }
-    return shares;
+    return heads;
   };
   // A few rows tell whether the others are worth it.
-  const stride = Math.max(1, Math.floor(rows.length / fewRows));
-  const few = rows.filter((_, r) => r % stride === stride - 1);
-  const seen = [...few].flatMap((row) => sharesOf(row).flat()).filter(({ probability }) => probability > telling);
+  const stride = Math.max(1, Math.floor(readable.length / fewRows));
+  const few = readable.filter((_, r) => r % stride === stride - 1);
+  const seen = [...few]
+    .flatMap((row) => headsOf(row).flatMap(({ weights }) => weights))
+    .filter(({ probability }) => probability > telling);
   return dropShares.flatMap((share) => {
     const factor = 1 / (1 - share);
     const dropped = seen.filter((weight) => Math.abs(weight.share) < near).length;
     const kept = seen.filter((weight) => Math.abs(weight.share / factor - 1) < near).length;
     if (dropped + kept < 0.9 * seen.length || dropped + kept < enough || !isShare(share, dropped, dropped + kept))
       return [];
-    const op = attention({
+    const decided = new Map<number, boolean[][]>();
+    const keptOf = (row: number) => {
+      const kept = decided.get(row) ?? headsOf(row).map((head) => keptKeys(head, factor));
+      decided.set(row, kept);
+      return kept;
+    };
+    const thinned = attention({
       ...a,
       rewrite: {
         factor: (row, head, position) => {
-          const weight = sharesOf(row)[head]?.[position];
-          return weight && weight.share < factor / 2 ? 0 : factor;
+          if (!isSolvable(row)) return 1;
+          return keptOf(row)[head]?.[position] === false ? 0 : factor;
         },
       },
     });
+    const op = spread(thinned, attention(a), share, isSolvable);
     return [
       hypothesis("dropout", site, [replaced(site, { op })], {
         kind: "seam",
@@ -67,8 +85,33 @@ export function attentionDropout(proposal: Proposal): Hypothesis[] {
   });
 }
 
+/** Rows with more keys than can be read off may be anything that dropout makes of them: as meant, on average. */
+function spread(read: Op, plain: Op, share: number, isSolvable: (row: number) => boolean): Op {
+  return {
+    ...read,
+    evaluate(context, rows, columns) {
+      const out = read.evaluate(context, rows, columns);
+      const others = rows.filter((row) => !isSolvable(row));
+      if (!context.noise || others.length === 0) return out;
+      const squares: OpContext["input"] = (index, ...asked) => {
+        const block = context.input(index, ...asked);
+        return index === 2 ? { ...block, value: block.value.map((v) => v * v) } : block;
+      };
+      // Σ p² v² is at most Σ p v².
+      const { value } = plain.evaluate({ ...context, noise: false, input: squares }, others, columns);
+      const variance = out.variance.slice();
+      rows.forEach((row, r) => {
+        const at = others.indexOf(row);
+        for (let c = 0; at >= 0 && c < columns.length; c++)
+          variance[r * columns.length + c]! += (share / (1 - share)) * value[at * columns.length + c]!;
+      });
+      return { ...out, variance };
+    },
+  };
+}
+
 /** What each key's weight in a recorded row is of what it should be: the values, solved for their weights. */
-function weightShares({ site, investigation }: Proposal, a: AttentionAttributes, row: number): Shares {
+function weightShares({ site, investigation }: Proposal, a: AttentionAttributes, row: number): HeadWeights[] {
   const { observations, graph } = investigation;
   const plain = new Evaluator({ ...investigation.evaluator, noise: false });
   const values = graph.node(site.inputs[2]!);
@@ -104,10 +147,48 @@ function weightShares({ site, investigation }: Proposal, a: AttentionAttributes,
         normal[i]![count]! += x * target;
       }
     }
+    const products = normal.map((line) => line.slice());
     const found = solve(normal);
-    return Array.from({ length: count }, (_, position) => {
+    const shares = Array.from({ length: count }, (_, position) => {
       const probability = weights[head * a.headDim + position]!;
       return { probability, share: found && probability > 0 ? found[position]! / probability : 1 };
     });
+    return { weights: shares, products };
   });
+}
+
+/**
+ * Which keys of a head were kept: from what each weight says alone, one or two exchanged for as long as that brings the
+ * output nearer. Values that lie near each other leave single weights uncertain.
+ */
+function keptKeys({ weights, products }: HeadWeights, factor: number): boolean[] {
+  const kept = weights.map(({ share }) => share >= factor / 2);
+  const count = weights.length;
+  const step = (j: number) => (kept[j] ? -1 : 1) * factor * weights[j]!.probability;
+  // Half the derivative of the squared distance by each weight.
+  const slope = products.map((line, j) => {
+    let sum = -products[j]![count]!;
+    for (let i = 0; i < count; i++) if (kept[i]) sum += line[i]! * factor * weights[i]!.probability;
+    return sum;
+  });
+  for (let pass = 0; pass < 4 * count; pass++) {
+    let best: number[] = [];
+    let gain = -1e-12 * Math.abs(products[0]![0]!);
+    for (let i = 0; i < count; i++) {
+      const alone = step(i) * (2 * slope[i]! + step(i) * products[i]![i]!);
+      if (alone < gain) [best, gain] = [[i], alone];
+      for (let j = 0; j < i; j++) {
+        const other = step(j) * (2 * slope[j]! + step(j) * products[j]![j]!);
+        const both = alone + other + 2 * step(i) * step(j) * products[i]![j]!;
+        if (both < gain) [best, gain] = [[i, j], both];
+      }
+    }
+    if (best.length === 0) break;
+    for (const j of best) {
+      const change = step(j);
+      for (let i = 0; i < count; i++) slope[i]! += change * products[i]![j]!;
+      kept[j] = !kept[j];
+    }
+  }
+  return kept;
 }

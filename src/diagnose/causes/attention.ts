@@ -123,7 +123,10 @@ function operands({ site, investigation }: Proposal): Hypothesis[] {
   for (let other = 0; other < investigation.config.layerCount; other++) {
     if (other === layer) continue;
     const at = (name: string) => name.replace(`.layers.${layer}.`, `.layers.${other}.`);
-    if (!investigation.observations.has(at(key)) && !investigation.observations.has(at(k))) continue;
+    const recorded = investigation.observations.has(at(key)) || investigation.observations.has(at(k));
+    // Where not even the attention was recorded, those of the layer before are computed; later ones rest on this one.
+    const near = !investigation.observations.has(site.name) && other === layer - 1;
+    if (!recorded && !near) continue;
     const relative = { layer: other, offset: other - layer };
     const cause = "cache-of-other-layer";
     const group = `${cause} ${other - layer}`;

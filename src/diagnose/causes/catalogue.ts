@@ -25,6 +25,7 @@ import { quantisedWeightCauses } from "./quantised-weight.js";
 import { relabellingCauses } from "./relabelling.js";
 import { residualCauses } from "./residual.js";
 import { ropeCauses } from "./rope.js";
+import { unseenCauses } from "./unseen.js";
 
 /** Rewrites with a name, then parts nobody wrote, then transforms fitted to the recording. */
 const families: readonly CauseFamily[] = [
@@ -48,6 +49,7 @@ const families: readonly CauseFamily[] = [
   misreadCauses,
   relabellingCauses,
   otherValueCauses,
+  unseenCauses,
   coverageCauses,
   additiveConstant,
   fittedCauses,

@@ -12,10 +12,9 @@ const knownLimits = [0.5, 1, 2, 3, 5, 6, 7, 8, 10, 20, 30, 50, 100, 65504];
 /** Values cut off at a limit: a clamp that this model does not have. */
 export const clampCauses: CauseFamily = (proposal) => {
   const { site, finding, investigation } = proposal;
-  if (!investigation.hasBits(finding.node.name)) return [];
-  if (site.op.kind === "multiply") return gatedLimits(proposal);
+  if (site.op.kind === "multiply") return investigation.hasBits(finding.node.name) ? gatedLimits(proposal) : [];
   if (site.name === finding.node.name) return site.op.kind === "embedding" ? [] : observedLimits(proposal);
-  if (site.op.kind !== "add" && site.op.kind !== "linear") return [];
+  if ((site.op.kind !== "add" && site.op.kind !== "linear") || investigation.observations.has(site.name)) return [];
   return knownLimits.map((limit) => clamped(site, -limit, limit, limit, 0));
 };
 

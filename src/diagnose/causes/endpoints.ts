@@ -1,6 +1,7 @@
 import type { Op } from "../../spec/op.js";
 import { embedding } from "../../spec/ops/embedding.js";
 import { select } from "../../spec/ops/select.js";
+import { unknownToken } from "../../spec/rows.js";
 import { roundTo } from "../../tensor/dtype.js";
 import type { Hypothesis } from "../hypothesis.js";
 import { short } from "../hypothesis.js";
@@ -19,14 +20,14 @@ function embeddings(proposal: Proposal): Hypothesis[] {
   const { site, investigation } = proposal;
   const weight = site.op.attributes.weight as string;
   const { vocabularySize, hiddenSize, layerCount } = investigation.config;
-  const inRange = (token: number) => ((token % vocabularySize) + vocabularySize) % vocabularySize;
+  const isInside = (token: number) => token >= 0 && token < vocabularySize;
   const lookingUp = (attributes: Record<string, unknown>, tokenOf: (token: number) => number): Op => ({
     kind: "embedding",
     attributes: { weight, ...attributes },
     evaluate(context, rows, columns) {
-      const table = Object.create(context.rows, {
-        token: { value: context.rows.token.map((t) => (t < 0 ? t : inRange(tokenOf(t)))) },
-      });
+      // What a look-up beyond the table returns, nobody knows: no more than for a token nobody recorded.
+      const token = context.rows.token.map((t) => (t < 0 || !isInside(tokenOf(t)) ? unknownToken : tokenOf(t)));
+      const table = Object.create(context.rows, { token: { value: token } });
       return embedding(weight).evaluate({ ...context, rows: table }, rows, columns);
     },
   });

@@ -1,5 +1,5 @@
 import type { GraphNode } from "../../spec/graph.js";
-import type { Op } from "../../spec/op.js";
+import { indices, type Op } from "../../spec/op.js";
 import { type DType, decode, encode, floatFormat, unitInLastPlace } from "../../tensor/dtype.js";
 import type { Hypothesis } from "../hypothesis.js";
 import { forEachElement, relabelled, replaced, transformed } from "../transform.js";
@@ -7,8 +7,9 @@ import { type CauseFamily, hypothesis, lastName, type Proposal } from "./proposa
 
 /** Right numbers in wrong places, or right bits under a wrong type. */
 export const layoutCauses: CauseFamily = (proposal) => {
-  if (proposal.site.name !== proposal.finding.node.name) return [];
-  return [...axisOrders(proposal), ...packedStrides(proposal), ...bits(proposal)];
+  const { site, finding, investigation } = proposal;
+  if (site.name === finding.node.name) return [...axisOrders(proposal), ...packedStrides(proposal), ...bits(proposal)];
+  return investigation.observations.has(site.name) ? [] : packedStrides(proposal);
 };
 
 /** Rows of the step a row belongs to, for layouts that mix rows. */
@@ -145,20 +146,28 @@ function packedStrides(proposal: Proposal): Hypothesis[] {
         value: new Float64Array(rows.length * columns.length),
         variance: new Float64Array(rows.length * columns.length),
       };
+      const flatOf = (row: number, column: number) => offset + (row - bounds(row).first) * site.columns + column;
+      const asked = new Set<number>();
+      forEachElement(rows, columns, (row, column) => {
+        const from = Math.floor(flatOf(row, column) / packedWidth);
+        if (from < bounds(row).count) asked.add(bounds(row).first + from);
+      });
+      const packed = Int32Array.from(asked).sort();
+      const place = new Map(Array.from(packed, (row, r) => [row, r]));
+      const blocks = parts.map(({ columns: width }, part) => sources[part]!.evaluate(context, packed, indices(width)));
       forEachElement(rows, columns, (row, column, i) => {
-        const { first, count } = bounds(row);
-        const flat = offset + (row - first) * site.columns + column;
-        const from = Math.floor(flat / packedWidth);
-        if (from >= count) {
+        const flat = flatOf(row, column);
+        const r = place.get(bounds(row).first + Math.floor(flat / packedWidth));
+        if (r === undefined) {
           out.variance[i] = Infinity;
           return;
         }
         let at = flat % packedWidth;
         let part = 0;
         while (at >= parts[part]!.columns) at -= parts[part++]!.columns;
-        const block = sources[part]!.evaluate(context, Int32Array.of(first + from), Int32Array.of(at));
-        out.value[i] = block.value[0]!;
-        out.variance[i] = block.variance[0]!;
+        const from = r * parts[part]!.columns + at;
+        out.value[i] = blocks[part]!.value[from]!;
+        out.variance[i] = blocks[part]!.variance[from] ?? 0;
       });
       return out;
     },

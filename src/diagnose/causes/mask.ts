@@ -1,6 +1,7 @@
 import type { AttentionAttributes } from "../../spec/ops/attention.js";
 import type { RowTable } from "../../spec/rows.js";
 import type { CauseKind, Hypothesis } from "../hypothesis.js";
+import type { Investigation } from "../investigation.js";
 import type { Proposal } from "./proposal.js";
 
 /** One change of attention's settings as a hypothesis. */
@@ -95,11 +96,19 @@ export function masks(a: AttentionAttributes, one: Rewrite, { investigation, fin
           { visible: (_, position) => position >= skipped, emptyRow },
           `the first ${skipped} key${skipped > 1 ? "s are" : " is"} skipped`,
           { keys: skipped },
-          1,
+          bits ? 1 : 0,
         ),
       );
     }
+    if (skipped > 1) {
+      const visible = (row: number, position: number) => position >= skipped || table.position[row]! < skipped;
+      const statement = `the first ${skipped} keys are skipped by all tokens after them`;
+      out.push(
+        one("first-keys-skipped", "kernel", "T4", { visible }, statement, { keys: skipped, by: "later" }, bits ? 1 : 0),
+      );
+    }
   }
+  out.push(...claimedLengths(one, investigation));
   const chunks = table.steps.some(({ qoIndptr, lengths }) =>
     lengths.some((length, b) => length > qoIndptr[b + 1]! - qoIndptr[b]!),
   );
@@ -172,6 +181,27 @@ export function masks(a: AttentionAttributes, one: Rewrite, { investigation, fin
     );
   }
   return out;
+}
+
+/** Lengths that a step's page metadata claims where token counts say others: attention reads as many keys as claimed. */
+function claimedLengths(one: Rewrite, { capture, observations }: Investigation): Hypothesis[] {
+  const table = observations.rows;
+  const claimed = capture.steps.map(({ kv_indptr: indptr, kv_last_page_len: last, page_size: pageSize }) =>
+    indptr && last && pageSize
+      ? last.map((length, b) => Math.max(0, indptr[b + 1]! - indptr[b]! - 1) * pageSize + length)
+      : undefined,
+  );
+  const lengthOf = (row: number) => claimed[table.stepOf[row]!]?.[table.sequenceOf[row]!];
+  const differences = new Set<number>();
+  table.steps.forEach(({ lengths }, step) => {
+    for (const [b, length] of lengths.entries()) differences.add((claimed[step]?.[b] ?? length) - length);
+  });
+  differences.delete(0);
+  if (differences.size !== 1) return [];
+  const [difference] = [...differences] as [number];
+  const visible = (row: number, position: number) => position < (lengthOf(row) ?? Infinity);
+  const statement = "attention reads as many keys as kv_last_page_len says, not as many as there are tokens";
+  return [one("last-page-length", "metadata", "T4", { visible }, statement, { difference })];
 }
 
 /** The first position that a row sees when its step does not look into the cache. */

@@ -1,5 +1,5 @@
 import type { GraphNode } from "../../spec/graph.js";
-import { decode, encode } from "../../tensor/dtype.js";
+import { decode, encode, floatFormat, unitInLastPlace } from "../../tensor/dtype.js";
 import type { Hypothesis } from "../hypothesis.js";
 import { misread, replaced } from "../transform.js";
 import { misreadings, rowStrides } from "./layout.js";
@@ -10,8 +10,10 @@ import { type CauseFamily, hypothesis, lastName, type Proposal } from "./proposa
  * taken for a contiguous one. The producer's own record stays right.
  */
 export const misreadCauses: CauseFamily = ({ site, investigation, finding }) => {
+  const unseen =
+    (site.op.kind === "attention" || site.op.kind === "linear") && !investigation.observations.has(site.name);
   if (
-    site.name !== finding.node.name ||
+    (site.name !== finding.node.name && !unseen) ||
     ["embedding", "identity", "select", "append", "add", "argmax"].includes(site.op.kind)
   )
     return [];
@@ -19,6 +21,10 @@ export const misreadCauses: CauseFamily = ({ site, investigation, finding }) => 
   const out: Hypothesis[] = [];
   site.inputs.forEach((name, index) => {
     const operand = graph.node(name);
+    if (unseen && site.op.kind === "linear") {
+      out.push(...otherBits(site, index, operand, investigation));
+      return;
+    }
     for (const { title, source } of [...misreadings(operand, investigation), ...rowStrides(operand, investigation)]) {
       out.push(through(site, index, operand, title, misread({ order: title }, source)));
     }
@@ -45,8 +51,16 @@ function otherBits(
     kind: "identity",
     attributes: { written, read },
     evaluate(context, rows, columns) {
-      const value = decode(encode(context.input(0, rows, columns).value, written), read);
-      return { value, variance: new Float64Array(value.length) };
+      const block = context.input(0, rows, columns);
+      const reread = (values: Float64Array) => decode(encode(values, written), read);
+      const value = reread(block.value);
+      if (block.variance.every((v) => !(v > 0))) return { value, variance: new Float64Array(value.length) };
+      // What was not recorded may have been another number nearby, which means another one under the other type.
+      const sigma = block.variance.map((v, i) =>
+        v > 0 ? Math.sqrt(v) + unitInLastPlace(block.value[i]!, floatFormat(written)!) : 0,
+      );
+      const [above, below] = [1, -1].map((sign) => reread(block.value.map((x, i) => x + sign * sigma[i]!)));
+      return { value, variance: value.map((_, i) => ((above![i]! - below![i]!) / 2) ** 2) };
     },
   };
   const view: GraphNode = { ...operand, name: `${operand.name}.as_read`, op, inputs: [operand.name] };

@@ -90,10 +90,13 @@ function fittedEpsilon(
 ): Hypothesis[] {
   const estimate = median(groups.map((group) => dividedBy(group, a) - group.power));
   if (!(estimate > 0)) return [];
-  const epsilon = Number(estimate.toPrecision(2));
-  if (named.includes(epsilon) || epsilon === a.epsilon) return [];
-  const statement = `RMSNorm uses epsilon ${epsilon} where the config says ${a.epsilon}`;
-  return [fitted(proposal, a, "norm-epsilon", { epsilon }, { epsilon, expected: a.epsilon }, statement, "parameter")];
+  const rounded = new Set([1, 2, 3].map((digits) => Number(estimate.toPrecision(digits))));
+  return [...rounded]
+    .filter((epsilon) => !named.includes(epsilon) && epsilon !== a.epsilon)
+    .map((epsilon) => {
+      const statement = `RMSNorm uses epsilon ${epsilon} where the config says ${a.epsilon}`;
+      return fitted(proposal, a, "norm-epsilon", { epsilon }, { epsilon, expected: a.epsilon }, statement, "parameter");
+    });
 }
 
 /** The same gain in every row: the sum is divided by another number. */

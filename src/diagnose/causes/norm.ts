@@ -4,10 +4,14 @@ import { type RmsNormAttributes, rmsNorm } from "../../spec/ops/rmsnorm.js";
 import type { Hypothesis } from "../hypothesis.js";
 import { short } from "../hypothesis.js";
 import { replaced } from "../transform.js";
+import { fitNumber } from "./fitted-number.js";
 import { fittedNorms } from "./norm-fitted.js";
 import { type CauseFamily, hypothesis, lastName, type Proposal } from "./proposal.js";
 
-const epsilons = [0, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9, 1e-10, 1e-12];
+/** Powers of ten as configs have them, and what lies between them. */
+const epsilons = [
+  0, 0.1, 0.05, 0.02, 1e-2, 5e-3, 2e-3, 1e-3, 5e-4, 2e-4, 1e-4, 5e-5, 2e-5, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9, 1e-10, 1e-12,
+];
 
 /** RMSNorm: epsilon, weight, order, extent of the mean. */
 export const normCauses: CauseFamily = (proposal) => {
@@ -133,25 +137,34 @@ function hasZeroRow({ finding }: Proposal): boolean {
 }
 
 /** Σx² divided by a padded or otherwise wrong width. */
-function divisors({ site }: Proposal, a: RmsNormAttributes): Hypothesis[] {
-  const padded = [
+function divisors(proposal: Proposal, a: RmsNormAttributes): Hypothesis[] {
+  const { site, investigation } = proposal;
+  const dividing = (divisor: number) => [replaced(site, { op: rmsNorm({ ...a, divisor }) })];
+  const by = (divisor: number, fitted = 0) =>
+    hypothesis("norm-divisor", site, dividing(divisor), {
+      kind: "kernel",
+      transform: "T6",
+      fitted,
+      ...(fitted > 0 && { heldOut: (_, c) => c % 2 === 1 }),
+      parameters: { divisor, width: a.width },
+      statement: `the sum of squares is divided by ${short(divisor)}, not by the ${a.width} channels it is taken over`,
+      group: `norm-divisor ${divisor}`,
+    });
+  const padded = new Set([
     2 ** Math.ceil(Math.log2(a.width + 1)),
     a.width * 2,
     a.width / 2,
+    Math.ceil((a.width + 1) / 32) * 32,
     Math.ceil((a.width + 1) / 64) * 64,
     1,
     a.width - 1,
-  ];
-  return [...new Set(padded)]
-    .filter((divisor) => divisor >= 1 && divisor !== a.width)
-    .map((divisor) =>
-      hypothesis("norm-divisor", site, [replaced(site, { op: rmsNorm({ ...a, divisor }) })], {
-        kind: "kernel",
-        transform: "T6",
-        parameters: { divisor, width: a.width },
-        statement: `the sum of squares is divided by ${short(divisor)}, not by the ${a.width} channels it is taken over`,
-      }),
-    );
+  ]);
+  const named = [...padded].filter((divisor) => divisor >= 1 && divisor !== a.width);
+  const out = named.map((divisor) => by(divisor));
+  // Where the norm was recorded, its own gains say the divisor.
+  if (investigation.observations.has(site.name)) return out;
+  const divisor = Math.round(fitNumber(proposal, a.width, dividing)?.value ?? 0);
+  return divisor < 1 || divisor === a.width || padded.has(divisor) ? out : [...out, by(divisor, 1)];
 }
 
 /** The weight of another norm of the same width. */
@@ -171,7 +184,8 @@ function otherWeights({ site, investigation }: Proposal, a: RmsNormAttributes): 
       hypothesis(cause, site, [replaced(site, { op: rmsNorm({ ...a, weight: name }) })], {
         kind: "parameter",
         transform: "T19",
-        parameters: { used: name },
+        // Exchanged, both norms are wrong in the same way.
+        parameters: sameLayer ? {} : { used: name },
         statement: `the norm uses ${name} in place of ${a.weight}`,
         group: sameLayer ? cause : `${cause} ${distance}`,
       }),

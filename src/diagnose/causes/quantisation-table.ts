@@ -62,6 +62,7 @@ export function weightQuantisations(store: "float16" | "bfloat16" | "float32"): 
     named(int8, perTensor, tensor, range),
     named(int4, perRow, row),
     named(int4, perRow, row, range),
+    named(int4, perTensor, tensor),
     ...groups,
     ...narrowScale.flatMap((scaleType) =>
       [32, 64, 128].flatMap((size) => [

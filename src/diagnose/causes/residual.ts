@@ -86,7 +86,7 @@ function namedScales(
   );
 }
 
-/** The sum with other weights than 1. A term that is neither 0 nor 1 times is stored on its way, or not: recipes tell. */
+/** The sum with its terms weighted once more. A term that is neither 0 nor 1 times is stored on its way, or not: recipes tell. */
 function weightedTerms({ site, investigation }: Proposal, weights: readonly [number, number]): GraphNode[] {
   const nodes: GraphNode[] = [];
   const inputs = [...site.inputs];
@@ -103,7 +103,8 @@ function weightedTerms({ site, investigation }: Proposal, weights: readonly [num
     inputs[term] = scaled.name;
     return 1;
   });
-  return [...nodes, replaced(site, { op: add(left), inputs })];
+  const own = site.op.attributes.weights as readonly number[];
+  return [...nodes, replaced(site, { op: add(left.map((weight, term) => weight * own[term]!)), inputs })];
 }
 
 /** How much of the residual, or of the branch, was really added: the weight that leaves least. */

@@ -5,10 +5,11 @@ import { roundTo } from "../../tensor/dtype.js";
 import type { Hypothesis } from "../hypothesis.js";
 import { short } from "../hypothesis.js";
 import { replaced } from "../transform.js";
+import { isDecoded } from "./append.js";
 import { type CauseFamily, hypothesis, type Proposal } from "./proposal.js";
 import { fittedRotations } from "./rotation.js";
 
-const thetas = [1e4, 2.5e4, 1e5, 5e5, 1e6, 5e6, 1e7];
+const thetas = [1e4, 2.5e4, 1e5, 1.5e5, 5e5, 1e6, 5e6, 1e7];
 const linearScales = [0.25, 0.5, 2, 4, 8, 16, 32, 64];
 const offsets = [1, -1, 2, -2, 3, -3, 4, -4];
 
@@ -205,6 +206,23 @@ function positions({ site, investigation, finding }: Proposal, a: RopeAttributes
     ),
   );
   const table = observations.rows;
+  // Where the rotation was recorded, its rows say by themselves which of them are off.
+  const decoding = !observations.has(site.name) && table.stepOf.some((_, row) => isDecoded(table, row));
+  for (const offset of decoding ? [1, -1, 2, -2] : []) {
+    out.push(
+      hypothesis(
+        "position-offset",
+        site,
+        rewrite((row, position) => position + (isDecoded(table, row) ? offset : 0)),
+        {
+          kind: "metadata",
+          transform: "T5",
+          parameters: { offset, steps: "decode" },
+          statement: `in decode steps RoPE positions are off by ${offset > 0 ? "+" : ""}${offset}`,
+        },
+      ),
+    );
+  }
   out.push(
     hypothesis(
       "position-restarts",

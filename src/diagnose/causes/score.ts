@@ -115,8 +115,9 @@ function slopes({ heads }: AttentionAttributes, one: Rewrite): Hypothesis[] {
 
 /** A scale on no list, from the change that scaling makes. */
 function fittedScale(a: AttentionAttributes, one: Rewrite, proposal: Proposal): Hypothesis[] {
-  const { site, finding } = proposal;
-  if (site.name !== finding.node.name) return [];
+  const { site, finding, investigation } = proposal;
+  // Beside a fitted norm of queries or keys, which says the same where neither was recorded.
+  if (site.name !== finding.node.name && investigation.observations.has(site.name)) return [];
   const scaledBy = (factor: number) => ({ scale: a.scale * factor });
   const fitted = fitNumber(proposal, 1, (factor) => [replaced(site, { op: attention({ ...a, ...scaledBy(factor) }) })]);
   if (!fitted || !(fitted.round > 0) || fitted.round === 1) return [];

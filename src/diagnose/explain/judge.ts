@@ -6,6 +6,8 @@ import type { Statistics } from "../check/statistics.js";
 import type { Hypothesis } from "../hypothesis.js";
 import type { Investigation, UnitCheck } from "../investigation.js";
 import { type Distance, type NearestCause, NearestCauses } from "./nearest-causes.js";
+import { probeSample } from "./probe-sample.js";
+import { distances, farthestZ, isTypical } from "./remainder.js";
 
 /** A hypothesis that explains a unit: by its bits, or where no recipe gives them, to within rounding. */
 export interface Explanation {
@@ -13,12 +15,13 @@ export interface Explanation {
   /** Over the held-out elements when something was fitted, else over the whole sample. */
   readonly statistics: Statistics;
   readonly excess: number;
+  /** Root mean square of what it leaves, in units of the spec's own noise: a rewrite may bring noise of its own. */
+  readonly left: number;
   /** Whether the recorded bits come out with it. */
   readonly matched: boolean;
   readonly bits: BitMatch | undefined;
 }
 
-const probeLimits = { rows: 8, columns: 64 };
 /** A probe this far beyond the limits rules a hypothesis out. */
 const probeTolerance = 3;
 /** How much larger the noise of a small unit may be with a rewrite than without. */
@@ -31,9 +34,8 @@ const improvement = 0.02;
 /** Relative difference of two evaluations in float64 that mean the same. */
 const same = 1e-9;
 
-/** A |z| of more says no more. */
-const farthestZ = 1e6;
-
+/** Most of a unit's distance from its record that a rewrite may leave, where the noise model judges. */
+const mostLeft = 0.5;
 interface Probe {
   readonly sample: Sample;
   readonly observed: Float64Array;
@@ -75,10 +77,12 @@ export class Judge {
       if (probe.excess > probeTolerance) return undefined;
     }
     const whole = investigation.checkNoise(name, evaluator, undefined, hypothesis.heldOut);
-    // An explanation must say something: half of what was checkable stays checkable.
-    const informative = whole.statistics.checked * 2 >= check.statistics.checked * (hypothesis.heldOut ? 0.4 : 1);
-    if (whole.excess > 1 || !informative) return undefined;
-    return { hypothesis, statistics: whole.statistics, excess: whole.excess, matched: false, bits: undefined };
+    if (whole.excess > 1 || !isInformative(check, whole.statistics, hypothesis)) return undefined;
+    if (!isTypical(whole.statistics)) return undefined;
+    const [before, left] = distances(check.comparison, whole.comparison, hypothesis.heldOut);
+    // What blurs a unit until its record lies within does not explain it.
+    if (left > mostLeft * before) return undefined;
+    return { hypothesis, statistics: whole.statistics, excess: whole.excess, left, matched: false, bits: undefined };
   }
 
   /** Takes note of how near a hypothesis brings a unit to its record. */
@@ -180,13 +184,13 @@ export class Judge {
     if (coarse && near.equal < promising * near.compared) return undefined;
     for (const candidate of this.#candidates(check, evaluator, recipe, coarse ? near : undefined)) {
       const found = investigation.checkUnder(name, candidate, evaluator, undefined, hypothesis.heldOut);
-      if (!found.matched) continue;
+      if (!found.matched || !isInformative(check, found.statistics, hypothesis)) continue;
       // Another order of the same arithmetic is a way of rounding, not a cause.
       if (check.excess <= 1 && this.#isSame(check, evaluator)) return undefined;
       investigation.remember(name, candidate);
       const { statistics, excess, bits } = found;
       const explained = { ...hypothesis, recipes: new Map([[name, candidate]]) };
-      return { hypothesis: explained, statistics, excess, matched: true, bits };
+      return { hypothesis: explained, statistics, excess, left: 0, matched: true, bits };
     }
     return undefined;
   }
@@ -267,6 +271,11 @@ export class Judge {
   }
 }
 
+/** An explanation must say something: half of what was checkable stays checkable. */
+function isInformative(check: UnitCheck, { checked }: Statistics, { heldOut }: Hypothesis): boolean {
+  return checked * 2 >= check.statistics.checked * (heldOut ? 0.4 : 1);
+}
+
 function sameRecipe(a: UnitRecipe, b: UnitRecipe): boolean {
   const same = (p: Iterable<unknown>, q: Iterable<unknown>) => [...p].join() === [...q].join();
   const ids = ({ ops }: UnitRecipe) => [...ops].map(([role, { id }]) => `${role} ${id}`).sort();
@@ -281,31 +290,4 @@ function nearer(a: Nearness, b: Nearness): boolean {
 function better(a: Nearness, b: Nearness): boolean {
   const lead = a.equal - b.equal;
   return Math.abs(lead) > 0.01 * a.compared ? lead > 0 : a.ulps < b.ulps;
-}
-
-/** A small sample with the worst rows and columns in it. */
-export function probeSample({ comparison }: UnitCheck): Sample {
-  const { rows, columns, z } = comparison;
-  const ofRow = new Float64Array(rows.length);
-  const ofColumn = new Float64Array(columns.length);
-  for (let i = 0; i < z.length; i++) {
-    const r = Math.floor(i / columns.length);
-    const c = i % columns.length;
-    const off = Math.abs(z[i]!);
-    if (off > ofRow[r]!) ofRow[r] = off;
-    if (off > ofColumn[c]!) ofColumn[c] = off;
-  }
-  return {
-    rows: spreadAndWorst(rows, ofRow, probeLimits.rows / 2, probeLimits.rows),
-    columns: spreadAndWorst(columns, ofColumn, probeLimits.columns / 8, probeLimits.columns),
-  };
-}
-
-/** The `worst` ones, and an even spread of the others up to `limit`. */
-function spreadAndWorst(from: Int32Array, off: Float64Array, worst: number, limit: number): Int32Array {
-  const byOff = [...from.keys()].sort((a, b) => off[b]! - off[a]!);
-  const chosen = new Set(byOff.slice(0, worst).map((i) => from[i]!));
-  const step = Math.max(1, Math.floor(from.length / (limit - worst)));
-  for (let i = 0; i < from.length && chosen.size < limit; i += step) chosen.add(from[i]!);
-  return Int32Array.from(chosen).sort();
 }

@@ -100,7 +100,7 @@ function secondCauses(
       ];
       out.push({
         ...explanation,
-        hypothesis: { ...explanation.hypothesis, replacements, also: first, alone: onSpec(second) },
+        hypothesis: { ...explanation.hypothesis, replacements, also: first, alone: onSpec(second) ?? [] },
       });
     }
   }

@@ -19,6 +19,10 @@ const half = 0.8;
 const promising = 0.9;
 /** Screened rewrites that are judged with all rows and their noise, nearest first. */
 const judged = 8;
+/** Share of the spec's errors that a fitted number may leave: a span would bend to many. */
+const fittedLeft = 0.1;
+/** Screened rewrites that few rows may not tell apart, and all rows are asked about. */
+const rescreened = 48;
 /** A |z| of more says no more. */
 const farthestZ = 1e6;
 
@@ -31,7 +35,7 @@ interface Screened {
 /**
  * What inside a span of unrecorded ops explains the unit behind it: first what is written wrongly most often, then all other
  * named causes, then those with one number out of a list; each in all layers of the span alike, then layer by layer, nearest first, at all sites of a layer that it
- * fits and at single ones. Numbers are not fitted: a span would bend to any.
+ * fits and at single ones. Numbers are fitted last, and must leave next to nothing: a span would bend to many.
  */
 export function searchSpan(
   judge: Judge,
@@ -42,7 +46,7 @@ export function searchSpan(
   const screen = new Screen(judge, check);
   const halves: Screened[] = [];
   const byCause = new Map<string, Hypothesis[]>();
-  for (const part of ["plain", "other", "chosen"] as const) {
+  for (const part of ["plain", "other", "chosen", "fitted"] as const) {
     const screened: Screened[] = [];
     for (const hypothesis of candidates(judge, check, sites, part)) {
       if (deadline.passed) break;
@@ -53,14 +57,17 @@ export function searchSpan(
       if (left <= Math.max(screenLimit, worthwhile * screen.before)) screened.push({ hypothesis, left });
       if (left <= half * screen.before) halves.push({ hypothesis, left });
     }
-    const found = closest(screened).flatMap(({ hypothesis }) => judge.judge(check, hypothesis) ?? []);
+    const found = screen
+      .closest(screened)
+      .flatMap(({ hypothesis }) => judge.judge(check, hypothesis) ?? [])
+      .filter(({ left }) => part !== "fitted" || left <= fittedLeft * check.statistics.rmsZ);
     if (found.length > 0 || deadline.passed) return rank(fewestPlaces(found)).map((e) => inside(judge, check, e));
   }
   const screened = [...pairs(closest(halves), byCause)].flatMap((hypothesis) => {
     const left = deadline.passed ? undefined : screen.left(hypothesis);
     return left !== undefined && left <= screenLimit ? { hypothesis, left } : [];
   });
-  const found = closest(screened).flatMap(({ hypothesis }) => judge.judge(check, hypothesis) ?? []);
+  const found = screen.closest(screened).flatMap(({ hypothesis }) => judge.judge(check, hypothesis) ?? []);
   return rank(found).map((e) => inside(judge, check, e));
 }
 
@@ -94,14 +101,14 @@ function* candidates(
   { investigation }: Judge,
   check: UnitCheck,
   sites: readonly GraphNode[],
-  part: "plain" | "other" | "chosen",
+  part: "plain" | "other" | "chosen" | "fitted",
 ): Generator<Hypothesis> {
   const byLayer = new Map<number | undefined, Hypothesis[]>();
   for (const site of sites) {
     const proposal = { investigation, site, finding: check };
     const proposed =
-      part === "chosen"
-        ? proposeNamed(proposal).filter(isChosen)
+      part === "chosen" || part === "fitted"
+        ? proposeNamed(proposal).filter(part === "chosen" ? isChosen : isFitted)
         : proposeNamed(proposal, part).filter(({ fitted }) => fitted === 0);
     byLayer.set(site.layer, [...(byLayer.get(site.layer) ?? []), ...proposed]);
   }
@@ -120,6 +127,11 @@ function* candidates(
 /** Whether a rewrite has one number that the record chooses out of a list: a window, how many keys are skipped. */
 function isChosen({ fitted, heldOut }: Hypothesis): boolean {
   return fitted === 1 && heldOut === undefined;
+}
+
+/** Whether a rewrite has one number that half of the record's columns gave and the other half judges. */
+function isFitted({ fitted, heldOut }: Hypothesis): boolean {
+  return fitted === 1 && heldOut !== undefined;
 }
 
 /** Ops that one piece of code computes: queries and keys of a layer, gate and up, both norms of the stream. */
@@ -177,8 +189,8 @@ function fewestPlaces(found: readonly Explanation[]): Explanation[] {
 }
 
 /** The nearest ones. */
-function closest(screened: readonly Screened[]): Screened[] {
-  return [...screened].sort((a, b) => a.left - b.left).slice(0, judged);
+function closest(screened: readonly Screened[], most = judged): Screened[] {
+  return [...screened].sort((a, b) => a.left - b.left).slice(0, most);
 }
 
 /** A unit at few of its rows, by values alone: the noise of a whole span is what costs. */
@@ -237,6 +249,27 @@ class Screen {
     return this.#errors(evaluator.evaluate(name, this.#rows, this.#columns).value);
   }
 
+  /** The nearest ones: where few rows leave more than are judged, by all rows. */
+  closest(screened: readonly Screened[]): Screened[] {
+    const few = closest(screened, rescreened);
+    if (few.length <= judged) return few;
+    const { node, comparison } = this.check;
+    return closest(
+      few.map(({ hypothesis }) => {
+        const evaluator = this.#base.rewritten(hypothesis.replacements);
+        const { value } = evaluator.evaluate(node.name, comparison.rows, this.#columns);
+        const z = value.map((x, i) => (Object.is(x, comparison.observed[i]) ? 0 : comparison.observed[i]! - x));
+        return {
+          hypothesis,
+          left: rms(
+            z.map((off, i) => off / comparison.noise[i]!),
+            comparison.noise,
+          ),
+        };
+      }),
+    );
+  }
+
   #errors(value: Float64Array): number {
     return this.#rms(
       value.map((x, i) => (Object.is(x, this.#observed[i]) ? 0 : (this.#observed[i]! - x) / this.#sigma[i]!)),
@@ -244,16 +277,21 @@ class Screen {
   }
 
   #rms(z: Float64Array): number {
-    let sum = 0;
-    let count = 0;
-    for (let i = 0; i < z.length; i++) {
-      if (!Number.isFinite(this.#sigma[i]!)) continue;
-      const off = Math.abs(z[i]!);
-      sum += (off < farthestZ ? off : farthestZ) ** 2;
-      count++;
-    }
-    return Math.sqrt(sum / Math.max(1, count));
+    return rms(z, this.#sigma);
   }
+}
+
+/** Root mean square of z where sigma is finite. */
+function rms(z: Float64Array, sigma: Float64Array): number {
+  let sum = 0;
+  let count = 0;
+  for (let i = 0; i < z.length; i++) {
+    if (!Number.isFinite(sigma[i]!)) continue;
+    const off = Math.abs(z[i]!);
+    sum += (off < farthestZ ? off : farthestZ) ** 2;
+    count++;
+  }
+  return Math.sqrt(sum / Math.max(1, count));
 }
 
 function worst(z: Float64Array): number {

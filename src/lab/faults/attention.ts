@@ -2,7 +2,7 @@ import type { ModelConfig } from "../../spec/models/config.js";
 import { append } from "../../spec/ops/append.js";
 import { type AttentionAttributes, attention } from "../../spec/ops/attention.js";
 import type { RowTable } from "../../spec/rows.js";
-import { otherBits } from "../bits.js";
+import { readAsOther } from "../bits.js";
 import { choose, type Fault, type FaultContext, type FaultValues, fault, integer, layerPath } from "../fault.js";
 import { attributesOf, dependent, elementwise, gathered, spoilt, withOp } from "../rewrite.js";
 
@@ -204,15 +204,19 @@ export const attentionFaults: readonly Fault[] = [
     settings: [{ tile: 8 }, { tile: 4 }],
     change: (a, { tile }) => ({ ...a, visible: (_, position) => Math.floor(position / Number(tile)) % 2 === 0 }),
   }),
-  readingCache({
+  fault({
     id: "I42-dtype-bits",
     title: "16-bit cache read as the other 16-bit type",
     kind: "seam",
     transform: "T8",
     expected: ["dtype-bits"],
     applies: (_, store) => store === "bfloat16" || store === "float16",
-    settings: [{}],
-    change: (value, { store }) => otherBits(value, store as "bfloat16" | "float16"),
+    parameters: (random) => ({ cache: choose(random, ["k", "v"]) }),
+    firstBad: (_, layer) => [output(layer)],
+    inject({ graph, store, values }, layer) {
+      const name = `${layerPath(layer).attn}.${values.cache}_cache`;
+      return { nodes: spoilt(graph, name, readAsOther(store as "bfloat16" | "float16")) };
+    },
   }),
   readingCache({
     id: "I43-cache-scale",

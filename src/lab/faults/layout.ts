@@ -1,6 +1,18 @@
-import { otherBits } from "../bits.js";
-import { choose, type Fault, fault, layerPath } from "../fault.js";
-import { elementwise, gathered, meant } from "../rewrite.js";
+import { readAsOther } from "../bits.js";
+import { choose, type Fault, type FaultContext, fault, layerPath } from "../fault.js";
+import { gathered, meant } from "../rewrite.js";
+
+/** Products that read what a norm returns. */
+const readers: Readonly<Record<string, readonly string[]>> = {
+  q_proj: ["self_attn.q_proj"],
+  v_proj: ["self_attn.v_proj"],
+  gate_proj: ["mlp.gate_proj"],
+  up_proj: ["mlp.up_proj"],
+  attention: ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"],
+  mlp: ["mlp.gate_proj", "mlp.up_proj"],
+};
+const chosenReaders = ({ values }: FaultContext, layer: number) =>
+  readers[String(values.readers)]!.map((name) => `${layerPath(layer).path}.${name}`);
 
 export const layoutFaults: readonly Fault[] = [
   fault({
@@ -48,7 +60,7 @@ export const layoutFaults: readonly Fault[] = [
       const misread = {
         ...meant(graph, source),
         name: `${source} as other bits`,
-        op: elementwise(1, ([x]) => otherBits(x!, store as "bfloat16" | "float16")),
+        op: readAsOther(store as "bfloat16" | "float16"),
         inputs: [source],
       };
       return {
@@ -58,18 +70,20 @@ export const layoutFaults: readonly Fault[] = [
   }),
   fault({
     id: "C14-input-not-normed",
-    title: "a projection reads the stream instead of the normed one",
+    title: "a projection, or all of a branch, reads the stream instead of the normed one",
     kind: "seam",
     transform: "T12",
     expected: ["operand-unnormed", "wrong-operand", "norm-missing", "operand-swapped"],
-    parameters: (random) => ({
-      projection: choose(random, ["self_attn.q_proj", "self_attn.v_proj", "mlp.gate_proj", "mlp.up_proj"]),
-    }),
-    firstBad: ({ values }, layer) => [`${layerPath(layer).path}.${values.projection}`],
-    inject({ graph, values }, layer) {
-      const name = `${layerPath(layer).path}.${values.projection}`;
-      const normed = graph.node(name).inputs[0]!;
-      return { nodes: [{ ...graph.node(name), inputs: [graph.node(normed).inputs[0]!] }] };
+    parameters: (random) => ({ readers: choose(random, Object.keys(readers)) }),
+    firstBad: (context, layer) => chosenReaders(context, layer),
+    inject(context, layer) {
+      const { graph } = context;
+      return {
+        nodes: chosenReaders(context, layer).map((name) => {
+          const normed = graph.node(name).inputs[0]!;
+          return { ...graph.node(name), inputs: [graph.node(normed).inputs[0]!] };
+        }),
+      };
     },
   }),
   fault({

@@ -1,9 +1,23 @@
-import { type ActivationName, activation } from "../../spec/ops/activation.js";
 import { identity } from "../../spec/ops/identity.js";
 import { choose, type Fault, fault, layerPath } from "../fault.js";
-import { withOp } from "../rewrite.js";
+import { elementwise, withOp } from "../rewrite.js";
 
 const product = (layer: number) => `${layerPath(layer).mlp}.down_proj.input`;
+
+/** Activations by the names that configs have for them. */
+const activations: Readonly<Record<string, (x: number) => number>> = {
+  silu: (x) => x / (1 + Math.exp(-x)),
+  gelu_pytorch_tanh: (x) => (x / 2) * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (x + 0.044715 * x * x * x))),
+  quick_gelu: (x) => x / (1 + Math.exp(-1.702 * x)),
+  relu: (x) => Math.max(0, x),
+  relu2: (x) => (x > 0 ? x * x : 0),
+  relu6: (x) => Math.max(0, Math.min(6, x)),
+  leaky_relu: (x) => Math.max(x, 0.01 * x),
+  mish: (x) => x * Math.tanh(Math.log(1 + Math.exp(x))),
+  tanh: (x) => 1 - 2 / (Math.exp(2 * x) + 1),
+  sigmoid: (x) => 1 / (1 + Math.exp(-x)),
+  identity: (x) => x,
+};
 
 export const mlpFaults: readonly Fault[] = [
   fault({
@@ -45,15 +59,22 @@ export const mlpFaults: readonly Fault[] = [
     parameters: (random, config) => ({
       activation: choose(
         random,
-        ["silu", "gelu", "gelu_pytorch_tanh", "relu", "sigmoid", "identity"].filter(
-          (name) => name !== config.activation,
-        ),
+        Object.keys(activations).filter((name) => name !== config.activation),
       ),
     }),
     firstBad: (_, layer) => [`${layerPath(layer).mlp}.act_fn`],
-    inject: ({ graph, values }, layer) => ({
-      nodes: [withOp(graph, `${layerPath(layer).mlp}.act_fn`, activation(values.activation as ActivationName))],
-    }),
+    inject({ graph, values }, layer) {
+      const activation = activations[String(values.activation)]!;
+      return {
+        nodes: [
+          withOp(
+            graph,
+            `${layerPath(layer).mlp}.act_fn`,
+            elementwise(1, ([x]) => activation(x!)),
+          ),
+        ],
+      };
+    },
   }),
   fault({
     id: "C6-multiply-missing",

@@ -1,34 +1,12 @@
-import { emptyBlock, type Op } from "../../spec/op.js";
 import { identity } from "../../spec/ops/identity.js";
 import type { RmsNormAttributes } from "../../spec/ops/rmsnorm.js";
-import { type DType, roundTo } from "../../tensor/dtype.js";
+import { roundTo } from "../../tensor/dtype.js";
 import { choose, type Fault, type FaultContext, fault, layerPath } from "../fault.js";
+import { handNorm } from "../hand-norm.js";
 import { attributesOf, withOp } from "../rewrite.js";
 
 const norms = ["input_layernorm", "post_attention_layernorm"];
 const chosen = ({ values }: FaultContext, layer: number) => `${layerPath(layer).path}.${values.norm}`;
-
-/** A norm written out: `inverse` says what a group of channels is multiplied by. */
-function handNorm({ weight, width }: RmsNormAttributes, store: DType, inverse: (group: Float64Array) => number): Op {
-  return {
-    kind: "rmsnorm",
-    attributes: {},
-    evaluate(context, rows, columns) {
-      const x = context.input(0, rows).value;
-      const w = weight ? context.parameters.rows(weight, 0, 1) : undefined;
-      const inputs = context.width(0);
-      const out = emptyBlock(rows.length * columns.length, false);
-      for (let i = 0; i < out.value.length; i++) {
-        const r = Math.floor(i / columns.length);
-        const column = columns[i % columns.length]!;
-        const first = r * inputs + Math.floor(column / width) * width;
-        const factor = inverse(x.subarray(first, first + width));
-        out.value[i] = roundTo(Math.fround(x[r * inputs + column]! * factor), store) * (w?.[column % width] ?? 1);
-      }
-      return out;
-    },
-  };
-}
 
 /** What a norm divides by. */
 export const normStatisticsFaults: readonly Fault[] = [

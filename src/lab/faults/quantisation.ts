@@ -1,9 +1,9 @@
 import { emptyBlock, type Op } from "../../spec/op.js";
 import type { AttentionAttributes } from "../../spec/ops/attention.js";
-import { roundTo } from "../../tensor/dtype.js";
+import { type DType, roundTo } from "../../tensor/dtype.js";
 import { choose, type Fault, type FaultContext, fault, layerPath } from "../fault.js";
 import { handAttention } from "../hand-attention.js";
-import { inParts, type NarrowType, storedAs } from "../narrow.js";
+import { type NarrowType, narrowed, narrowedMatrix, type SharedScale, storedAs } from "../narrow.js";
 import { wholeParameter } from "../overlay.js";
 import { attributesOf, meant, withOp } from "../rewrite.js";
 
@@ -18,27 +18,68 @@ const projections = [
 ];
 const chosen = ({ values }: FaultContext, layer: number) => `${layerPath(layer).path}.${values.projection}`;
 
-/** Input 0 with each row, or all rows of the step together, in narrow numbers. */
-function narrowInput(type: NarrowType, part: "tensor" | "row" | number): Op {
+/** Input 0 in narrow numbers, the rows of a step as one matrix. */
+function narrowInput(type: NarrowType, shared: SharedScale): Op {
   return {
     kind: "narrowed",
     attributes: {},
     evaluate(context, rows, columns) {
       const width = context.width(0);
       const out = emptyBlock(rows.length * columns.length, false);
+      const kept = new Map<number, Float64Array>();
+      const keptBy = (step: number) => {
+        const all = context.rows.rowsOf(step);
+        const found = kept.get(step) ?? narrowedMatrix(context.input(0, all).value, width, type, shared);
+        kept.set(step, found);
+        return found;
+      };
       rows.forEach((row, r) => {
-        const all = part === "tensor" ? context.rows.rowsOf(context.rows.stepOf[row]!) : Int32Array.of(row);
-        const values = Array.from(context.input(0, all).value);
-        const kept = inParts(values, part === "tensor" ? values.length : part === "row" ? width : part, type);
-        const start = all.indexOf(row) * width;
+        const step = context.rows.stepOf[row]!;
+        const start = (row - context.rows.steps[step]!.firstRow) * width;
         columns.forEach((column, c) => {
-          out.value[r * columns.length + c] = kept[start + column]!;
+          out.value[r * columns.length + c] = keptBy(step)[start + column]!;
         });
       });
       return out;
     },
   };
 }
+
+/** Types and what shares a scale, as kernels and checkpoints have them. */
+const weightTypes: readonly (readonly [NarrowType, SharedScale])[] = [
+  ["e4m3", "tensor"],
+  ["e4m3", "row"],
+  ["e4m3", "block"],
+  ["e4m3", "none"],
+  ["e5m2", "tensor"],
+  ["e5m2", "row"],
+  ["int8", "tensor"],
+  ["int8", "row"],
+  ["int8", 32],
+  ["int4", "tensor"],
+  ["int4", "row"],
+  ["int4", 32],
+  ["int4", 64],
+  ["int4", 128],
+];
+const activationTypes: readonly (readonly [NarrowType, SharedScale])[] = [
+  ["e4m3", "tensor"],
+  ["e4m3", "row"],
+  ["e4m3", 128],
+  ["e4m3", "none"],
+  ["e5m2", "tensor"],
+  ["e5m2", "row"],
+  ["int8", "tensor"],
+  ["int8", "row"],
+  ["int8", 32],
+  ["int4", "row"],
+];
+const drawn = (random: () => number, types: typeof weightTypes) => {
+  const [type, part] = choose(random, types);
+  return { type, part };
+};
+const typeOf = ({ values }: FaultContext) => values.type as NarrowType;
+const sharedOf = ({ values }: FaultContext) => values.part as SharedScale;
 
 export const quantisationFaults: readonly Fault[] = [
   fault({
@@ -49,16 +90,13 @@ export const quantisationFaults: readonly Fault[] = [
     expected: ["weight-quantised"],
     parameters: (random) => ({
       projection: choose(random, projections),
-      type: choose(random, ["e4m3", "e5m2", "int8", "int4"]),
-      part: choose(random, ["tensor", "row"]),
+      ...drawn(random, weightTypes),
     }),
     firstBad: (context, layer) => [chosen(context, layer)],
     inject(context, layer) {
       const name = `${chosen(context, layer)}.weight`;
       const { shape, values } = wholeParameter(context.parameters, name);
-      const { type, part } = context.values;
-      const size = part === "row" ? shape[1]! : values.length;
-      const kept = inParts(Array.from(values), size, type as NarrowType);
+      const kept = narrowedMatrix(values, shape[1]!, typeOf(context), sharedOf(context));
       return { parameters: new Map([[name, { shape, values: storedAs(kept, context.store) }]]) };
     },
   }),
@@ -70,14 +108,13 @@ export const quantisationFaults: readonly Fault[] = [
     expected: ["activation-quantised"],
     parameters: (random) => ({
       projection: choose(random, projections),
-      type: choose(random, ["e4m3", "int8"]),
-      part: choose(random, ["tensor", "row"]),
+      ...drawn(random, activationTypes),
     }),
     firstBad: (context, layer) => [chosen(context, layer)],
     inject(context, layer) {
       const product = context.graph.node(chosen(context, layer));
       const operand = context.graph.node(product.inputs[0]!);
-      const op = narrowInput(context.values.type as NarrowType, context.values.part as "tensor" | "row");
+      const op = narrowInput(typeOf(context), sharedOf(context));
       const narrow = { ...operand, name: `${product.name} narrowed`, op, inputs: [operand.name] };
       return { nodes: [narrow, { ...product, inputs: [narrow.name] }] };
     },
@@ -97,8 +134,8 @@ export const quantisationFaults: readonly Fault[] = [
     inject({ graph, values, config }, layer) {
       const name = `${layerPath(layer).attn}.${values.cache}_cache`;
       const source = graph.node(graph.node(name).inputs[0]!);
-      const part = values.part === "head" ? config.headDim : (values.part as "tensor" | "row");
-      const op = narrowInput(values.type as NarrowType, part);
+      const shared = values.part === "head" ? config.headDim : (values.part as SharedScale);
+      const op = narrowInput(values.type as NarrowType, shared);
       const narrow = { ...source, name: `${name} narrowed`, op, inputs: [source.name] };
       return { nodes: [narrow, { ...graph.node(name), inputs: [narrow.name] }] };
     },
@@ -110,10 +147,15 @@ export const quantisationFaults: readonly Fault[] = [
     transform: "T9",
     expected: ["probabilities-quantised"],
     hiddenWhen: "rows with one key",
+    parameters: (random) => ({ type: choose(random, ["e4m3", "e5m2", "int8"]) }),
     firstBad: (_, layer) => [`${layerPath(layer).attn}.o_proj.input`],
-    inject({ graph }, layer) {
+    inject(context, layer) {
+      const { graph } = context;
       const name = `${layerPath(layer).attn}.o_proj.input`;
-      const weights = (exponentials: readonly number[]) => exponentials.map((x) => roundTo(x, "float8_e4m3fn"));
+      const type = typeOf(context);
+      // The largest exponential is 1: the end of int8.
+      const scale = type === "int8" ? 1 / 127 : 1;
+      const weights = (exponentials: readonly number[]) => exponentials.map((x) => narrowed(x, type, scale));
       return {
         nodes: [withOp(graph, name, handAttention(attributesOf<AttentionAttributes>(graph, name), { weights }))],
       };
@@ -126,14 +168,14 @@ export const quantisationFaults: readonly Fault[] = [
     transform: "T16",
     expected: ["accumulator-narrow"],
     hiddenWhen: "sums whose terms come out even",
-    applies: (_config, store) => store !== "float32",
     parameters: (random) => ({
       projection: choose(random, projections),
+      dtype: choose(random, ["float16", "bfloat16"]),
       terms: choose(random, [1, 8, 16]),
     }),
     firstBad: (context, layer) => [chosen(context, layer)],
     inject(context, layer) {
-      const { graph, parameters, store, values } = context;
+      const { graph, parameters, values } = context;
       const node = graph.node(chosen(context, layer));
       const weight = wholeParameter(parameters, `${node.name}.weight`);
       const bias = parameters.shape(`${node.name}.bias`) && wholeParameter(parameters, `${node.name}.bias`).values;
@@ -152,7 +194,7 @@ export const quantisationFaults: readonly Fault[] = [
             for (let k = 0; k < n; k++) {
               part = Math.fround(part + x[r * n + k]! * weight.values[column * n + k]!);
               if ((k + 1) % Number(values.terms) !== 0 && k + 1 < n) continue;
-              total = roundTo(total + part, store);
+              total = roundTo(total + part, values.dtype as DType);
               part = 0;
             }
             out.value[i] = total + (bias?.[column] ?? 0);

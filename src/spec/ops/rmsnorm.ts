@@ -157,6 +157,8 @@ function offsetWeights(
 
 interface GroupStatistics {
   mean: number;
+  /** Variance of a mean that is subtracted. */
+  meanVariance: number;
   /** 1 / sqrt(mean(x²) + ε). */
   inverse: number;
   /** Relative variance of `inverse`. */
@@ -204,6 +206,7 @@ function groupStatistics(
   const inverse = squares > (attributes.sumLimit ?? Infinity) ? 0 : root;
   let inverseVariance = 0;
   let inverseJump = 0;
+  const meanVariance = noise && attributes.centred ? sumVariance(x.value, first, count) / count ** 2 : 0;
   if (noise) {
     let weighted = 0;
     let fourth = 0;
@@ -229,7 +232,22 @@ function groupStatistics(
       inverseJump = Math.sqrt(inverseVariance);
     }
   }
-  return { mean, inverse, inverseVariance, inverseJump, overflow: squares > float32Max };
+  return { mean, meanVariance, inverse, inverseVariance, inverseJump, overflow: squares > float32Max };
+}
+
+/** Variance of a float32 sum of `count` values. */
+function sumVariance(values: Float64Array, first: number, count: number): number {
+  let sum = 0;
+  let squares = 0;
+  let partials = 0;
+  let partialSquares = 0;
+  for (let i = first; i < first + count; i++) {
+    sum += values[i]!;
+    squares += values[i]! ** 2;
+    partials += sum;
+    partialSquares += sum * sum;
+  }
+  return accumulationVariance(sum, squares, count, longerPath(sum, count, partials, partialSquares));
 }
 
 /** 1 / sqrt(mean(x²) + ε) with every step stored. */
@@ -269,6 +287,7 @@ function elementNoise(
   const normalised = out.value[at]!;
   const own = usableVariance(x, i);
   let variance = (own === 0 ? 0 : s.inverse * s.inverse * own) + normalised * normalised * s.inverseVariance;
+  variance += s.inverse * s.inverse * s.meanVariance;
   if (!rounding) variance += storeVariance(normalised, precision.store);
   else if (rounding.settings.normalised) {
     variance = flipVariance(normalised, variance, rounding.store);

@@ -1,0 +1,47 @@
+import type { AttentionAttributes } from "../../spec/ops/attention.js";
+import type { PlacedStep } from "../../spec/rows.js";
+import { type Fault, fault, layerPath } from "../fault.js";
+import { handAttention } from "../hand-attention.js";
+import { attributesOf, dependent, withOp } from "../rewrite.js";
+
+/** Whether every sequence of the step adds one token to those it has. */
+const decodes = ({ rowCount, seqIds, lengths }: PlacedStep) =>
+  rowCount === seqIds.length && lengths.every((length) => length > 1);
+
+/** What the host says of pages, wrongly, and attention believes. */
+export const pageFaults: readonly Fault[] = [
+  fault({
+    id: "I50-last-page-length",
+    title: "decode steps build the last page's length before the new token is counted",
+    kind: "metadata",
+    transform: "T4",
+    scope: "model",
+    situation: "paged",
+    expected: ["last-page-length"],
+    hiddenWhen: "no decode step",
+    firstBad: ({ config }) => [
+      "kv_last_page_len",
+      ...Array.from({ length: config.layerCount }, (_, layer) => `${layerPath(layer).attn}.o_proj.input`),
+    ],
+    inject({ graph, config }) {
+      const nodes = Array.from({ length: config.layerCount }, (_, layer) => {
+        const name = `${layerPath(layer).attn}.o_proj.input`;
+        const a = attributesOf<AttentionAttributes>(graph, name);
+        const op = dependent("attention", ({ rows: table }) =>
+          handAttention(a, {
+            visible: (row, position) =>
+              !decodes(table.steps[table.stepOf[row]!]!) || position < table.keyCount(row) - 1,
+          }),
+        );
+        return withOp(graph, name, op);
+      });
+      return {
+        nodes,
+        pages: (metadata, step) =>
+          decodes(step)
+            ? { ...metadata, kv_last_page_len: metadata.kv_last_page_len.map((length) => length - 1) }
+            : metadata,
+      };
+    },
+  }),
+];
