@@ -2,7 +2,8 @@ import { existsSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { describe, expect, it } from "vitest";
 import { openCapture } from "../src/capture/reader.js";
-import { freeBytes, writeLargeCaptures } from "../src/cli/benchmark/large-captures.js";
+import { writeLargeCaptures } from "../src/cli/benchmark/large-captures.js";
+import { freeBytes } from "../src/cli/benchmark/temporary-folder.js";
 import { compareCaptures } from "../src/diagnose/compare/compare.js";
 
 describe("the generated captures of `bench checker`", () => {

@@ -152,6 +152,11 @@ function columnCount(shape: readonly number[]): number {
   return shape.slice(shape.length < 2 ? 0 : 1).reduce((product, n) => product * n, 1);
 }
 
+/** The files a model folder's weights lie in. @throws InputError as a Checkpoint does. */
+export function checkpointFiles(directory: string): string[] {
+  return [...shards(directory).keys()].map((name) => join(directory, name));
+}
+
 /** Weight files of a folder, each with the parameters the index expects in it; undefined for all it has. */
 function shards(directory: string): Map<string, string[] | undefined> {
   if (!existsSync(directory) || !statSync(directory).isDirectory()) {

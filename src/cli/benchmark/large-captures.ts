@@ -1,4 +1,4 @@
-import { closeSync, mkdtempSync, openSync, rmSync, statfsSync, writeSync } from "node:fs";
+import { closeSync, mkdtempSync, openSync, rmSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { randomGenerator } from "../../diagnose/check/sample.js";
 import { byteWidth, encode } from "../../tensor/dtype.js";
@@ -16,12 +16,6 @@ export interface LargeCaptures {
   readonly target: string;
   readonly bytes: number;
   remove(): void;
-}
-
-/** Bytes free for an ordinary user where `folder` lies. */
-export function freeBytes(folder: string): number {
-  const { bavail, bsize } = statfsSync(folder);
-  return bavail * bsize;
 }
 
 /** Writes two plain recordings of about `bytes` each below `folder`. */

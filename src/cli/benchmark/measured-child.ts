@@ -1,13 +1,12 @@
 import { spawn } from "node:child_process";
 import { performance } from "node:perf_hooks";
 import { fileURLToPath } from "node:url";
+import { tracked } from "./temporary-folder.js";
+import type { Times } from "./times.js";
 
-/** A finished run of this command line in a process of its own. */
-export interface MeasuredRun {
+/** A finished run in a process of its own; its processor time is that of all its threads. */
+export interface MeasuredRun extends Times {
   readonly exitCode: number;
-  readonly seconds: number;
-  /** Processor time of all its threads: what the wall time would be on a machine with nothing else to do, at most. */
-  readonly cpuSeconds: number;
   /** Largest resident set the process had. */
   readonly peakBytes: number;
   readonly output: string;
@@ -24,14 +23,17 @@ process.on("exit", () => {
 
 /** Runs `faultline ...words` in a fresh process, start of Node included in its time. */
 export function runMeasured(words: readonly string[]): Promise<MeasuredRun> {
-  const main = fileURLToPath(new URL("../main.js", import.meta.url));
+  return runMeasuredModule(fileURLToPath(new URL("../main.js", import.meta.url)), words);
+}
+
+/** Runs `node module ...words` in a fresh process. */
+export function runMeasuredModule(module: string, words: readonly string[]): Promise<MeasuredRun> {
   const start = performance.now();
-  const child = spawn(
-    process.execPath,
-    ["--import", `data:text/javascript,${encodeURIComponent(reportUsage)}`, main, ...words],
-    {
+  const usageModule = `data:text/javascript,${encodeURIComponent(reportUsage)}`;
+  const child = tracked(
+    spawn(process.execPath, ["--import", usageModule, module, ...words], {
       stdio: ["ignore", "pipe", "inherit", "pipe"],
-    },
+    }),
   );
   const output: Buffer[] = [];
   let usage = "";
@@ -42,7 +44,7 @@ export function runMeasured(words: readonly string[]): Promise<MeasuredRun> {
   return new Promise((resolve, reject) => {
     child.on("error", reject);
     child.on("close", (code) => {
-      if (usage === "") return reject(new Error(`faultline ${words[0]} was ended before it finished`));
+      if (usage === "") return reject(new Error(`${[module, ...words].join(" ")} was ended before it finished`));
       resolve({
         exitCode: code ?? -1,
         seconds: (performance.now() - start) / 1000,
