@@ -196,14 +196,26 @@ export class Investigation extends RecordedRun {
     return [...new Set(places.map((i) => from[i]!))];
   }
 
+  /** Multiply-adds per row of the products that were not recorded. */
+  #productsInside(interior: readonly GraphNode[]): number {
+    return interior
+      .slice(1)
+      .filter(({ op }) => op.kind === "linear")
+      .reduce((sum, { columns, inputs }) => sum + columns * this.graph.node(inputs[0]!).columns, 0);
+  }
+
   #search(names: readonly string[], limits = probeLimits): RecipeSearch {
-    const probes = names.map((name) => ({ name, sample: this.draw(name, limits) }));
     const table = this.observations.rows;
+    // The first layer reads the embeddings, which no kernel recomputes: a later one has all choices.
+    const interior = this.interior(names.at(-1)!);
+    const perRow = this.#productsInside(interior);
+    const rows = perRow > 0 ? Math.min(limits.rows, 2) : limits.rows;
+    const probes = names.map((name) => ({ name, sample: this.draw(name, { ...limits, rows }) }));
     return {
       names,
       graph: this.graph,
-      // The first layer reads the embeddings, which no kernel recomputes: a later one has all choices.
-      interior: this.interior(names.at(-1)!),
+      interior,
+      cost: perRow * rows * names.length,
       isRecorded: (name) => this.observations.has(name),
       longest: Math.max(...probes.flatMap(({ sample }) => Array.from(sample.rows, (row) => table.keyCount(row)))),
       score: (recipe) => {

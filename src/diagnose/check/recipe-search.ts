@@ -21,6 +21,8 @@ export interface RecipeSearch {
   isRecorded(name: string): boolean;
   /** Keys of the longest row: larger tiles than that make no difference. */
   readonly longest: number;
+  /** Multiply-adds of unrecorded products in one try. */
+  readonly cost: number;
   /** Tries a recipe on the probes. */
   score(recipe: UnitRecipe): RecipeScore;
 }
@@ -28,8 +30,11 @@ export interface RecipeSearch {
 /** Gains below this share of the elements are chance. */
 const gain = 0.01;
 const sweeps = 3;
-/** Recipes tried in one search at most: what none of so many gives back is left to the noise model. */
+/** Recipes tried in one search: what none of so many gives back is left to the noise model. Fewer where a try costs much. */
 const mostTries = 120;
+const fewestTries = 4;
+/** Multiply-adds of unrecorded products in one search. */
+const searchCost = 1.5e8;
 
 interface Found {
   readonly recipe: UnitRecipe;
@@ -60,11 +65,14 @@ export function searchRecipe(search: RecipeSearch, start: UnitRecipe, again: boo
 /** Counts what a search tries. */
 class Tries {
   #count = 0;
+  readonly #most: number;
 
-  constructor(readonly search: RecipeSearch) {}
+  constructor(readonly search: RecipeSearch) {
+    this.#most = Math.max(fewestTries, Math.min(mostTries, searchCost / Math.max(1, search.cost)));
+  }
 
   get over(): boolean {
-    return this.#count >= mostTries;
+    return this.#count >= this.#most;
   }
 
   score(recipe: UnitRecipe): RecipeScore {

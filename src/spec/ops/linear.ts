@@ -233,6 +233,9 @@ function elementNoise(
   }
 }
 
+/** Terms below this share of a partial sum are so few ulps of it that what rounding takes of them is not random. */
+const nearUlp = 2 ** -18;
+
 /** Σ w·x, Σ w²·x², the partial sums' path, Σ w²·variance and the largest |w|·jump of `n` terms from `first`. */
 function sums({ x, xStart, w, wStart }: Factors, first: number, n: number) {
   let sum = 0;
@@ -242,11 +245,14 @@ function sums({ x, xStart, w, wStart }: Factors, first: number, n: number) {
   let reaching = 0;
   let jump = 0;
   let largest = 0;
+  let small = 0;
   for (let k = first; k < first + n; k++) {
     const weight = w[wStart + k]!;
     const term = weight * x.value[xStart + k]!;
     sum += term;
-    largest = Math.max(largest, Math.abs(sum));
+    const size = Math.abs(sum);
+    if (size > largest) largest = size;
+    if (Math.abs(term) < nearUlp * size) small++;
     squares += term * term;
     partials += sum;
     partialSquares += sum * sum;
@@ -255,7 +261,8 @@ function sums({ x, xStart, w, wStart }: Factors, first: number, n: number) {
     if (variance !== 0 && weight !== 0) reaching += weight * weight * variance;
     if (x.jump) jump = Math.max(jump, Math.abs(weight) * x.jump[xStart + k]!);
   }
-  const lost = stagnation(largest, n, (k) => w[wStart + first + k]! * x.value[xStart + first + k]!);
+  const many = small > n / 64;
+  const lost = many ? stagnation(largest, n, (k) => w[wStart + first + k]! * x.value[xStart + first + k]!) : 0;
   return { sum, squares, path: longerPath(sum, n, partials, partialSquares), reaching: reaching + lost * lost, jump };
 }
 
