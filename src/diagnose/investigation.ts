@@ -19,6 +19,8 @@ export { UnitCheck } from "./check/unit-check.js";
 const probeLimits: SampleLimits = { rows: 6, columns: 192 };
 const ownLimits: SampleLimits = { rows: 12, columns: 512 };
 const probedUnits = 3;
+/** Multiply-adds of unrecorded products from which a try of a recipe looks at fewer rows. */
+const fewRowsFrom = 2e7;
 
 /** A recorded run and how its units are judged: by the bits of recipes, and where none is in reach by the noise model. */
 export class Investigation extends RecordedRun {
@@ -209,7 +211,7 @@ export class Investigation extends RecordedRun {
     // The first layer reads the embeddings, which no kernel recomputes: a later one has all choices.
     const interior = this.interior(names.at(-1)!);
     const perRow = this.#productsInside(interior);
-    const rows = perRow > 0 ? Math.min(limits.rows, 2) : limits.rows;
+    const rows = perRow * limits.rows * names.length > fewRowsFrom ? 3 : limits.rows;
     const probes = names.map((name) => ({ name, sample: this.draw(name, { ...limits, rows }) }));
     return {
       names,
@@ -226,7 +228,7 @@ export class Investigation extends RecordedRun {
           const check = this.checkUnder(name, recipe, this.evaluator, sample, undefined, true);
           const { equal: same = 0, compared: of = 0, surprise = 0 } = check.bits ?? {};
           // In float32 hardly an element is the same: how improbable the worst one is, tells recipes apart.
-          equal += this.observations.dtype(name) === "float32" ? of / (1 + surprise) : same;
+          equal += this.observations.dtype(name) === "float32" ? of / (1 + Math.log1p(surprise)) : same;
           compared += of;
           matched &&= check.matched;
         }

@@ -115,6 +115,8 @@ function constants({ site, finding }: Proposal, region: Region): Hypothesis[] {
       kind: "kernel",
       transform: "T14",
       parameters: { ...parametersOf(region), holds: constant },
+      // Where it is was read off the record.
+      fitted: 1,
       statement: `${describe(region)} hold ${constant === 0 ? "zeros" : `the constant ${constant}`}: a part of ${lastName(site.name)} is never written, or its weight there is zero`,
       group: `${causeOf(region, site)}`,
     }),

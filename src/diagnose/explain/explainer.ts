@@ -28,6 +28,8 @@ const mostRewritten = 8;
 const wholeSearch = 30_000;
 const unitSearch = 12_000;
 const pairSearch = 6_000;
+/** The same for one over many layers once a cause is known: it most likely sits in those as well, and is tried there later. */
+const spreadSearch = 2_000;
 /** The same for units within rounding: most of them are a kernel nobody has described yet, not a fault. */
 const wholeQuietSearch = 5_000;
 const unitQuietSearch = 2_000;
@@ -79,7 +81,8 @@ export class Explainer {
   }
 
   #deadlineFor(check: UnitCheck): Deadline {
-    if (check.excess > 1) return new Deadline(unitSearch, this.#deadline);
+    const known = this.#found.length > 0 && this.investigation.isDeep(check.node.name);
+    if (check.excess > 1) return new Deadline(known ? spreadSearch : unitSearch, this.#deadline);
     this.#quietDeadline ??= new Deadline(wholeQuietSearch, this.#deadline);
     return new Deadline(unitQuietSearch, this.#quietDeadline);
   }

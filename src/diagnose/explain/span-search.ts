@@ -17,6 +17,8 @@ const worthwhile = 0.2;
 const half = 0.8;
 /** The same of the first of the rows alone. */
 const promising = 0.9;
+/** Rewrites that are looked at in one span, those of the nearest ops first. */
+const mostCandidates = 8000;
 /** Screened rewrites that are judged with all rows and their noise, nearest first. */
 const judged = 8;
 /** Share of the spec's errors that a fitted number may leave: a span would bend to many. */
@@ -48,7 +50,7 @@ export function searchSpan(
   const byCause = new Map<string, Hypothesis[]>();
   for (const part of ["plain", "other", "chosen", "fitted"] as const) {
     const screened: Screened[] = [];
-    for (const hypothesis of candidates(judge, check, sites, part)) {
+    for (const hypothesis of candidates(judge, check, sites, part, deadline)) {
       if (deadline.passed) break;
       if (!hypothesis.places) byCause.set(hypothesis.cause, [...(byCause.get(hypothesis.cause) ?? []), hypothesis]);
       const left = screen.left(hypothesis);
@@ -102,14 +104,18 @@ function* candidates(
   check: UnitCheck,
   sites: readonly GraphNode[],
   part: "plain" | "other" | "chosen" | "fitted",
+  deadline: Deadline,
 ): Generator<Hypothesis> {
+  let count = 0;
   const byLayer = new Map<number | undefined, Hypothesis[]>();
   for (const site of sites) {
+    if (deadline.passed || count > mostCandidates) break;
     const proposal = { investigation, site, finding: check };
     const proposed =
       part === "chosen" || part === "fitted"
         ? proposeNamed(proposal).filter(part === "chosen" ? isChosen : isFitted)
         : proposeNamed(proposal, part).filter(({ fitted }) => fitted === 0);
+    count += proposed.length;
     byLayer.set(site.layer, [...(byLayer.get(site.layer) ?? []), ...proposed]);
   }
   const kin = ({ site }: Hypothesis) => kinOf(investigation.graph.node(site));
