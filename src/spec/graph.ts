@@ -57,7 +57,7 @@ export class Graph {
     return this.#consumers.get(name) ?? [];
   }
 
-  /** Whether `name` can be computed: no value on its way rests on itself. A rewrite may break that. */
+  /** Whether `name` can be computed: every value on its way exists and none rests on itself. A rewrite may break that. */
   isComputable(name: string): boolean {
     const open = new Set<string>();
     const done = new Set<string>();
@@ -65,7 +65,7 @@ export class Graph {
       if (done.has(value)) return true;
       if (open.has(value)) return false;
       open.add(value);
-      const computable = this.node(value).inputs.every(visit);
+      const computable = this.find(value)?.inputs.every(visit) ?? false;
       open.delete(value);
       done.add(value);
       return computable;

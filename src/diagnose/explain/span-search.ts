@@ -48,6 +48,8 @@ export function searchSpan(
   const screen = new Screen(judge, check);
   const halves: Screened[] = [];
   const byCause = new Map<string, Hypothesis[]>();
+  const deep = judge.investigation.isDeep(check.node.name);
+  let plain: Explanation[] = [];
   for (const part of ["plain", "other", "chosen", "fitted"] as const) {
     const screened: Screened[] = [];
     for (const hypothesis of candidates(judge, check, sites, part, deadline)) {
@@ -63,7 +65,13 @@ export function searchSpan(
       .closest(screened)
       .flatMap(({ hypothesis }) => judge.judge(check, hypothesis) ?? [])
       .filter(({ left }) => part !== "fitted" || left <= fittedLeft * check.statistics.rmsZ);
-    if (found.length > 0 || deadline.passed) return rank(fewestPlaces(found)).map((e) => inside(judge, check, e));
+    // Within a layer there is time to see whether a rarer cause does as well.
+    if (part === "plain" && found.length > 0 && !deep && !deadline.passed) {
+      plain = found;
+      continue;
+    }
+    const all = [...plain, ...found];
+    if (all.length > 0 || deadline.passed) return rank(fewestPlaces(all)).map((e) => inside(judge, check, e));
   }
   const screened = [...pairs(closest(halves), byCause)].flatMap((hypothesis) => {
     const left = deadline.passed ? undefined : screen.left(hypothesis);
