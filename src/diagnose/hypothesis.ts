@@ -38,6 +38,14 @@ export interface Hypothesis {
   readonly alone?: readonly GraphNode[] | undefined;
 }
 
+/** Ops that a rewrite of one op may write anew. */
+const mostRewritten = 8;
+
+/** Whether a hypothesis writes a whole layer anew. */
+export function rewritesLayer({ replacements }: Hypothesis): boolean {
+  return replacements.length > mostRewritten;
+}
+
 /** A finding's site without its layer number: what repeats from layer to layer. */
 export function role(name: string): string {
   return name.replace(/\.layers\.\d+/, ".layers.*");

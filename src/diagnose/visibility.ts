@@ -1,11 +1,11 @@
-import { Evaluator } from "../spec/evaluator.js";
+import type { Evaluator } from "../spec/evaluator.js";
 import type { DType } from "../tensor/dtype.js";
 import { roundAll } from "../tensor/rounding.js";
 import { propose, proposeNamed } from "./causes/catalogue.js";
 import type { Sample } from "./check/sample.js";
 import { type Statistics, statisticsOf } from "./check/statistics.js";
 import type { Deadline } from "./explain/deadline.js";
-import { type Hypothesis, role, short } from "./hypothesis.js";
+import { type Hypothesis, rewritesLayer, role, short } from "./hypothesis.js";
 import type { Investigation, UnitCheck } from "./investigation.js";
 
 /** A unit that is right, on few elements. */
@@ -20,9 +20,6 @@ interface Base {
 
 /** Share of changed elements from which nobody has to look closer: the unit would have failed. */
 const clearly = 0.1;
-
-/** Ops that a rewrite may write anew to be tried here: a whole layer more or less is never hidden by rounding. */
-const mostRewritten = 8;
 
 /**
  * What a rewrite would do to a unit: whether it would have shown, and the share of elements it changes.
@@ -119,7 +116,7 @@ function hiddenAt(
     (h) => h.group === hypothesis.group && role(h.site) === role(hypothesis.site),
   );
   if (!same) return undefined;
-  const quiet = withoutNoise(investigation);
+  const quiet = investigation.evaluator.withoutNoise();
   let allZero = true;
   let inRange = false;
   for (const check of units) {
@@ -132,10 +129,6 @@ function hiddenAt(
   return inRange
     ? "its effect is drowned there, below the rounding of values so much larger"
     : "the values there leave the range of their types: nothing recorded can show it";
-}
-
-function withoutNoise({ evaluator }: Investigation): Evaluator {
-  return new Evaluator({ ...evaluator, noise: false });
 }
 
 function thin(investigation: Investigation, name: string): Sample {
@@ -168,7 +161,7 @@ export function sensitivity(
   checks: readonly UnitCheck[],
   deadline: Deadline,
 ): NotVisible[] {
-  const quiet = withoutNoise(investigation);
+  const quiet = investigation.evaluator.withoutNoise();
   const strongest = new Map<string, { changed: number; unit: string; visible: boolean }>();
   const middle = new Map<string, UnitCheck[]>();
   for (const check of checks) {
@@ -184,7 +177,8 @@ export function sensitivity(
     for (const site of investigation.interior(name)) {
       for (const hypothesis of proposeNamed({ investigation, site, finding: base.check })) {
         const key = `${hypothesis.cause} ${role(hypothesis.site)}`;
-        if (hypothesis.fitted > 0 || hypothesis.replacements.length > mostRewritten) continue;
+        // A whole layer more or less is never hidden by rounding.
+        if (hypothesis.fitted > 0 || rewritesLayer(hypothesis)) continue;
         if (strongest.get(key)?.visible || deadline.passed) continue;
         const { visible, changed } = effect(investigation, base, hypothesis.replacements, quiet);
         const before = strongest.get(key)?.changed ?? -1;

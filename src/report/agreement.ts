@@ -1,30 +1,14 @@
 import Table from "cli-table3";
 import { ranges } from "../diagnose/extent.js";
 import type { RecipeSummary, Verdict } from "../diagnose/verdict.js";
-import { type Colors, count, percent, section } from "./text.js";
+import { bareChars, type Colors, count, percent, section } from "./text.js";
 
 /** How closely every kind of unit agreed, how it rounds, and what share of the recording that says something about. */
 export function agreement({ units, recipes, coverage }: Verdict, c: Colors): string {
   const table = new Table({
     head: ["unit", "count", "bit for bit", "rms z", "max |z|", "failed", "rounds as"],
     style: { head: [], border: [], compact: true },
-    chars: {
-      top: "",
-      "top-mid": "",
-      "top-left": "",
-      "top-right": "",
-      bottom: "",
-      "bottom-mid": "",
-      "bottom-left": "",
-      "bottom-right": "",
-      left: " ",
-      "left-mid": "",
-      mid: "",
-      "mid-mid": "",
-      right: "",
-      "right-mid": "",
-      middle: " ",
-    },
+    chars: { ...bareChars, left: " " },
     colAligns: ["left", "right", "right", "right", "right", "right", "left"],
   });
   const byUnit = new Map(recipes.map((recipe) => [recipe.unit, recipe]));

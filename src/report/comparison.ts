@@ -3,6 +3,7 @@ import Table from "cli-table3";
 import colorette from "picocolors";
 import { type CaptureComparison, type ComparedSide, type ComparedValue, isSame } from "../diagnose/compare/compare.js";
 import type { DType } from "../tensor/dtype.js";
+import { bareChars } from "./text.js";
 
 const shortTypes: Record<DType, string> = {
   float64: "f64",
@@ -115,25 +116,6 @@ function widthOf(text: string): number {
   const lines = stripVTControlCharacters(text).split("\n");
   return Math.max(0, ...lines.filter((line) => !line.startsWith("  ")).map((line) => line.length));
 }
-
-/** Columns apart by a blank, no lines: plain when piped, narrow enough for 120 columns. */
-const bareChars = {
-  top: "",
-  "top-mid": "",
-  "top-left": "",
-  "top-right": "",
-  bottom: "",
-  "bottom-mid": "",
-  "bottom-left": "",
-  "bottom-right": "",
-  left: "",
-  "left-mid": "",
-  mid: "",
-  "mid-mid": "",
-  right: "",
-  "right-mid": "",
-  middle: " ",
-};
 
 function rowNotes(value: ComparedValue): string {
   const notes = value.notes.filter((note) => !note.startsWith("dtype "));

@@ -40,3 +40,22 @@ export function percent(share: number): string {
 export function count(n: number): string {
   return n.toLocaleString("en");
 }
+
+/** Columns apart by a blank, no lines: plain when piped, narrow enough for 120 columns. */
+export const bareChars = {
+  top: "",
+  "top-mid": "",
+  "top-left": "",
+  "top-right": "",
+  bottom: "",
+  "bottom-mid": "",
+  "bottom-left": "",
+  "bottom-right": "",
+  left: "",
+  "left-mid": "",
+  mid: "",
+  "mid-mid": "",
+  right: "",
+  "right-mid": "",
+  middle: " ",
+};

@@ -101,6 +101,11 @@ export class Evaluator {
     return this.noise ? this : new Evaluator({ ...this, noise: true });
   }
 
+  /** The same by values alone. */
+  withoutNoise(): Evaluator {
+    return this.noise ? new Evaluator({ ...this, noise: false }) : this;
+  }
+
   /** What the spec means by `name`, from the recorded inputs of its unit; its own record is not consulted. */
   evaluate(name: string, rows: Int32Array, columns?: Int32Array): Block {
     const node = this.graph.node(name);

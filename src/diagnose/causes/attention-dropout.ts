@@ -1,4 +1,3 @@
-import { Evaluator } from "../../spec/evaluator.js";
 import type { GraphNode } from "../../spec/graph.js";
 import { indices, type Op, type OpContext } from "../../spec/op.js";
 import { type AttentionAttributes, attention } from "../../spec/ops/attention.js";
@@ -113,7 +112,7 @@ function spread(read: Op, plain: Op, share: number, isSolvable: (row: number) =>
 /** What each key's weight in a recorded row is of what it should be: the values, solved for their weights. */
 function weightShares({ site, investigation }: Proposal, a: AttentionAttributes, row: number): HeadWeights[] {
   const { observations, graph } = investigation;
-  const plain = new Evaluator({ ...investigation.evaluator, noise: false });
+  const plain = investigation.evaluator.withoutNoise();
   const values = graph.node(site.inputs[2]!);
   // Values that are 1 in the channel of their own position and 0 in all others: what comes out are the weights.
   const unit: Op = {

@@ -19,7 +19,7 @@ export const clampCauses: CauseFamily = (proposal) => {
 };
 
 /** The same op, its result cut off; NaN stays NaN. */
-export function clampedOp(op: Op, low: number, high: number): Op {
+function clampedOp(op: Op, low: number, high: number): Op {
   return transformed(op, { low, high }, (block) => ({
     ...block,
     value: block.value.map((x) => (x < low ? low : x > high ? high : x)),

@@ -1,4 +1,3 @@
-import { Evaluator } from "../../spec/evaluator.js";
 import type { GraphNode } from "../../spec/graph.js";
 import { type RopeAttributes, rope } from "../../spec/ops/rope.js";
 import type { Comparison } from "../check/statistics.js";
@@ -77,7 +76,7 @@ function beforeRotation({ site, finding, investigation }: Proposal): Comparison 
       inputs: [],
     };
     const reversed: GraphNode = { ...node, name: `${node.name}.turned back`, op: back, inputs: [recorded.name] };
-    const plain = new Evaluator({ ...investigation.evaluator, noise: false });
+    const plain = investigation.evaluator.withoutNoise();
     return plain.rewritten([recorded, reversed]).evaluate(reversed.name, rows).value;
   };
   const largest = comparison.noise.map((sigma, i) => {

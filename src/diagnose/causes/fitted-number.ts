@@ -1,4 +1,3 @@
-import { Evaluator } from "../../spec/evaluator.js";
 import type { GraphNode } from "../../spec/graph.js";
 import type { Proposal } from "./proposal.js";
 
@@ -29,7 +28,7 @@ export function fitNumber(
   const first = Math.max(0, rows.length - rowsUsed);
   const chosen = rows.subarray(first);
   const even = columns.filter((_, c) => c % 2 === 0);
-  const plain = new Evaluator({ ...investigation.evaluator, noise: false });
+  const plain = investigation.evaluator.withoutNoise();
   const at = (value: number) => plain.rewritten(rewrite(value)).evaluate(finding.node.name, chosen, even).value;
   let value = start;
   let error = Infinity;

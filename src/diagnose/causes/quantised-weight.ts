@@ -33,7 +33,7 @@ export const quantisedWeightCauses: CauseFamily = ({ site, investigation, findin
 };
 
 /** The same op on parameters of which one is quantised. */
-export function withQuantised(op: Op, weight: string, quantisation: NamedQuantisation, stored: DType | undefined): Op {
+function withQuantised(op: Op, weight: string, quantisation: NamedQuantisation, stored: DType | undefined): Op {
   return {
     ...op,
     attributes: { ...op.attributes, quantised: quantisation.title },

@@ -7,7 +7,7 @@ import { checkUnit } from "./check-unit.js";
 import type { Shares } from "./coverage.js";
 import { Threads } from "./threads.js";
 import type { UnitCheck } from "./unit-check.js";
-import { fromWire, toWire } from "./wire.js";
+import { fromWire } from "./wire.js";
 
 /** Elements of cheap units that are compared one by one in all; of larger recordings an even share. */
 const pointwiseElements = 4e8;
@@ -60,14 +60,10 @@ export async function checkAll(
   const batches = batchesOf(investigation, costs, total / (threads * 4));
   const pool = new Threads(source, Math.min(threads, batches.length));
   const found = await pool.check(batches, shares, report);
-  const checks = units.map(({ name }) => fromWire(investigation, found.get(name)!));
+  const onWire = units.map(({ name }) => found.get(name)!);
   return {
-    checks,
-    notVisible: () =>
-      pool.notVisible(
-        checks.map((check) => toWire(investigation, check)),
-        sensitivitySearch,
-      ),
+    checks: onWire.map((check) => fromWire(investigation, check)),
+    notVisible: () => pool.notVisible(onWire, sensitivitySearch),
     end: () => pool.end(),
   };
 }
@@ -76,18 +72,17 @@ function sharesOf(investigation: Investigation): Shares {
   let elements = 0;
   let steps = 0;
   for (const { name, op } of investigation.units()) {
-    if (op.kind === "attention")
-      steps += attentionCost(investigation, name, investigation.observations.outputRows(name));
+    if (op.kind === "attention") steps += attentionCost(investigation, name);
     else if (investigation.isPointwise(name)) elements += investigation.elementsOf(name);
   }
   const within = (budget: number, cost: number) => Math.min(1, budget / Math.max(1, cost));
   return { pointwise: within(pointwiseElements, elements), attention: within(attentionSteps, steps) };
 }
 
-/** Multiply-adds of attention's rows. */
-function attentionCost({ graph, observations }: Investigation, name: string, rows: Int32Array): number {
+/** Multiply-adds of attention's recorded rows. */
+function attentionCost({ graph, observations }: Investigation, name: string): number {
   let keys = 0;
-  for (const row of rows) keys += observations.rows.keyCount(row);
+  for (const row of observations.outputRows(name)) keys += observations.rows.keyCount(row);
   return 2 * keys * graph.node(name).columns;
 }
 
@@ -119,7 +114,7 @@ function costOf(investigation: Investigation, name: string): number {
     return 3 * elements + 2 * columns * width + 2 * rows.length * sampled.length * width;
   }
   if (op.kind === "attention") {
-    return 2 * attentionCost(investigation, name, investigation.observations.outputRows(name));
+    return 2 * attentionCost(investigation, name);
   }
   return 60 * elements * investigation.interior(name).length;
 }

@@ -1,7 +1,7 @@
 import type { GraphNode } from "../../spec/graph.js";
 import { propose, proposeFitted } from "../causes/catalogue.js";
 import { regionOf } from "../extent.js";
-import { type Hypothesis, role } from "../hypothesis.js";
+import { type Hypothesis, rewritesLayer, role } from "../hypothesis.js";
 import type { Investigation, UnitCheck } from "../investigation.js";
 import { either } from "../transform.js";
 import { Consistency } from "./consistency.js";
@@ -22,8 +22,6 @@ export interface ExplainedFinding {
 
 /** Searches of one role that may find nothing: what no rewrite explained in two layers, none explains in the others. */
 const maxFailures = 2;
-/** Ops that a rewrite of one op may write anew. */
-const mostRewritten = 8;
 /** Time for all units together, for one, and for its search of pairs, in milliseconds. */
 const wholeSearch = 30_000;
 const unitSearch = 12_000;
@@ -46,17 +44,11 @@ export class Explainer {
   readonly #failures = new Map<string, number>();
   readonly #deadline: Deadline;
   #quietDeadline: Deadline | undefined;
-  #interrupted = false;
 
   constructor(readonly investigation: Investigation) {
     this.#judge = new Judge(investigation);
     this.#consistency = new Consistency(investigation);
     this.#deadline = new Deadline(wholeSearch);
-  }
-
-  /** Whether a search was given up for lack of time. */
-  get interrupted(): boolean {
-    return this.#interrupted;
   }
 
   explain(check: UnitCheck): ExplainedFinding {
@@ -66,7 +58,6 @@ export class Explainer {
     if (explanations.length === 0) explanations = this.#tryShared(check);
     if (explanations.length === 0)
       explanations = this.#consistency.filter(check.node.name, this.#explainFresh(check, deadline));
-    if (deadline.passed) this.#interrupted = true;
     if (explanations.length === 0) this.#failures.set(own, (this.#failures.get(own) ?? 0) + 1);
     else {
       this.#byRole.set(own, explanations);
@@ -152,7 +143,13 @@ export class Explainer {
   #onTop(check: UnitCheck, known: readonly Hypothesis[]): Explanation[] {
     for (const hypothesis of known) {
       const deadline = new Deadline(pairSearch, this.#deadline);
-      const found = explainOnTop(this.#judge, check, this.#sites(check), hypothesis, deadline);
+      const found = explainOnTop(
+        this.#judge,
+        check,
+        this.investigation.interior(check.node.name),
+        hypothesis,
+        deadline,
+      );
       if (found.length > 0) return found;
     }
     return [];
@@ -168,21 +165,27 @@ export class Explainer {
     if (single.length > 0) {
       if (single.some(({ matched }) => matched) || !this.#givesBits(check)) return single;
       // The unit's siblings are given back bit for bit, so a cause that is only within rounding may be half of the truth.
-      const both = explainByPairs(this.#judge, check, this.#sites(check), new Deadline(pairSearch, deadline));
+      const both = explainByPairs(
+        this.#judge,
+        check,
+        this.investigation.interior(check.node.name),
+        new Deadline(pairSearch, deadline),
+      );
       return both.some(({ matched }) => matched) ? both : single;
     }
     const parts = this.#tryParts(check, deadline);
     if (parts.length > 0 || !this.investigation.hasBits(check.node.name)) return parts;
-    return explainByPairs(this.#judge, check, this.#sites(check), new Deadline(pairSearch, deadline));
+    return explainByPairs(
+      this.#judge,
+      check,
+      this.investigation.interior(check.node.name),
+      new Deadline(pairSearch, deadline),
+    );
   }
 
   #givesBits({ node }: UnitCheck): boolean {
     if (!this.investigation.hasBits(node.name)) return false;
     return this.investigation.book.settled.get(role(node.name))?.score.matched === true;
-  }
-
-  #sites(check: UnitCheck): readonly GraphNode[] {
-    return this.investigation.interior(check.node.name);
   }
 
   #proposed(check: UnitCheck, site: GraphNode, causes?: ReadonlySet<string>): Hypothesis[] {
@@ -191,7 +194,7 @@ export class Explainer {
 
   /** A unit over many ops: named causes, and within a layer transforms of its record with one number at most. */
   #trySpanning(check: UnitCheck, deadline: Deadline): Explanation[] {
-    const sites = this.#sites(check);
+    const sites = this.investigation.interior(check.node.name);
     const named = searchSpan(this.#judge, check, sites, deadline);
     if (named.length > 0 || this.investigation.isDeep(check.node.name)) return named;
     return this.#try(check, deadline, (site) =>
@@ -201,11 +204,11 @@ export class Explainer {
 
   #try(check: UnitCheck, deadline: Deadline, proposed: (site: GraphNode) => readonly Hypothesis[]): Explanation[] {
     const out: Explanation[] = [];
-    for (const site of this.#sites(check)) {
+    for (const site of this.investigation.interior(check.node.name)) {
       for (const hypothesis of proposed(site)) {
         if (check.excess <= 1 && hypothesis.fitted > 1) continue;
         // A whole layer written anew says no more than a change of one op that gives all bits.
-        if (hypothesis.replacements.length > mostRewritten && out.some(({ matched }) => matched)) continue;
+        if (rewritesLayer(hypothesis) && out.some(({ matched }) => matched)) continue;
         const explanation = this.#judge.judge(check, hypothesis);
         if (explanation) out.push(explanation);
         if (deadline.passed) return rank(out);

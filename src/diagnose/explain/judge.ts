@@ -1,4 +1,4 @@
-import { Evaluator } from "../../spec/evaluator.js";
+import type { Evaluator } from "../../spec/evaluator.js";
 import { roleOf, type UnitRecipe } from "../../spec/recipe.js";
 import { type BitMatch, type Nearness, nearness } from "../check/bits.js";
 import type { Sample } from "../check/sample.js";
@@ -41,6 +41,8 @@ interface Probe {
   readonly observed: Float64Array;
   readonly before: Nearness;
   readonly byRecipe: Map<UnitRecipe, Nearness>;
+  /** Where its elements are in the unit's comparison. */
+  readonly at: Int32Array;
 }
 
 /** Tries hypotheses on units: cheaply first, then by bits, then by the noise model. */
@@ -101,7 +103,7 @@ export class Judge {
   quiet(evaluator: Evaluator): Evaluator {
     let quiet = this.#quietOnes.get(evaluator);
     if (!quiet) {
-      quiet = new Evaluator({ ...evaluator, noise: false });
+      quiet = evaluator.withoutNoise();
       this.#quietOnes.set(evaluator, quiet);
     }
     return quiet;
@@ -109,21 +111,17 @@ export class Judge {
 
   /** Whether a rewrite brings a unit nearer to its record, and near enough, by values alone: their noise is what costs. */
   #comesNear(check: UnitCheck, hypothesis: Hypothesis, evaluator: Evaluator): boolean {
-    const { sample, observed } = this.#probe(check);
-    const { rows, columns, noise, z } = check.comparison;
+    const { sample, observed, at } = this.#probe(check);
+    const { noise, z } = check.comparison;
     const { value } = evaluator.evaluate(check.node.name, sample.rows, sample.columns);
-    const rowAt = new Map(Array.from(rows, (row, r) => [row, r]));
-    const columnAt = new Map(Array.from(columns, (column, c) => [column, c]));
     let before = 0;
     let after = 0;
     let counted = 0;
     for (let i = 0; i < observed.length; i++) {
-      const row = sample.rows[Math.floor(i / sample.columns.length)]!;
-      const at = rowAt.get(row)! * columns.length + columnAt.get(sample.columns[i % sample.columns.length]!)!;
-      const sigma = noise[at]!;
+      const sigma = noise[at[i]!]!;
       if (!Number.isFinite(sigma)) continue;
       counted++;
-      before += Math.min(farthestZ, Math.abs(z[at]!)) ** 2;
+      before += Math.min(farthestZ, Math.abs(z[at[i]!]!)) ** 2;
       const off = sigma > 0 ? Math.abs(observed[i]! - value[i]!) / sigma : 0;
       after += Math.min(farthestZ, Number.isNaN(off) ? farthestZ : off) ** 2;
     }
@@ -264,11 +262,21 @@ export class Judge {
       const before = investigation.hasBits(name)
         ? nearness(spec, name, sample, observed, dtype)
         : { compared: 0, equal: 0, ulps: Infinity };
-      probe = { sample, observed, before, byRecipe: new Map() };
+      probe = { sample, observed, before, byRecipe: new Map(), at: placesIn(check.comparison, sample) };
       this.#probes.set(check, probe);
     }
     return probe;
   }
+}
+
+/** Index of each element of a sample in the comparison that it was drawn from. */
+function placesIn({ rows, columns }: Sample, sample: Sample): Int32Array {
+  const width = sample.columns.length;
+  return Int32Array.from(
+    { length: sample.rows.length * width },
+    (_, i) =>
+      rows.indexOf(sample.rows[Math.floor(i / width)]!) * columns.length + columns.indexOf(sample.columns[i % width]!),
+  );
 }
 
 /** An explanation must say something: half of what was checkable stays checkable. */

@@ -81,6 +81,12 @@ const drawn = (random: () => number, types: typeof weightTypes) => {
 const typeOf = ({ values }: FaultContext) => values.type as NarrowType;
 const sharedOf = ({ values }: FaultContext) => values.part as SharedScale;
 
+/** A fault of one projection, with the types it may be in. */
+const ofProjection = (types: typeof weightTypes): Pick<Fault, "parameters" | "firstBad"> => ({
+  parameters: (random) => ({ projection: choose(random, projections), ...drawn(random, types) }),
+  firstBad: (context, layer) => [chosen(context, layer)],
+});
+
 export const quantisationFaults: readonly Fault[] = [
   fault({
     id: "T09-weight-quantised",
@@ -88,11 +94,7 @@ export const quantisationFaults: readonly Fault[] = [
     kind: "parameter",
     transform: "T9",
     expected: ["weight-quantised"],
-    parameters: (random) => ({
-      projection: choose(random, projections),
-      ...drawn(random, weightTypes),
-    }),
-    firstBad: (context, layer) => [chosen(context, layer)],
+    ...ofProjection(weightTypes),
     inject(context, layer) {
       const name = `${chosen(context, layer)}.weight`;
       const { shape, values } = wholeParameter(context.parameters, name);
@@ -106,11 +108,7 @@ export const quantisationFaults: readonly Fault[] = [
     kind: "kernel",
     transform: "T9",
     expected: ["activation-quantised"],
-    parameters: (random) => ({
-      projection: choose(random, projections),
-      ...drawn(random, activationTypes),
-    }),
-    firstBad: (context, layer) => [chosen(context, layer)],
+    ...ofProjection(activationTypes),
     inject(context, layer) {
       const product = context.graph.node(chosen(context, layer));
       const operand = context.graph.node(product.inputs[0]!);
