@@ -1,6 +1,6 @@
 import { expect } from "vitest";
-import { excess, surpriseLimit } from "../../src/diagnose/check/limits.js";
-import { type Statistics, statisticsOf } from "../../src/diagnose/check/statistics.js";
+import { excess, surpriseLimit } from "../../src/diagnose/bits/limits.js";
+import { type Statistics, statisticsOf } from "../../src/diagnose/bits/statistics.js";
 import { Evaluator } from "../../src/spec/evaluator.js";
 import { Graph } from "../../src/spec/graph.js";
 import { type Precision, storeVariance } from "../../src/spec/noise.js";

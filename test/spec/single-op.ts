@@ -1,4 +1,4 @@
-import { randomGenerator } from "../../src/diagnose/check/sample.js";
+import { randomGenerator } from "../../src/diagnose/bits/sample.js";
 import type { Arithmetic } from "../../src/spec/arithmetic.js";
 import { Evaluator, type Observations } from "../../src/spec/evaluator.js";
 import { Graph, type GraphNode } from "../../src/spec/graph.js";

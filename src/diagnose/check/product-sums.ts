@@ -5,8 +5,8 @@ import { BlockSums } from "../../tensor/block-sums.js";
 import { type FloatFormat, floatFormat, squaredUlps, tf32Format, unitInLastPlace } from "../../tensor/dtype.js";
 import { randomSigns } from "../../tensor/random-signs.js";
 import { roundToFormat } from "../../tensor/rounding.js";
-import type { Investigation } from "../investigation.js";
-import { seedOf } from "./sample.js";
+import { seedOf } from "../bits/sample.js";
+import type { Investigation } from "./investigation.js";
 import type { UnitCheck } from "./unit-check.js";
 
 /** Residuals of a product over blocks of its output columns, each with random signs: [rows, blocks]. */

@@ -1,9 +1,9 @@
 import type { GraphNode } from "../../spec/graph.js";
 import { propose, proposeFitted } from "../causes/catalogue.js";
-import { regionOf } from "../extent.js";
-import { type Hypothesis, rewritesLayer, role } from "../hypothesis.js";
-import type { Investigation, UnitCheck } from "../investigation.js";
-import { either } from "../transform.js";
+import { type Hypothesis, rewritesLayer, role } from "../causes/hypothesis.js";
+import { either } from "../causes/transform.js";
+import { regionOf } from "../check/extent.js";
+import type { Investigation, UnitCheck } from "../check/investigation.js";
 import { Consistency } from "./consistency.js";
 import { Deadline } from "./deadline.js";
 import { type Explanation, Judge } from "./judge.js";

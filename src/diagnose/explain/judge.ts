@@ -1,10 +1,10 @@
 import type { Evaluator } from "../../spec/evaluator.js";
 import { roleOf, type UnitRecipe } from "../../spec/recipe.js";
-import { type BitMatch, type Nearness, nearness } from "../check/bits.js";
-import type { Sample } from "../check/sample.js";
-import type { Statistics } from "../check/statistics.js";
-import type { Hypothesis } from "../hypothesis.js";
-import type { Investigation, UnitCheck } from "../investigation.js";
+import { type BitMatch, type Nearness, nearness } from "../bits/bits.js";
+import type { Sample } from "../bits/sample.js";
+import type { Statistics } from "../bits/statistics.js";
+import type { Hypothesis } from "../causes/hypothesis.js";
+import type { Investigation, UnitCheck } from "../check/investigation.js";
 import { type Distance, type NearestCause, NearestCauses } from "./nearest-causes.js";
 import { probeSample } from "./probe-sample.js";
 import { distances, farthestZ, isTypical } from "./remainder.js";

@@ -1,7 +1,7 @@
 import type { GraphNode } from "../../spec/graph.js";
 import { proposeNamed } from "../causes/catalogue.js";
-import { type Hypothesis, role } from "../hypothesis.js";
-import type { Investigation, UnitCheck } from "../investigation.js";
+import { type Hypothesis, role } from "../causes/hypothesis.js";
+import type { Investigation, UnitCheck } from "../check/investigation.js";
 import type { Deadline } from "./deadline.js";
 
 /** Rewrites that are looked at in one span, those of the nearest ops first. */

@@ -1,8 +1,8 @@
-import type { AssembledCause } from "../assemble.js";
 import { propose } from "../causes/catalogue.js";
-import { type Hypothesis, role } from "../hypothesis.js";
-import type { Investigation, UnitCheck } from "../investigation.js";
-import { combine } from "../prove/reproduction.js";
+import { type Hypothesis, role } from "../causes/hypothesis.js";
+import type { Investigation, UnitCheck } from "../check/investigation.js";
+import type { AssembledCause } from "./assemble.js";
+import { combine } from "./combine.js";
 
 /**
  * Explains units that span unrecorded layers by the causes found in recorded ones: the same rewrite in every layer in

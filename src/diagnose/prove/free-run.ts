@@ -4,10 +4,10 @@ import type { Graph } from "../../spec/graph.js";
 import { indices } from "../../spec/op.js";
 import { UnitRecipe } from "../../spec/recipe.js";
 import { RowTable } from "../../spec/rows.js";
-import type { Hypothesis } from "../hypothesis.js";
-import type { Investigation } from "../investigation.js";
-import type { FromTokens, Proof } from "../verdict.js";
-import { combine } from "./reproduction.js";
+import type { Hypothesis } from "../causes/hypothesis.js";
+import type { Investigation } from "../check/investigation.js";
+import { combine } from "../explain/combine.js";
+import type { FromTokens, Proof } from "./proof.js";
 
 /** Multiply-adds that free runs may cost before they are left out: some ten seconds on one core. */
 const freeRunBudget = 1e10;
