@@ -1,5 +1,5 @@
 import type { GraphNode } from "../../spec/graph.js";
-import { propose, proposeFitted } from "../causes/catalogue.js";
+import { type CauseId, propose, proposeFitted } from "../causes/catalogue.js";
 import { type Hypothesis, rewritesLayer, role } from "../causes/hypothesis.js";
 import { either } from "../causes/transform.js";
 import { regionOf } from "../check/extent.js";
@@ -38,7 +38,7 @@ export class Explainer {
   readonly #consistency: Consistency;
   readonly #byRole = new Map<string, readonly Explanation[]>();
   /** What gave all bits of a unit, by the kind of its op: one cause often sits in several products of a layer. */
-  readonly #byKind = new Map<string, Map<string, string>>();
+  readonly #byKind = new Map<string, Map<string, CauseId>>();
   /** Everything found so far that is no fit to one unit alone. */
   readonly #found: Hypothesis[] = [];
   readonly #failures = new Map<string, number>();
@@ -62,7 +62,7 @@ export class Explainer {
     else {
       this.#byRole.set(own, explanations);
       const { kind } = check.node.op;
-      const groups = this.#byKind.get(kind) ?? new Map<string, string>();
+      const groups = this.#byKind.get(kind) ?? new Map<string, CauseId>();
       for (const { matched, hypothesis } of explanations)
         if (matched && hypothesis.fitted === 0) groups.set(hypothesis.group, hypothesis.cause);
       this.#byKind.set(kind, groups);
@@ -188,7 +188,7 @@ export class Explainer {
     return this.investigation.book.settled.get(role(node.name))?.score.matched === true;
   }
 
-  #proposed(check: UnitCheck, site: GraphNode, causes?: ReadonlySet<string>): Hypothesis[] {
+  #proposed(check: UnitCheck, site: GraphNode, causes?: ReadonlySet<CauseId>): Hypothesis[] {
     return propose({ investigation: this.investigation, site, finding: check }, causes);
   }
 

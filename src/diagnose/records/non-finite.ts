@@ -1,3 +1,4 @@
+import { classed } from "../causes/catalogue.js";
 import type { DirectCause } from "../causes/direct-cause.js";
 import { role } from "../causes/hypothesis.js";
 import { extentOf } from "../check/extent.js";
@@ -19,9 +20,7 @@ export function createdNonFinite(investigation: Investigation, unexplained: read
     const attention = node.op.kind === "attention";
     return [
       {
-        cause: "non-finite-created",
-        kind: "kernel",
-        transform: "T10",
+        ...classed("non-finite-created"),
         unit: node.name,
         step,
         layer: node.layer,
