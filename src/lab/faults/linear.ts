@@ -148,7 +148,7 @@ export const linearFaults: readonly Fault[] = [
     title: "a tile of a weight was never loaded",
     kind: "parameter",
     transform: "T19",
-    expected: ["weight-tile-zero", "columns-unwritten"],
+    expected: ["columns-unwritten"],
     parameters: (random) => ({ projection: choose(random, all), first: choose(random, [0, 0.25, 0.5]), share: 0.25 }),
     firstBad: (context, layer) => [chosen(context, layer)],
     inject(context, layer) {

@@ -1,3 +1,4 @@
+import type { CauseId } from "../../diagnose/causes/catalogue.js";
 import { add } from "../../spec/ops/add.js";
 import type { AttentionAttributes } from "../../spec/ops/attention.js";
 import type { RmsNormAttributes } from "../../spec/ops/rmsnorm.js";
@@ -10,7 +11,7 @@ import { attributesOf, gathered, spoilt, withOp } from "../rewrite.js";
 /** Two changes of one op that show in one value. */
 interface Pair {
   readonly unit: string;
-  readonly expected: readonly [string, string];
+  readonly expected: readonly [CauseId, CauseId];
   readonly inject: (context: FaultContext, name: string) => Injection["nodes"];
 }
 
@@ -71,7 +72,7 @@ export const pairFaults: readonly Fault[] = [
     id: "T00-two-in-one",
     title: "two things wrong in one op",
     kind: "kernel",
-    transform: "T0",
+    transform: "T6",
     expected: Object.values(pairs).flatMap(({ expected }) => expected),
     together: 2,
     parameters: (random) => ({ op: choose(random, Object.keys(pairs)) }),
