@@ -1,9 +1,8 @@
 import { identity } from "../../spec/ops/identity.js";
 import { type LinearAttributes, linear } from "../../spec/ops/linear.js";
-import { select } from "../../spec/ops/select.js";
 import { choose, type Fault, fault } from "../fault.js";
 import { wholeParameter } from "../overlay.js";
-import { attributesOf, dependent, elementwise, gathered, spoilt, withOp } from "../rewrite.js";
+import { attributesOf, elementwise, gathered, spoilt, withOp } from "../rewrite.js";
 
 const model = { scope: "model" as const, firstBad: () => ["lm_head"] };
 
@@ -132,13 +131,11 @@ export const logitsFaults: readonly Fault[] = [
     hiddenWhen: "one row",
     parameters: (random) => ({ row: choose(random, ["before", "first"]) }),
     inject({ graph, values }) {
-      const op = dependent("select", ({ rows: table }) =>
-        select((row) => {
-          const position = table.position[row]!;
-          if (position === 0) return row;
-          return values.row === "before" ? table.keyRow(row, position - 1) : table.keyRow(row, 0);
-        }),
-      );
+      const op = gathered((row, _, table) => {
+        const position = table.position[row]!;
+        if (position === 0) return {};
+        return { row: table.keyRow(row, values.row === "before" ? position - 1 : 0) };
+      });
       return { nodes: [withOp(graph, "lm_head.input", op)] };
     },
   }),

@@ -1,12 +1,17 @@
-import { add } from "../../spec/ops/add.js";
+import type { Op } from "../../spec/op.js";
 import { choose, type Fault, type FaultContext, type FaultValues, fault, layerPath } from "../fault.js";
-import { withOp } from "../rewrite.js";
+import { elementwise, withOp } from "../rewrite.js";
 
 const branches = ["attention", "mlp"];
 
 function sumOf({ values }: FaultContext, layer: number): string {
   const { path } = layerPath(layer);
   return values.branch === "attention" ? `${path}.post_attention_layernorm.input` : path;
+}
+
+/** The stream and the branch, each so many times; a product that is not exact is rounded on its way as float32 is. */
+function weighted([stream, branch]: readonly number[]): Op {
+  return elementwise(2, ([x, y]) => Math.fround(stream! * x!) + Math.fround(branch! * y!));
 }
 
 /** A fault in one of the layer's two additions: weights of the stream and of the branch. */
@@ -20,7 +25,7 @@ function addition(
     parameters: (random) => ({ branch: choose(random, branches) }),
     firstBad: (context, layer) => [sumOf(context, layer)],
     inject: (context, layer) => ({
-      nodes: [withOp(context.graph, sumOf(context, layer), add(weights(context.values)))],
+      nodes: [withOp(context.graph, sumOf(context, layer), weighted(weights(context.values)))],
     }),
     ...definition,
   });
