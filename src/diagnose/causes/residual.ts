@@ -70,7 +70,7 @@ const hypothesis = hypothesesOf(residualCauses);
 const isSum = ofKind("add");
 
 function branchOf({ site }: Proposal): "attention" | "mlp" {
-  return site.inputs[1]!.endsWith("self_attn") ? "attention" : "mlp";
+  return site.site.block === "attention" ? "attention" : "mlp";
 }
 
 /** A search with the same sum under other weights. */
