@@ -47,6 +47,7 @@ import { residualCauses, residualSearches } from "./residual.js";
 import { ropeCauses, ropeSearches } from "./rope.js";
 import { ropeFrequencyCauses, ropeFrequencySearches } from "./rope-frequencies.js";
 import { positionCauses, positionSearches } from "./rope-positions.js";
+import { ropeWeightCauses, ropeWeightSearches } from "./rope-weight.js";
 import { rotationSearches } from "./rotation.js";
 import { scoreCauses, scoreSearches } from "./score.js";
 import { unseenSearches } from "./unseen.js";
@@ -60,6 +61,7 @@ const declared = {
   ...biasCauses,
   ...weightCauses,
   ...packingCauses,
+  ...ropeWeightCauses,
   ...operandCauses,
   ...reductionCauses,
   ...accumulatorCauses,
@@ -117,6 +119,7 @@ const searches: readonly Search[] = [
   ...biasSearches,
   ...weightSearches,
   ...packingSearches,
+  ...ropeWeightSearches,
   ...bitSearches,
   ...accumulatorSearches,
   ...operandSearches,
