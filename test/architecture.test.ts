@@ -8,6 +8,9 @@ const source = join(root, "src");
 /** Ground floor first: a folder imports from itself and from those before it. src/index.ts stands above all. */
 const floors = ["tensor", "spec", "capture", "diagnose", "engine", "lab", "report", "cli"];
 
+/** The same within src/engine, whose index.ts stands above its folders. */
+const engineFloors = ["text", "run", "reference", "program", "device", "attention", "webgpu", "serve"];
+
 function filesUnder(folder: string, ending: RegExp): string[] {
   return readdirSync(folder).flatMap((name) => {
     const path = join(folder, name);
@@ -35,10 +38,14 @@ function importsOf(text: string): Import[] {
 const files = filesUnder(source, /\.ts$/);
 const texts = new Map(files.map((path) => [path, readFileSync(path, "utf8")]));
 const short = (path: string) => relative(root, path);
-const floorOf = (path: string) => {
-  const folder = relative(source, path).split("/");
-  return folder.length === 1 ? floors.length : floors.indexOf(folder[0]!);
+const floorIn = (order: readonly string[], parent: string, path: string) => {
+  const folder = relative(parent, path).split("/");
+  return folder.length === 1 ? order.length : order.indexOf(folder[0]!);
 };
+const floorOf = (path: string) => floorIn(floors, source, path);
+const engine = join(source, "engine");
+const engineFiles = files.filter((path) => path.startsWith(`${engine}/`));
+const engineFloorOf = (path: string) => floorIn(engineFloors, engine, path);
 const target = (from: string, specifier: string) => resolve(dirname(from), specifier).replace(/\.js$/, ".ts");
 
 describe("the source", () => {
@@ -59,6 +66,27 @@ describe("the source", () => {
       }
     }
     expect(upward).toEqual([]);
+  });
+
+  it("never imports from a higher folder of the engine, which has one file outside them", () => {
+    expect(engineFiles.filter((path) => engineFloorOf(path) < 0).map(short)).toEqual([]);
+    expect(engineFiles.filter((path) => engineFloorOf(path) === engineFloors.length).map(short)).toEqual([
+      "src/engine/index.ts",
+    ]);
+    const upward = engineFiles.flatMap((path) =>
+      importsOf(texts.get(path)!)
+        .filter(({ specifier }) => specifier.startsWith("."))
+        .map(({ specifier }) => target(path, specifier))
+        .filter((imported) => imported.startsWith(`${engine}/`) && engineFloorOf(imported) > engineFloorOf(path))
+        .map((imported) => `${short(path)} imports ${short(imported)}`),
+    );
+    expect(upward).toEqual([]);
+  });
+
+  it("names types of WebGPU in engine/webgpu alone", () => {
+    const outside = files.filter((path) => !path.startsWith(join(engine, "webgpu/")));
+    expect(outside.length).toBeGreaterThan(100);
+    expect(outside.filter((path) => /\b(?:GPU[A-Z]\w*|navigator)\b/.test(texts.get(path)!)).map(short)).toEqual([]);
   });
 
   it("has no import cycle", () => {
