@@ -6,10 +6,13 @@ const root = new URL("..", import.meta.url).pathname;
 const source = join(root, "src");
 
 /** Ground floor first: a folder imports from itself and from those before it. src/index.ts stands above all. */
-const floors = ["tensor", "spec", "capture", "diagnose", "engine", "lab", "report", "cli"];
+const floors = ["tensor", "spec", "capture", "compare", "diagnose", "engine", "lab", "report", "cli"];
 
-/** The same within src/engine, whose index.ts stands above its folders. */
-const engineFloors = ["text", "run", "reference", "program", "device", "attention", "webgpu", "serve"];
+/** The same inside a folder: lowest first, and the files beside the sub-folders stand above them all. */
+const innerFloors: Record<string, readonly string[]> = {
+  diagnose: ["bits", "check", "causes", "records", "explain", "prove", "threads", "tell"],
+  engine: ["text", "run", "reference", "program", "device", "attention", "webgpu", "serve"],
+};
 
 function filesUnder(folder: string, ending: RegExp): string[] {
   return readdirSync(folder).flatMap((name) => {
@@ -38,14 +41,10 @@ function importsOf(text: string): Import[] {
 const files = filesUnder(source, /\.ts$/);
 const texts = new Map(files.map((path) => [path, readFileSync(path, "utf8")]));
 const short = (path: string) => relative(root, path);
-const floorIn = (order: readonly string[], parent: string, path: string) => {
-  const folder = relative(parent, path).split("/");
-  return folder.length === 1 ? order.length : order.indexOf(folder[0]!);
+const floorOf = (path: string) => {
+  const folder = relative(source, path).split("/");
+  return folder.length === 1 ? floors.length : floors.indexOf(folder[0]!);
 };
-const floorOf = (path: string) => floorIn(floors, source, path);
-const engine = join(source, "engine");
-const engineFiles = files.filter((path) => path.startsWith(`${engine}/`));
-const engineFloorOf = (path: string) => floorIn(engineFloors, engine, path);
 const target = (from: string, specifier: string) => resolve(dirname(from), specifier).replace(/\.js$/, ".ts");
 
 describe("the source", () => {
@@ -68,23 +67,30 @@ describe("the source", () => {
     expect(upward).toEqual([]);
   });
 
-  it("never imports from a higher folder of the engine, which has one file outside them", () => {
-    expect(engineFiles.filter((path) => engineFloorOf(path) < 0).map(short)).toEqual([]);
-    expect(engineFiles.filter((path) => engineFloorOf(path) === engineFloors.length).map(short)).toEqual([
-      "src/engine/index.ts",
-    ]);
-    const upward = engineFiles.flatMap((path) =>
-      importsOf(texts.get(path)!)
-        .filter(({ specifier }) => specifier.startsWith("."))
-        .map(({ specifier }) => target(path, specifier))
-        .filter((imported) => imported.startsWith(`${engine}/`) && engineFloorOf(imported) > engineFloorOf(path))
-        .map((imported) => `${short(path)} imports ${short(imported)}`),
-    );
+  it("never imports from a higher sub-folder", () => {
+    const upward: string[] = [];
+    for (const [path, text] of texts) {
+      const [folder, ...inside] = relative(source, path).split("/");
+      const order = innerFloors[folder!];
+      if (!order) continue;
+      const height = (place: string) => (place.endsWith(".ts") ? order.length : order.indexOf(place));
+      if (height(inside[0]!) < 0) upward.push(`${short(path)} is in a sub-folder that the order does not name`);
+      for (const { specifier } of importsOf(text)) {
+        const [other, ...there] = relative(source, target(path, specifier)).split("/");
+        if (specifier.startsWith(".") && other === folder && height(there[0]!) > height(inside[0]!))
+          upward.push(`${short(path)} imports ${specifier}`);
+      }
+    }
     expect(upward).toEqual([]);
   });
 
+  it("has one file of the engine beside its sub-folders", () => {
+    const beside = files.filter((path) => dirname(path) === join(source, "engine"));
+    expect(beside.map(short)).toEqual(["src/engine/index.ts"]);
+  });
+
   it("names types of WebGPU in engine/webgpu alone", () => {
-    const outside = files.filter((path) => !path.startsWith(join(engine, "webgpu/")));
+    const outside = files.filter((path) => !path.startsWith(join(source, "engine/webgpu/")));
     expect(outside.length).toBeGreaterThan(100);
     expect(outside.filter((path) => /\b(?:GPU[A-Z]\w*|navigator)\b/.test(texts.get(path)!)).map(short)).toEqual([]);
   });
