@@ -1,3 +1,4 @@
+import { turnAlike } from "./rotation.js";
 import { computedBy, type Rule } from "./rule.js";
 import type { NormStep, Prologue, RotateStep, Step } from "./step.js";
 
@@ -35,7 +36,7 @@ function prologueOf(
     rotatedKey: key.output,
     keyHeads: key.rotation.heads,
   };
-  if (key.rotation.inverseFrequencies !== rotation.inverseFrequencies) return undefined;
+  if (!turnAlike(key.rotation, rotation)) return undefined;
   if (norms.length === 0) return { ...common, query: query.input, key: key.input };
   const [queryNorm, keyNorm] = norms as [NormStep, NormStep];
   if (query.input !== queryNorm.output || key.input !== keyNorm.output) return undefined;
