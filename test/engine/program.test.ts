@@ -125,6 +125,14 @@ describe("fusions", () => {
     expectComplete(other, fused(allFusions, true, other));
   });
 
+  it("do not leave states of attention to a product that is not their only reader", () => {
+    const norm = graph.node(`${layer}.post_attention_layernorm.input`);
+    const other = graph.with([{ ...norm, inputs: [norm.inputs[0]!, `${layer}.self_attn.o_proj.input`] }]);
+    const attend = (of: Graph) => ofLayer(fused(allFusions, true, of)).find((step) => step.kind === "attend");
+    expect(attend(graph)).toMatchObject({ mergedBy: "consumer" });
+    expect(attend(other)).toMatchObject({ mergedBy: "itself" });
+  });
+
   it("are checked: a program that forgets or repeats a value is an error", () => {
     const steps = standardProgram(graph);
     expect(() => expectComplete(graph, steps.slice(1))).toThrow("which no step before it leaves");

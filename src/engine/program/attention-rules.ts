@@ -1,3 +1,4 @@
+import { readersOf } from "./dataflow.js";
 import { turnAlike } from "./rotation.js";
 import { computedBy, type Rule } from "./rule.js";
 import type { NormStep, Prologue, RotateStep, Step } from "./step.js";
@@ -57,10 +58,10 @@ export const fusePrologue: Rule = ([append, attend]) => {
   return { taken: 2, steps: [{ ...attend, label, computes, prologue: append.prologue }] };
 };
 
-/** The merge of attention states inside the product that reads the result. */
-export const fuseMerge: Rule = ([attend, project]) => {
+/** The merge of attention states inside the product that alone reads the result. */
+export const fuseMerge: Rule = ([attend, project], { graph }) => {
   if (attend?.kind !== "attend" || project?.kind !== "project" || project.input !== attend.output) return undefined;
-  if (attend.mergedBy === "consumer") return undefined;
+  if (!readersOf(graph, attend.output).every((reader) => project.computes.includes(reader))) return undefined;
   return {
     taken: 2,
     steps: [
