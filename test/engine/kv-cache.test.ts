@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { PageList, PagePool } from "../../src/engine/kv-cache.js";
+import { PageList, PagePool } from "../../src/engine/serve/page-pool.js";
 import { between, randomNumbers } from "./gpu.js";
 
 describe("the page pool", () => {

@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
-import { parameterBlock } from "../../src/engine/webgpu/parameters.js";
-import { specialise } from "../../src/engine/webgpu/pipelines.js";
+import { parameterBlock } from "../../src/engine/device/parameter-block.js";
+import { specialise } from "../../src/engine/webgpu/specialise.js";
+import { wgslStruct } from "../../src/engine/webgpu/struct.js";
 
 describe("kernel text", () => {
   test("constants are replaced, unknown ones and missing ones are errors", () => {
@@ -38,7 +39,7 @@ describe("kernel text", () => {
 
   test("a parameter block packs what its struct declares", () => {
     const block = parameterBlock("P", { a: "u32", b: "i32", c: "f32" });
-    expect(block.wgsl).toContain("a: u32,\n  b: i32,\n  c: f32,");
+    expect(wgslStruct(block)).toContain("a: u32,\n  b: i32,\n  c: f32,");
     const view = new DataView(block.pack({ a: 7, b: -1, c: 0.5 }).buffer);
     expect([view.getUint32(0, true), view.getInt32(4, true), view.getFloat32(8, true)]).toEqual([7, -1, 0.5]);
     expect(block.byteLength).toBe(16);

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
-import type { Gpu } from "../../src/engine/webgpu/device.js";
+import type { Gpu } from "../../src/engine/webgpu/gpu.js";
 import { kernel } from "../../src/engine/webgpu/kernels.js";
 import { activation } from "../../src/spec/ops/activation.js";
 import { rmsNorm } from "../../src/spec/ops/rmsnorm.js";
