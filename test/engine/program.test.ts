@@ -4,11 +4,13 @@ import { fuse } from "../../src/engine/program/fuse.js";
 import { allFusions, type Fusions, noFusions } from "../../src/engine/program/fusions.js";
 import { standardProgram } from "../../src/engine/program/standard-program.js";
 import type { Step } from "../../src/engine/program/step.js";
+import { requireWidths } from "../../src/engine/webgpu/limits.js";
 import type { Graph } from "../../src/spec/graph.js";
+import { parseModelConfig } from "../../src/spec/models/config.js";
 import { decoderGraph } from "../../src/spec/models/decoder.js";
 import { activation } from "../../src/spec/ops/activation.js";
 import { rmsNorm } from "../../src/spec/ops/rmsnorm.js";
-import { tinyConfig } from "./tiny-model.js";
+import { tinyConfig, tinyConfigJson } from "./tiny-model.js";
 
 const graph = decoderGraph(tinyConfig);
 const layer = "model.layers.1";
@@ -123,10 +125,35 @@ describe("fusions", () => {
     expectComplete(other, fused(allFusions, true, other));
   });
 
+  it("do not leave states of attention to a product that is not their only reader", () => {
+    const norm = graph.node(`${layer}.post_attention_layernorm.input`);
+    const other = graph.with([{ ...norm, inputs: [norm.inputs[0]!, `${layer}.self_attn.o_proj.input`] }]);
+    const attend = (of: Graph) => ofLayer(fused(allFusions, true, of)).find((step) => step.kind === "attend");
+    expect(attend(graph)).toMatchObject({ mergedBy: "consumer" });
+    expect(attend(other)).toMatchObject({ mergedBy: "itself" });
+  });
+
   it("are checked: a program that forgets or repeats a value is an error", () => {
     const steps = standardProgram(graph);
     expect(() => expectComplete(graph, steps.slice(1))).toThrow("which no step before it leaves");
     expect(() => expectComplete(graph, [...steps, steps.at(-1)!])).toThrow("lm_head computes lm_head.input again");
     expect(() => expectComplete(graph, steps.slice(0, -1))).toThrow("no step computes lm_head");
   });
+});
+
+describe("widths that kernels cannot load are refused before anything is loaded", () => {
+  const wrong = (json: Partial<typeof tinyConfigJson>) =>
+    decoderGraph(parseModelConfig({ ...tinyConfigJson, ...json }, "wrong"));
+
+  it.each([
+    [{ intermediate_size: 44 }, "mlp.down_proj: the GPU paths have no kernel for 44 inputs"],
+    [{ hidden_size: 36 }, "model.embed_tokens: the GPU paths have no kernel for 36 columns"],
+    [{ head_dim: 20 }, "o_proj.input: the GPU paths have no kernel for 20 channels of a head"],
+    [{ head_dim: 264 }, "no kernel for 264 channels of a head, more than 256"],
+    [{ num_attention_heads: 34 }, "no kernel for 17 query heads per KV head, more than 16"],
+  ])("%o", (json, message) => {
+    expect(() => requireWidths(wrong(json))).toThrow(message);
+  });
+
+  it("but those of the tiny model pass", () => expect(() => requireWidths(graph)).not.toThrow());
 });

@@ -5,6 +5,9 @@ import { slotsOf } from "../../src/engine/device/packing.js";
 import type { ParameterBytes } from "../../src/engine/device/parameter-source.js";
 import { placeValues } from "../../src/engine/device/places.js";
 import { loadWeights, randomWeights } from "../../src/engine/device/weights.js";
+import { valuesRead, valuesWritten } from "../../src/engine/program/dataflow.js";
+import { standardProgram } from "../../src/engine/program/standard-program.js";
+import { Graph } from "../../src/spec/graph.js";
 import { decoderGraph, expectedParameters } from "../../src/spec/models/decoder.js";
 import { decode, encode } from "../../src/tensor/dtype.js";
 import { tinyBytes, tinyConfig, tinyParameters } from "./tiny-model.js";
@@ -13,7 +16,7 @@ import { tinyBytes, tinyConfig, tinyParameters } from "./tiny-model.js";
 class HostMemory {
   readonly bytes = new Map<DeviceBuffer, Uint8Array>();
 
-  requireModel(): void {}
+  requireWidths(): void {}
 
   buffer(label: string, byteLength: number): DeviceBuffer {
     const buffer = { label, size: byteLength, destroy: () => void this.bytes.delete(buffer) };
@@ -125,6 +128,27 @@ describe("places of values", () => {
     expect([q!.offset, k!.offset, v!.offset, q!.rowStride]).toEqual([0, 64, 96, 128]);
     expect(k!.buffer).toBe(q!.buffer);
     expect(places.get("lm_head")!.per).toBe("sequence");
+  });
+
+  it("keep the stream where layers have different values", async () => {
+    const { backend } = open();
+    const weights = await loadWeights(backend, tinyConfig, tinyBytes(parameters));
+    const attn = "model.layers.0.self_attn";
+    const nodes = [...decoderGraph(tinyConfig).nodes.values()]
+      .filter(({ name }) => name !== `${attn}.q_norm` && name !== `${attn}.k_norm`)
+      .map((node) => ({ ...node, inputs: node.inputs.map((name) => name.replace(/(layers.0.*_)norm$/, "$1proj")) }));
+    const graph = new Graph(nodes);
+    const { places } = placeValues(backend, graph, weights, { maxRows: 8, maxSequences: 2 });
+    const tap = (name: string) => ({ name, buffer: places.get(name)!.buffer, place: places.get(name)! });
+    const dense = (names: readonly string[]) => names.filter((name) => places.has(name)).map(tap);
+    const steps = standardProgram(graph).map((step) => ({
+      label: step.label,
+      launches: [],
+      reads: dense(valuesRead(graph, step)),
+      writes: dense(valuesWritten(graph, step)),
+    }));
+    expectUndisturbed(steps);
+    expect(places.get("model.layers.0")).toEqual(places.get("model.layers.1"));
   });
 
   it("are checked: a value that was overwritten before it is read is an error", () => {

@@ -1,4 +1,4 @@
-import type { ModelConfig } from "../../spec/models/config.js";
+import type { Graph } from "../../spec/graph.js";
 import type { Fusions } from "../program/fusions.js";
 import type { ProjectStep, Step } from "../program/step.js";
 import type { Batch } from "../run/batch.js";
@@ -94,8 +94,8 @@ export interface Backend extends AttentionKernels {
   time(launches: readonly Launch[], shape: BatchShape): Promise<number[]>;
   /** A launch that only reads a buffer: what the memory can give. */
   reader(buffer: DeviceBuffer): Promise<Launch>;
-  /** @throws InputError when the kernels cannot run the model. */
-  requireModel(config: ModelConfig): void;
+  /** @throws InputError when a value of the spec has a size that the kernels cannot work with. */
+  requireWidths(graph: Graph): void;
   kernels(memory: PathMemory): StepKernels;
   destroy(): void;
 }

@@ -83,7 +83,9 @@ function arrange(graph: Graph, weights: Weights): Entry[] {
     if (without.has(node.op.kind)) continue;
     const index = counts.get(node.layer) ?? 0;
     counts.set(node.layer, index + 1);
-    let key = node.layer === undefined ? `model ${index}` : `layer ${index}`;
+    // The stream from layer to layer must outlast both, however many values each of them has.
+    const leaves = graph.consumers(node.name).some((reader) => graph.node(reader).layer !== node.layer);
+    let key = node.layer === undefined ? `model ${index}` : leaves ? "stream" : `layer ${index}`;
     let columns = node.columns;
     let offset = 0;
     if (node.op.kind === "linear") {

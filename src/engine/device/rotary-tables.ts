@@ -1,9 +1,9 @@
-import type { Rotation } from "../program/step.js";
+import { type Rotation, turnAlike } from "../program/rotation.js";
 import type { Backend, DeviceBuffer } from "./backend.js";
 
 /** cos and sin of every position, one table for all layers that rotate alike. */
 export class RotaryTables {
-  readonly #tables = new Map<Float64Array, DeviceBuffer>();
+  readonly #tables: { readonly rotation: Rotation; readonly buffer: DeviceBuffer }[] = [];
 
   constructor(
     readonly backend: Backend,
@@ -12,16 +12,15 @@ export class RotaryTables {
 
   /** [positions, headDim / 2] pairs of cos and sin. */
   of(rotation: Rotation): DeviceBuffer {
-    let table = this.#tables.get(rotation.inverseFrequencies);
-    if (!table) {
-      table = this.backend.upload("angles", rotaryTable(rotation, this.positions));
-      this.#tables.set(rotation.inverseFrequencies, table);
-    }
-    return table;
+    const known = this.#tables.find((table) => turnAlike(table.rotation, rotation));
+    if (known) return known.buffer;
+    const buffer = this.backend.upload("angles", rotaryTable(rotation, this.positions));
+    this.#tables.push({ rotation, buffer });
+    return buffer;
   }
 
   destroy(): void {
-    for (const table of this.#tables.values()) table.destroy();
+    for (const { buffer } of this.#tables) buffer.destroy();
   }
 }
 

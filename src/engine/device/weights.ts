@@ -1,6 +1,8 @@
 import type { ModelConfig } from "../../spec/models/config.js";
+import { decoderGraph } from "../../spec/models/decoder.js";
 import { byteWidth, type DType } from "../../tensor/dtype.js";
 import { InputError } from "../../tensor/errors.js";
+import { standardProgram } from "../program/standard-program.js";
 import type { Backend, DeviceBuffer } from "./backend.js";
 import { formatOf } from "./element-format.js";
 import { type Slot, slotsOf } from "./packing.js";
@@ -41,7 +43,10 @@ export class Weights {
 
   /** Fills every slot of a model from `source`, one after the other. */
   static load(backend: Backend, config: ModelConfig, source: ParameterSource): Weights {
-    backend.requireModel(config);
+    // Refuses a model before gigabytes of it are read.
+    const graph = decoderGraph(config);
+    standardProgram(graph);
+    backend.requireWidths(graph);
     const weights = new Weights(backend);
     for (const slot of slotsOf(config)) {
       for (const { name } of slot.parameters) weights.#slots.set(name, slot);

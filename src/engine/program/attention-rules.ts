@@ -1,3 +1,5 @@
+import { readersOf } from "./dataflow.js";
+import { turnAlike } from "./rotation.js";
 import { computedBy, type Rule } from "./rule.js";
 import type { NormStep, Prologue, RotateStep, Step } from "./step.js";
 
@@ -35,7 +37,7 @@ function prologueOf(
     rotatedKey: key.output,
     keyHeads: key.rotation.heads,
   };
-  if (key.rotation.inverseFrequencies !== rotation.inverseFrequencies) return undefined;
+  if (!turnAlike(key.rotation, rotation)) return undefined;
   if (norms.length === 0) return { ...common, query: query.input, key: key.input };
   const [queryNorm, keyNorm] = norms as [NormStep, NormStep];
   if (query.input !== queryNorm.output || key.input !== keyNorm.output) return undefined;
@@ -56,10 +58,10 @@ export const fusePrologue: Rule = ([append, attend]) => {
   return { taken: 2, steps: [{ ...attend, label, computes, prologue: append.prologue }] };
 };
 
-/** The merge of attention states inside the product that reads the result. */
-export const fuseMerge: Rule = ([attend, project]) => {
+/** The merge of attention states inside the product that alone reads the result. */
+export const fuseMerge: Rule = ([attend, project], { graph }) => {
   if (attend?.kind !== "attend" || project?.kind !== "project" || project.input !== attend.output) return undefined;
-  if (attend.mergedBy === "consumer") return undefined;
+  if (!readersOf(graph, attend.output).every((reader) => project.computes.includes(reader))) return undefined;
   return {
     taken: 2,
     steps: [

@@ -13,6 +13,12 @@ export function aliasesOf(graph: Graph, name: string): string[] {
   return [name, ...second.flatMap((alias) => aliasesOf(graph, alias))];
 }
 
+/** Values that read `name`, under whichever of its names. */
+export function readersOf(graph: Graph, name: string): string[] {
+  const names = aliasesOf(graph, name);
+  return names.flatMap((alias) => graph.consumers(alias)).filter((reader) => !names.includes(reader));
+}
+
 /** Values a step reads that it does not compute itself; not the input it gets as states of split attention. */
 export function valuesRead(graph: Graph, step: Step): string[] {
   const inside = new Set(step.computes);
@@ -34,7 +40,7 @@ export function valuesWritten(graph: Graph, step: Step): string[] {
     const { kind } = graph.node(name).op;
     if (kind === "identity" || kind === "select") return false;
     if (kind === "append") return true;
-    return aliasesOf(graph, name).some((alias) => graph.consumers(alias).some((reader) => !inside.has(reader)));
+    return readersOf(graph, name).some((reader) => !inside.has(reader));
   });
 }
 

@@ -1,6 +1,7 @@
 import type { Graph, GraphNode } from "../../spec/graph.js";
 import { aliasesOf, originOf } from "./dataflow.js";
-import type { Rotation, Step } from "./step.js";
+import type { Rotation } from "./rotation.js";
+import type { Step } from "./step.js";
 import { attributesOf, refuse, type StepOp, stepOpOf } from "./typed-node.js";
 
 /** Values that are another one under a second name, or the choice of its last rows. */

@@ -1,3 +1,5 @@
+import type { Rotation } from "./rotation.js";
+
 /**
  * What a path does, one thing after the other, in the spec's words: each step names the values of the spec that it
  * computes, and parameters by their names in the checkpoint. What a step reads and leaves behind follows from the graph
@@ -60,14 +62,6 @@ export interface RotateStep extends Named {
   readonly input: string;
   readonly output: string;
   readonly rotation: Rotation;
-}
-
-export interface Rotation {
-  readonly heads: number;
-  readonly headDim: number;
-  /** Angle per position of each channel pair, [headDim / 2]. */
-  readonly inverseFrequencies: Float64Array;
-  readonly attentionFactor: number;
 }
 
 /** Keys or values into the slots of a paged cache; with `prologue`, everything from the projections on. */

@@ -1,10 +1,12 @@
 import type { ModelConfig } from "../../spec/models/config.js";
-import { outputWeight } from "../../spec/models/decoder.js";
+import { decoderGraph } from "../../spec/models/decoder.js";
 import type { Backend, Launch } from "../device/backend.js";
 import type { BatchShape } from "../device/batch-buffer.js";
 import { DecoderPath, type PathOptions } from "../device/decoder-path.js";
 import type { Weights } from "../device/weights.js";
 import { allFusions, type Fusions, noFusions } from "../program/fusions.js";
+import { standardProgram } from "../program/standard-program.js";
+import type { Step } from "../program/step.js";
 import type { Batch } from "../run/batch.js";
 
 /** Speed of the paths on one model and device: what `faultline bench engine` prints. */
@@ -72,7 +74,8 @@ export async function benchmark(
     options.onProgress?.(name);
     return measurePath(backend, config, weights, name, fusions, prefill, options);
   };
-  const readBandwidth = await measureReadBandwidth(backend, config, weights);
+  const steps = standardProgram(decoderGraph(config));
+  const readBandwidth = await measureReadBandwidth(backend, steps, weights);
   const standard = await measure("standard", noFusions, true);
   const fused = await measure("fused", allFusions, true);
   const without: { fusion: keyof Fusions; speed: PathSpeed }[] = [];
@@ -81,7 +84,7 @@ export async function benchmark(
     const fusions = { ...allFusions, [fusion]: false, ...(fusion === "rotary" ? { prologue: false } : {}) };
     without.push({ fusion, speed: await measure(`fused without ${fusion}`, fusions, false) });
   }
-  const perToken = decodeBytes(config, weights);
+  const perToken = decodeBytes(steps, weights);
   return {
     gpu: backend.name,
     weightBytes: perToken,
@@ -93,10 +96,12 @@ export async function benchmark(
   };
 }
 
-/** Weights one decode step reads: everything but the embedding rows, of which it reads one. */
-function decodeBytes(config: ModelConfig, weights: Weights): number {
-  if (config.tiedEmbeddings) return weights.byteLength;
-  return weights.byteLength - weights.matrix("model.embed_tokens.weight").matrix.buffer.size;
+/** Bytes of weights one decode step reads: everything but the embedding rows, of which it reads one. */
+function decodeBytes(steps: readonly Step[], weights: Weights): number {
+  const tables = steps.flatMap((step) => (step.kind === "embed" ? [step.table] : []));
+  const multiplied = new Set(steps.flatMap((step) => (step.kind === "project" ? step.weights : [])));
+  const skipped = tables.filter((table) => !multiplied.has(table));
+  return skipped.reduce((sum, table) => sum - weights.matrix(table).matrix.buffer.size, weights.byteLength);
 }
 
 async function measurePath(
@@ -208,9 +213,16 @@ function sequenceBatch(first: number, count: number, vocabulary: number): Batch 
   };
 }
 
-async function measureReadBandwidth(backend: Backend, config: ModelConfig, weights: Weights): Promise<number | null> {
+async function measureReadBandwidth(
+  backend: Backend,
+  steps: readonly Step[],
+  weights: Weights,
+): Promise<number | null> {
   if (!backend.canTime) return null;
-  const { buffer } = weights.matrix(outputWeight(config)).matrix;
+  // The largest matrix: a small one would be read from a cache.
+  const names = steps.flatMap((step) => (step.kind === "project" ? step.weights : []));
+  const buffers = names.map((name) => weights.matrix(name).matrix.buffer);
+  const buffer = buffers.reduce((largest, other) => (other.size > largest.size ? other : largest));
   const launch = await backend.reader(buffer);
   const launches = Array.from({ length: 8 }, () => launch);
   const shape = { rows: 1, sequences: 1, splitCount: 1, tileCount: 0 };

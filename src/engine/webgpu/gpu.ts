@@ -1,4 +1,4 @@
-import type { ModelConfig } from "../../spec/models/config.js";
+import type { Graph } from "../../spec/graph.js";
 import type { AppendCall, AttentionCall, MergeCall } from "../device/attention-call.js";
 import type { Backend, BufferUse, DeviceBuffer } from "../device/backend.js";
 import type { BatchShape } from "../device/batch-buffer.js";
@@ -7,7 +7,7 @@ import { append, attend, merge } from "./attention.js";
 import { GpuCommands, GpuStaging } from "./commands.js";
 import { type Dispatch, timeDispatches } from "./dispatch.js";
 import { kernel } from "./kernels.js";
-import { requireModel } from "./limits.js";
+import { requireWidths } from "./limits.js";
 import { Pipelines } from "./pipelines.js";
 import { GpuStepKernels } from "./step-kernels.js";
 import { BufferUsage } from "./usage.js";
@@ -118,8 +118,8 @@ export class Gpu implements Backend {
     return { label: "read", kernel: program, group, grid: () => [2048, 1, 1] };
   }
 
-  requireModel(config: ModelConfig): void {
-    requireModel(config);
+  requireWidths(graph: Graph): void {
+    requireWidths(graph);
   }
 
   kernels(memory: PathMemory): GpuStepKernels {

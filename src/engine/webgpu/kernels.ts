@@ -13,7 +13,7 @@ function sums(gpu: Gpu): string {
 
 const table = {
   embedding: { modules: ["elements", "weights"], blocks: [batchHeader] },
-  rmsnorm: { modules: ["sums"], blocks: [batchHeader] },
+  rmsnorm: { modules: ["sums"], blocks: [] },
   gemv: { modules: ["elements", "weights", "silu", "sums"], blocks: [batchHeader] },
   gemm: { modules: ["elements", "weights", "silu", "tile"], blocks: [batchHeader] },
   "gemm-matrix": { modules: ["elements", "silu", "tile"], blocks: [batchHeader] },

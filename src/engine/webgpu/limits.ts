@@ -1,18 +1,23 @@
-import type { ModelConfig } from "../../spec/models/config.js";
-import { InputError } from "../../tensor/errors.js";
+import type { Graph, GraphNode } from "../../spec/graph.js";
+import { attributesOf, refuse } from "../program/typed-node.js";
 
-/** Kernels load eight channels at a time and rotate eight pairs. @throws InputError when a width does not allow it. */
-export function requireModel(config: ModelConfig): void {
-  const widths = { hidden_size: config.hiddenSize, intermediate_size: config.intermediateSize };
-  for (const [name, width] of Object.entries(widths)) {
-    if (width % 8 !== 0) throw new InputError(`the GPU paths need ${name} to be a multiple of 8, found ${width}`);
+/** Kernels load eight channels at a time. @throws InputError naming a value whose width does not allow it. */
+export function requireWidths(graph: Graph): void {
+  for (const node of graph.nodes.values()) {
+    if (node.op.kind === "embedding") requireEights(node, "columns", node.columns);
+    else if (node.op.kind === "linear") requireEights(node, "inputs", graph.node(node.inputs[0]!).columns);
+    else if (node.op.kind === "attention") requireHeads(node);
   }
-  if (config.headDim % 8 !== 0 || config.headDim > 256) {
-    throw new InputError(`the GPU paths need head_dim to be a multiple of 8 up to 256, found ${config.headDim}`);
-  }
-  const group = config.headCount / config.keyValueHeadCount;
-  if (group > 16) throw new InputError(`the GPU paths need at most 16 query heads per KV head, found ${group}`);
-  if (config.activation !== "silu") {
-    throw new InputError(`the GPU paths have the activation silu, the model asks for ${config.activation}`);
-  }
+}
+
+function requireEights(node: GraphNode, what: string, count: number): void {
+  if (count % 8 !== 0) refuse(node, `${count} ${what}, which are no multiple of 8`);
+}
+
+function requireHeads(node: GraphNode): void {
+  const { heads, keyValueHeads, headDim } = attributesOf(node, "attention");
+  requireEights(node, "channels of a head", headDim);
+  if (headDim > 256) refuse(node, `${headDim} channels of a head, more than 256`);
+  const group = heads / keyValueHeads;
+  if (group > 16) refuse(node, `${group} query heads per KV head, more than 16`);
 }

@@ -35,12 +35,7 @@ export async function norm(step: NormStep, { gpu, memory, places }: StepContext)
     OUTPUT_OFFSET: output.offset,
     GAIN_OFFSET: gain.offset,
   };
-  const operands = {
-    header: memory.batch.header,
-    input: input.buffer,
-    gain: gain.buffer,
-    output: output.buffer,
-  };
+  const operands = { input: input.buffer, gain: gain.buffer, output: output.buffer };
   return [await dispatch(gpu, step.label, "rmsnorm", constants, operands, (shape) => [groups, shape.rows, 1])];
 }
 

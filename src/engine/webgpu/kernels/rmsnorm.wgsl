@@ -12,7 +12,6 @@ override GAIN_OFFSET: u32 = 0u;
 
 const SUMS: u32 = 1u;
 
-@group(0) @binding(0) var<uniform> header: BatchHeader;
 @group(0) @binding(1) var<storage, read> input: array<f32>;
 @group(0) @binding(2) var<storage, read> gain: array<f32>;
 @group(0) @binding(3) var<storage, read_write> output: array<f32>;
