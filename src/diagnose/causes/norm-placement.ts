@@ -1,4 +1,4 @@
-import type { GraphNode } from "../../spec/graph.js";
+import type { Graph, GraphNode } from "../../spec/graph.js";
 import { identity } from "../../spec/ops/identity.js";
 import { type RmsNormAttributes, rmsNorm } from "../../spec/ops/rmsnorm.js";
 import type { CauseEntries } from "./cause-entry.js";
@@ -31,17 +31,14 @@ export const normPlacementSearches: readonly Search[] = [
     stage: "large",
     appliesTo: ({ site }) => site.site.what === "post-norm" && site.name === site.site.name,
     rewrites({ site, investigation: { graph } }) {
-      const sum = graph.at({ ...site.site, what: "stream" });
-      if (sum?.inputs[1] !== site.name) return [];
-      const inputs = [sum.inputs[0]!, site.inputs[0]!];
-      const added: GraphNode = { ...sum, name: freshName(graph, `${sum.name}.not normalised`), inputs };
-      const after = replaced(sum, { op: identity(), inputs: [site.name] });
-      return [
-        hypothesis("norm-of-sum", site, [added, replaced(site, { inputs: [added.name] }), after], {
-          parameters: { branch: site.site.block },
-          statement: `the norm behind the ${site.site.block} branch is applied after the branch was added to the stream`,
+      const own = afterSum(graph, site);
+      const before = site.site.block === "mlp" ? graph.at({ ...site.site, block: "attention" }) : undefined;
+      // What the branch before did to the stream shows only here where the sum between them was not recorded.
+      return [own, ...(before ? [[...afterSum(graph, before), ...own]] : [])].map((replacements) =>
+        hypothesis("norm-of-sum", site, replacements, {
+          statement: "norms behind branches are applied after the branch was added to the stream",
         }),
-      ];
+      );
     },
   },
   {
@@ -60,6 +57,15 @@ export const normPlacementSearches: readonly Search[] = [
     },
   },
 ];
+
+/** The norm over the sum of stream and branch, and its result in place of the sum. */
+function afterSum(graph: Graph, norm: GraphNode): GraphNode[] {
+  const sum = graph.at({ ...norm.site, what: "stream" });
+  if (sum?.inputs[1] !== norm.name) return [];
+  const inputs = [sum.inputs[0]!, norm.inputs[0]!];
+  const added: GraphNode = { ...sum, name: freshName(graph, `${sum.name}.not normalised`), inputs };
+  return [added, replaced(norm, { inputs: [added.name] }), replaced(sum, { op: identity(), inputs: [norm.name] })];
+}
 
 function widthOf({ op }: GraphNode): number {
   return (op.attributes as unknown as RmsNormAttributes).width;

@@ -1,5 +1,5 @@
 import type { ModelConfig } from "../../spec/models/config.js";
-import { expectedParameters } from "../../spec/models/decoder.js";
+import { declareDecoder } from "../../spec/models/decoder.js";
 
 /** Parameters of a layer that lie one after the other in device memory, so that one kernel can compute with all of them. */
 const together: Readonly<Record<string, readonly string[]>> = {
@@ -19,7 +19,7 @@ export interface Slot {
 
 /** Every parameter of the model in its slot: several together where the table says so, else alone. */
 export function slotsOf(config: ModelConfig): Slot[] {
-  const shapes = expectedParameters(config);
+  const shapes = new Map(declareDecoder(config).parameters.map(({ name, shape }) => [name, shape]));
   const slotOf = new Map<string, Slot>();
   for (let layer = 0; layer < config.layerCount; layer++) {
     for (const [label, names] of Object.entries(together)) {
