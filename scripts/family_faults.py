@@ -340,6 +340,14 @@ FAULTS = {
         "norm-of-sum": own_code(norm_of_sum=True),
         "theta": theta(10000.0),
     },
+    "olmo3": {
+        **COMMON,
+        "window-ignored": all_keys,
+        "thetas-exchanged": thetas_exchanged,
+        "no-query-key-norm": missing("q_norm", "k_norm"),
+        "no-post-norm": missing("post_attention_layernorm"),
+        "norm-of-sum": own_code(norm_of_sum=True),
+    },
     "granite": {
         **COMMON,
         "residual-unscaled": own_code(factor=1.0),

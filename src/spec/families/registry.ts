@@ -5,6 +5,7 @@ import { granite } from "./granite.js";
 import { llama } from "./llama.js";
 import { mistral } from "./mistral.js";
 import { olmo2 } from "./olmo2.js";
+import { olmo3 } from "./olmo3.js";
 import { phi3 } from "./phi3.js";
 import { qwen2 } from "./qwen2.js";
 import { qwen3 } from "./qwen3.js";
@@ -23,5 +24,6 @@ export const families: readonly Family[] = [
   phi3,
   smollm3,
   olmo2,
+  olmo3,
   granite,
 ];
