@@ -1,5 +1,5 @@
 import { withMask } from "../../capture/padding.js";
-import { openCapture } from "../../capture/reader.js";
+import { openRun, type RunPath } from "../../capture/ranks.js";
 import { readModelConfig } from "../../spec/models/config-file.js";
 import { expectParameters } from "../../spec/models/expect-parameters.js";
 import { Checkpoint } from "../../tensor/checkpoint.js";
@@ -9,8 +9,8 @@ import { chooseRotary } from "./rotary-choice.js";
 
 /** Where a recording and its model lie. */
 export interface InvestigationSource {
-  /** A capture directory or a plain safetensors file of module outputs. */
-  readonly target: string;
+  /** A capture directory, those of all ranks, or a plain safetensors file of module outputs. */
+  readonly target: RunPath;
   /** Model folder: config.json, model.safetensors or its shards. */
   readonly model: string;
   /** [batch, tokens], 1 for a token and 0 for padding, where a plain recording lacks its own mask. */
@@ -33,7 +33,7 @@ export function openInvestigation({ target, model, mask }: InvestigationSource):
   const checkpoint = new Checkpoint(model);
   try {
     expectParameters(config, checkpoint);
-    const opened = openCapture(target);
+    const opened = openRun(target);
     const capture = mask ? withMask(opened, mask) : opened;
     try {
       const investigation = chooseRotary(choosePrecision(new Investigation(capture, config, checkpoint)));

@@ -1,5 +1,6 @@
 import { indices } from "../../spec/op.js";
 import type { LinearAttributes } from "../../spec/ops/linear.js";
+import type { Terms } from "../../spec/ops/terms.js";
 import { roleOf } from "../../spec/recipe.js";
 import { BlockSums } from "../../tensor/block-sums.js";
 import { type FloatFormat, floatFormat, squaredUlps, tf32Format, unitInLastPlace } from "../../tensor/dtype.js";
@@ -38,11 +39,11 @@ let kernels: BlockSums | undefined;
 export function residualSums(investigation: Investigation, check: UnitCheck): ResidualSums | undefined {
   const { observations, parameters, evaluator } = investigation;
   const { node, recipe } = check;
-  const { weight, bias, weightRow } = node.op.attributes as unknown as LinearAttributes;
+  const { weight, bias, weightRow, terms } = node.op.attributes as unknown as LinearAttributes;
   const stored = parameters.stored?.(weight);
   const format = floatFormat(observations.dtype(node.name)!);
   const inside = investigation.interior(node.name).slice(1);
-  if (!stored || !format || weightRow || !recipe) return undefined;
+  if (!stored || !format || weightRow || !recipe || (terms && terms.w !== terms.x)) return undefined;
   if (inside.some(({ op }) => op.kind === "linear" || op.kind === "attention")) return undefined;
   const settings = (recipe.ops.get(roleOf(node.name)) ?? node.op.recipes?.[0])?.settings ?? {};
   const inputs = investigation.graph.node(node.inputs[0]!).columns;
@@ -63,6 +64,7 @@ export function residualSums(investigation: Investigation, check: UnitCheck): Re
     const taken = rows.subarray(first, first + perPass);
     const x = quiet.read(node.inputs[0]!, taken, node.name, indices(inputs)).value;
     if (settings.tf32) roundToFormat(x, tf32Format);
+    if (terms) clearOthers(x, inputs, terms);
     const roundedTo = settings.tf32 ? "tf32" : parameters.dtype?.(weight);
     const products = kernels.products({
       weights: stored,
@@ -81,6 +83,14 @@ export function residualSums(investigation: Investigation, check: UnitCheck): Re
     }
   }
   return { rows, blocks, width, z };
+}
+
+/** Zeros in place of the inputs that a product does not sum over. */
+function clearOthers(x: Float64Array, inputs: number, { x: first, count }: Terms): void {
+  for (let start = 0; start < x.length; start += inputs) {
+    x.fill(0, start, start + first);
+    x.fill(0, start + first + count, start + inputs);
+  }
 }
 
 interface Product {
