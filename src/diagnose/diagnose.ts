@@ -1,4 +1,5 @@
 import type { InvestigationSource } from "./check/open-investigation.js";
+import { judgedByRank } from "./check/rank-views.js";
 import { explain } from "./explain/explain.js";
 import type { Detokenize } from "./prove/free-run.js";
 import { prove } from "./prove/prove.js";
@@ -23,7 +24,8 @@ export interface DiagnoseOptions extends Pick<InvestigationSource, "target" | "m
 export async function diagnose(options: DiagnoseOptions): Promise<Verdict> {
   const { target, model, progress = () => {}, detokenize = null, quick = false } = options;
   const checked = await checkRecording({ target, model }, (done) => progress("checking units", done));
-  const { investigation, checks, note } = checked;
+  const { investigation, note } = checked;
+  const checks = judgedByRank(investigation, checked.checks);
   try {
     const hidden = checked.notVisible();
     progress("checking metadata and seams", 0);

@@ -44,7 +44,7 @@ export function withSums(
  * @param vocabulary rows of the embedding table.
  * @returns undefined for a value that is no sum over its inputs.
  */
-function sumOverRanks(
+export function sumOverRanks(
   graph: Graph,
   node: GraphNode,
   of: number,

@@ -22,6 +22,7 @@ import type { CauseFamily, Proposal } from "./proposal.js";
 import { quantisedActivationCauses } from "./quantised-activation.js";
 import { quantisedCacheCauses } from "./quantised-cache.js";
 import { quantisedWeightCauses } from "./quantised-weight.js";
+import { rankCauses } from "./ranks.js";
 import { relabellingCauses } from "./relabelling.js";
 import { residualCauses } from "./residual.js";
 import { ropeCauses } from "./rope.js";
@@ -35,6 +36,7 @@ const families: readonly CauseFamily[] = [
   attentionCauses,
   residualCauses,
   mlpCauses,
+  rankCauses,
   clampCauses,
   dropoutCauses,
   endpointCauses,
@@ -72,6 +74,7 @@ const fitting: ReadonlySet<CauseFamily> = new Set([
 const plain: ReadonlySet<CauseFamily> = new Set([
   layerCauses,
   residualCauses,
+  rankCauses,
   mlpCauses,
   normCauses,
   attentionCauses,

@@ -1,6 +1,7 @@
 import type { Hypothesis } from "./hypothesis.js";
 import { type CauseFamily, hypothesis, type Proposal } from "./proposal.js";
 import { relabelled, replaced } from "./transform.js";
+import { worldOf } from "./world.js";
 
 /**
  * Rows or heads that changed places. The map is read off even columns by nearest neighbour; odd columns judge it.
@@ -152,6 +153,8 @@ function blockMaps({ site, investigation }: Proposal): Hypothesis[] {
   };
   for (const shards of [2, 4, 8]) {
     if (site.columns % shards !== 0 || site.columns / shards < 2) continue;
+    // Shards of the run's own ranks are a cause of their own.
+    if (site.op.kind === "linear" && shards === worldOf(investigation)) continue;
     const width = site.columns / shards;
     add(`${shards} shards in reverse`, (c) => (shards - 1 - Math.floor(c / width)) * width + (c % width));
     if (shards > 2)

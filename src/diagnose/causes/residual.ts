@@ -5,6 +5,7 @@ import { fitNumber } from "./fitted-number.js";
 import type { Hypothesis } from "./hypothesis.js";
 import { type CauseFamily, freshName, hypothesis, type Proposal } from "./proposal.js";
 import { multiplied, replaced } from "./transform.js";
+import { worldOf } from "./world.js";
 
 /** The residual stream: terms dropped, doubled, subtracted or taken from elsewhere. */
 export const residualCauses: CauseFamily = (proposal) => {
@@ -55,8 +56,10 @@ export const residualCauses: CauseFamily = (proposal) => {
       ),
     );
   }
+  const perRank = worldOf(proposal.investigation);
   return [
-    ...out,
+    // The residual once for every rank is a cause of its own where the run has ranks.
+    ...out.filter(({ cause, parameters }) => cause !== "residual-doubled" || parameters.times !== perRank),
     ...namedScales(proposal, branch, weighted),
     ...fittedWeights(proposal, branch),
     ...otherStreams(proposal, branch),

@@ -3,6 +3,7 @@ import { openRun, type RunPath } from "../../capture/ranks.js";
 import { readModelConfig } from "../../spec/models/config-file.js";
 import { expectParameters } from "../../spec/models/expect-parameters.js";
 import { Checkpoint } from "../../tensor/checkpoint.js";
+import { chooseBiasPlace } from "./bias-place.js";
 import { Investigation } from "./investigation.js";
 import { choosePrecision } from "./precision.js";
 import { chooseRotary } from "./rotary-choice.js";
@@ -24,8 +25,8 @@ export interface OpenInvestigation {
 }
 
 /**
- * Opens a recording beside its checkpoint, and settles what holds for all its units: compute precision and the way
- * padded rows count their positions.
+ * Opens a recording beside its checkpoint, and settles what holds for all its units: compute precision, the way
+ * padded rows count their positions, and which rank adds a bias.
  * @throws InputError when the recording or the model cannot be read.
  */
 export function openInvestigation({ target, model, mask }: InvestigationSource): OpenInvestigation {
@@ -36,7 +37,9 @@ export function openInvestigation({ target, model, mask }: InvestigationSource):
     const opened = openRun(target);
     const capture = mask ? withMask(opened, mask) : opened;
     try {
-      const investigation = chooseRotary(choosePrecision(new Investigation(capture, config, checkpoint)));
+      const investigation = chooseRotary(
+        choosePrecision(chooseBiasPlace(new Investigation(capture, config, checkpoint))),
+      );
       return {
         investigation,
         close() {

@@ -1,5 +1,5 @@
 import type { Capture } from "../../capture/capture.js";
-import { CaptureObservations } from "../../capture/observations.js";
+import { CaptureObservations, type Viewpoint } from "../../capture/observations.js";
 import { Evaluator } from "../../spec/evaluator.js";
 import type { Graph, GraphNode } from "../../spec/graph.js";
 import type { ModelConfig } from "../../spec/models/config.js";
@@ -25,6 +25,8 @@ export interface SharedRun {
   readonly observations: CaptureObservations;
   readonly precision: Precision;
   readonly evaluator: Evaluator;
+  /** Through which rank's records a run of several is seen; the first one's unless said. */
+  readonly viewpoint: Viewpoint;
 }
 
 /** One recording, one checkpoint, and the spec between them. */
@@ -47,7 +49,7 @@ export class RecordedRun {
     parameters: ParameterReader,
     shared: Partial<SharedRun> = {},
   ) {
-    this.observations = shared.observations ?? new CaptureObservations(capture, decoderGraph(config));
+    this.observations = shared.observations ?? new CaptureObservations(capture, decoderGraph(config), shared.viewpoint);
     this.graph = shared.evaluator?.graph ?? this.observations.graph;
     this.precision = shared.precision ?? {
       store: storeType(this.observations, this.graph, capture),

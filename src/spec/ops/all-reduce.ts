@@ -1,7 +1,15 @@
-import { floatFormat, unitInLastPlace } from "../../tensor/dtype.js";
+import { byteWidth, floatFormat, unitInLastPlace } from "../../tensor/dtype.js";
 import { roundAll } from "../../tensor/rounding.js";
 import { computeVariance, flipVariance, storeVariance } from "../noise.js";
-import { emptyBlock, type MutableBlock, type Op, type OpRounding, raiseJump, usableVariance } from "../op.js";
+import {
+  emptyBlock,
+  type MutableBlock,
+  type Op,
+  type OpContext,
+  type OpRounding,
+  raiseJump,
+  usableVariance,
+} from "../op.js";
 import type { Recipe } from "../recipe.js";
 
 export interface AllReduceAttributes {
@@ -20,13 +28,19 @@ const sums: readonly Recipe[] = [
       "custom all-reduce kernels of vLLM and SGLang",
       "two ranks, however they add",
     ],
-    settings: { running: false, biasAfter: false },
+    settings: { running: false, ring: false, biasAfter: false },
+  },
+  {
+    id: "sum-ring",
+    title: "every sum on the way around a ring is stored; a chunk for each rank, from the rank before it downwards",
+    known: ["gloo"],
+    settings: { running: true, ring: true, biasAfter: false },
   },
   {
     id: "sum-running",
-    title: "every sum on the way around the ranks is stored, in the transport's order",
-    known: ["gloo", "NCCL rings and trees"],
-    settings: { running: true, biasAfter: false },
+    title: "every sum on the way is stored, in an order of the transport's own",
+    known: ["NCCL rings and trees"],
+    settings: { running: true, ring: false, biasAfter: false },
   },
 ];
 
@@ -46,9 +60,11 @@ export function allReduce(attributes: AllReduceAttributes): Op {
     kind: "all-reduce",
     attributes: { ...attributes },
     recipes: bias ? [...sums, ...after] : sums,
-    evaluate({ input, noise, rounding, parameters, precision }, rows, columns) {
+    evaluate(context, rows, columns) {
+      const { input, noise, rounding, parameters, precision } = context;
       const out = emptyBlock(rows.length * columns.length, noise);
       const squares = new Float64Array(out.value.length);
+      const ring = rounding?.settings.ring === true ? aroundRing(context, weights, rows, columns) : undefined;
       const added = weights.filter((weight) => weight !== 0).length;
       for (const [rank, weight] of weights.entries()) {
         if (weight === 0) continue;
@@ -62,6 +78,7 @@ export function allReduce(attributes: AllReduceAttributes): Op {
           if (term.jump) raiseJump(out, i, Math.abs(weight) * term.jump[i]!);
         }
       }
+      if (ring) out.value.set(ring);
       if (noise) addOrder(out, squares, added, rounding, precision.store);
       if (!bias) return out;
       if (rounding?.settings.biasAfter) storeSum(out, rounding, noise);
@@ -85,7 +102,10 @@ function addOrder(
   rounding: OpRounding | undefined,
   store: OpRounding["store"],
 ): void {
-  const running = terms > 2 && (rounding ? rounding.settings.running === true : store !== "float32");
+  const running =
+    terms > 2 &&
+    rounding?.settings.ring !== true &&
+    (rounding ? rounding.settings.running === true : store !== "float32");
   const type = rounding?.store ?? store;
   const format = floatFormat(type);
   for (let i = 0; i < out.value.length; i++) {
@@ -96,6 +116,38 @@ function addOrder(
     out.variance[i]! += (terms - 2) * storeVariance(size, type);
     if (format) raiseJump(out, i, unitInLastPlace(size, format) / 2);
   }
+}
+
+/** Largest stretch of a buffer that gloo sends at a time, in bytes. */
+const ringSegment = 2 ** 20;
+
+/**
+ * Sums as they go around gloo's ring: the buffer of a step, row after row, is cut into a chunk for each rank; chunk c is
+ * begun by the rank before c and goes downwards to c itself. Each sum on the way is stored.
+ */
+function aroundRing(
+  { input, rows: table, rounding, width }: OpContext,
+  weights: readonly number[],
+  rows: Int32Array,
+  columns: Int32Array,
+): Float64Array {
+  const { store } = rounding!;
+  const ranks = weights.length;
+  const terms = weights.map((weight, rank) => input(rank, rows, columns).value.map((x) => weight * x));
+  const chunks = Int32Array.from({ length: rows.length * columns.length }, (_, i) => {
+    const row = rows[Math.floor(i / columns.length)]!;
+    const { firstRow, rowCount } = table.steps[table.stepOf[row]!]!;
+    const bytes = rowCount * width(0) * byteWidth(store);
+    const segments = Math.max(2, Math.ceil(bytes / ranks / ringSegment));
+    const chunk = segments * Math.ceil(bytes / (segments * ranks) / byteWidth(store));
+    return Math.floor(((row - firstRow) * width(0) + columns[i % columns.length]!) / chunk);
+  });
+  const out = new Float64Array(chunks.length);
+  for (let k = 0; k < ranks; k++) {
+    for (let i = 0; i < out.length; i++) out[i]! += terms[(chunks[i]! + 2 * ranks - 1 - k) % ranks]![i]!;
+    if (k < ranks - 1) roundAll(out, store);
+  }
+  return out;
 }
 
 function storeSum(out: MutableBlock, { store }: OpRounding, noise: boolean): void {

@@ -1,0 +1,86 @@
+import type { GraphNode } from "../../spec/graph.js";
+import type { Op } from "../../spec/op.js";
+import { type EmbeddingAttributes, embedding } from "../../spec/ops/embedding.js";
+import { type LinearAttributes, linear } from "../../spec/ops/linear.js";
+import type { ParameterReader } from "../../tensor/checkpoint.js";
+import type { Hypothesis } from "./hypothesis.js";
+import { hypothesis, type Proposal } from "./proposal.js";
+import { replaced } from "./transform.js";
+import { worldOf } from "./world.js";
+
+/** A rank's rows of a table, or of the weight that makes its columns, begin some rows late or early. */
+export function shiftedParts({ site, investigation }: Proposal): Hypothesis[] {
+  const of = worldOf(investigation);
+  const vocabulary = investigation.config.vocabularySize;
+  if (site.op.kind === "linear" && site.columns !== vocabulary) return [];
+  const partOf = (index: number) => Math.floor(index / Math.ceil(vocabulary / of));
+  const ranks = Array.from({ length: of }, (_, rank) => rank);
+  const sets = [...ranks.slice(1).map((rank) => [rank]), ...(of > 2 ? [ranks.slice(1)] : [])];
+  return sets.flatMap((set) =>
+    [1, -1].map((offset) => {
+      const row = (index: number) =>
+        set.includes(partOf(index)) ? Math.min(vocabulary - 1, Math.max(0, index + offset)) : index;
+      const { weight } = site.op.attributes as { weight: string };
+      const op =
+        site.op.kind === "embedding"
+          ? readingRows(site.op, weight, row)
+          : linear({ ...(site.op.attributes as unknown as LinearAttributes), weightRow: row });
+      return shifted(site, op, set, offset);
+    }),
+  );
+}
+
+/** The same of one rank's own lookup. */
+export function shiftedRows({ site }: Proposal, rank: number): Hypothesis[] {
+  if (site.op.kind !== "embedding") return [];
+  const { weight, tokens } = site.op.attributes as unknown as EmbeddingAttributes;
+  return [1, -1].flatMap((offset) => [
+    shifted(
+      site,
+      readingRows(site.op, weight, (token) => Math.max(0, token + offset)),
+      [rank],
+      offset,
+    ),
+    hypothesis(
+      "vocabulary-range-shifted",
+      site,
+      [replaced(site, { op: embedding(weight, { ...tokens!, first: tokens!.first + offset }) })],
+      {
+        kind: "parameter",
+        transform: "T3",
+        parameters: { offset },
+        statement: `rank ${rank} answers for tokens from ${tokens!.first + offset} on, not from ${tokens!.first}`,
+        group: `vocabulary-range-shifted ${offset}`,
+      },
+    ),
+  ]);
+}
+
+function shifted(site: GraphNode, op: Op, ranks: readonly number[], offset: number): Hypothesis {
+  const which = `rank${ranks.length > 1 ? "s" : ""} ${ranks.join(", ")}`;
+  return hypothesis("vocabulary-shard-shifted", site, [replaced(site, { op })], {
+    kind: "parameter",
+    transform: "T3",
+    parameters: { offset },
+    statement: `the vocabulary's shard of ${which} begins ${offset > 0 ? "a row late" : "a row early"}`,
+    group: `vocabulary-shard-shifted ${offset}`,
+  });
+}
+
+/** An op that reads other rows of its table. */
+function readingRows(op: Op, table: string, rowOf: (row: number) => number): Op {
+  return {
+    ...op,
+    evaluate(context, rows, columns) {
+      const { parameters } = context;
+      const last = (parameters.shape(table)?.[0] ?? 1) - 1;
+      const moved: ParameterReader = {
+        shape: (name) => parameters.shape(name),
+        names: () => parameters.names(),
+        rows: (name, first, count) =>
+          parameters.rows(name, name === table ? Math.min(last, rowOf(first)) : first, count),
+      };
+      return op.evaluate({ ...context, parameters: moved }, rows, columns);
+    },
+  };
+}
