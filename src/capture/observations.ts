@@ -1,6 +1,6 @@
 import type { Observations, ObservedRow } from "../spec/evaluator.js";
 import type { Graph, GraphNode } from "../spec/graph.js";
-import { type BiasPlace, withSums } from "../spec/ranks.js";
+import { withSums } from "../spec/ranks.js";
 import type { RowTable } from "../spec/rows.js";
 import { byteWidth, type DType } from "../tensor/dtype.js";
 import { InputError } from "../tensor/errors.js";
@@ -45,7 +45,7 @@ export class CaptureObservations implements Observations {
     readonly capture: Capture,
     graph: Graph,
     /** Whose record stands for those of all ranks that hold the same, and where the bias of a sum over ranks is added. */
-    readonly viewpoint: Viewpoint = { rank: 0, biasPlace: "sum" },
+    readonly viewpoint: Viewpoint = { rank: 0, biasFirst: new Set() },
   ) {
     this.#formats = new CacheFormats(this);
     const vocabulary = graph.nodes.get("lm_head")?.columns;
@@ -53,7 +53,7 @@ export class CaptureObservations implements Observations {
     this.rows = placeSteps(capture);
     const assembled = capture.ranks ? assemble(capture.path, capture.records, viewpoint.rank) : alone(capture.records);
     this.unknown.push(...assembled.incomplete);
-    this.graph = withSums(graph, assembled.sums, vocabulary ?? 0, viewpoint.biasPlace);
+    this.graph = withSums(graph, assembled.sums, vocabulary ?? 0, viewpoint.biasFirst);
     const stepIndexOf = new Map(capture.steps.map((step, index) => [step.step, index]));
     for (const assembly of assembled.values) this.#place(assembly, stepIndexOf);
     if (this.#records.names().length === 0) {
@@ -295,5 +295,6 @@ export class CaptureObservations implements Observations {
 /** Whose record stands for those of all ranks that hold the same, and how sums over ranks are taken. */
 export interface Viewpoint {
   readonly rank: number;
-  readonly biasPlace: BiasPlace;
+  /** Roles of products whose bias the first rank adds to its term; the others' is added to the sum. */
+  readonly biasFirst: ReadonlySet<string>;
 }

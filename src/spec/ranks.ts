@@ -2,6 +2,7 @@ import { Graph, type GraphNode } from "./graph.js";
 import { allReduce } from "./ops/all-reduce.js";
 import { type EmbeddingAttributes, embedding } from "./ops/embedding.js";
 import { type LinearAttributes, linear } from "./ops/linear.js";
+import { roleOf } from "./recipe.js";
 
 /** A stretch of an axis. */
 export interface Stretch {
@@ -21,20 +22,20 @@ export function termName(name: string, part: number): string {
   return `${name}.partial.${part}`;
 }
 
-/** Who adds the bias of a product whose terms are summed over ranks: the first rank to its term, or everybody to the sum. */
-export type BiasPlace = "first" | "sum";
-
-/** The graph with those of `sums` (value → terms) as sums over ranks that are such sums. */
+/**
+ * The graph with those of `sums` (value → terms) as sums over ranks that are such sums.
+ * @param biasFirst roles of products whose bias the first rank adds to its term; the others' is added to the sum.
+ */
 export function withSums(
   graph: Graph,
   sums: ReadonlyMap<string, number>,
   vocabulary: number,
-  biasPlace: BiasPlace,
+  biasFirst: ReadonlySet<string>,
 ): Graph {
   if (sums.size === 0) return graph;
   const nodes = [...graph.nodes.values()].flatMap((node) => {
     const of = sums.get(node.name);
-    return (of !== undefined && sumOverRanks(graph, node, of, vocabulary, biasPlace)) || [node];
+    return (of !== undefined && sumOverRanks(graph, node, of, vocabulary, biasFirst.has(roleOf(node.name)))) || [node];
   });
   return new Graph(nodes);
 }
@@ -42,6 +43,7 @@ export function withSums(
 /**
  * `node` as the sum over ranks that a row-parallel product or a lookup in a cut vocabulary is, with the ranks' terms.
  * @param vocabulary rows of the embedding table.
+ * @param biasFirst whether the first rank adds the bias to its term.
  * @returns undefined for a value that is no sum over its inputs.
  */
 export function sumOverRanks(
@@ -49,7 +51,7 @@ export function sumOverRanks(
   node: GraphNode,
   of: number,
   vocabulary: number,
-  biasPlace: BiasPlace,
+  biasFirst = false,
 ): GraphNode[] | undefined {
   const parts = Array.from({ length: of }, (_, part) => part);
   const terms = parts.map((part) => ({ ...node, name: termName(node.name, part) }));
@@ -68,11 +70,8 @@ export function sumOverRanks(
   const inputs = graph.node(node.inputs[0]!).columns;
   const product = (part: number) => {
     const { first, count } = stretchOf(inputs, part, of);
-    const bias = biasPlace === "first" && part === 0 ? a.bias : undefined;
+    const bias = biasFirst && part === 0 ? a.bias : undefined;
     return linear({ ...a, bias, terms: { x: first, w: first, count } });
   };
-  return [
-    ...terms.map((term, part) => ({ ...term, op: product(part) })),
-    sum(biasPlace === "sum" ? a.bias : undefined),
-  ];
+  return [...terms.map((term, part) => ({ ...term, op: product(part) })), sum(biasFirst ? undefined : a.bias)];
 }

@@ -60,7 +60,7 @@ function asSum({ site, investigation }: Proposal): { nodes: readonly GraphNode[]
   const [input] = site.inputs;
   const cut = input !== undefined && observations.denseRecords(input).some(({ parts }) => parts !== undefined);
   if (!cut && (input === undefined || observations.has(input))) return undefined;
-  const nodes = sumOverRanks(graph, site, worldOf(investigation), config.vocabularySize, "sum");
+  const nodes = sumOverRanks(graph, site, worldOf(investigation), config.vocabularySize);
   return nodes && { nodes: nodes.slice(0, -1), sum: nodes.at(-1)! };
 }
 

@@ -1,21 +1,22 @@
 import type { AllReduceAttributes } from "../../spec/ops/all-reduce.js";
+import { roleOf } from "../../spec/recipe.js";
 import type { Investigation } from "./investigation.js";
 
 /**
  * The bias of a product that is summed over ranks may be added by the first rank to its term or by all to the sum: the
- * terms and sums that were recorded tell.
+ * terms and sums that were recorded tell, kind by kind.
  */
 export function chooseBiasPlace(investigation: Investigation): Investigation {
-  const biased = investigation.units().filter(({ op }) => {
+  const byRole = new Map<string, string[]>();
+  for (const { name, op, inputs } of investigation.units()) {
     const { bias } = op.attributes as Partial<AllReduceAttributes>;
-    return op.kind === "all-reduce" && bias !== undefined;
-  });
-  if (biased.length === 0) return investigation;
-  const names = biased.flatMap(({ name, inputs }) => [name, inputs[0]!]);
-  const failing = (seen: Investigation) =>
+    if (op.kind === "all-reduce" && bias !== undefined)
+      byRole.set(roleOf(name), [...(byRole.get(roleOf(name)) ?? []), name, inputs[0]!]);
+  }
+  if (byRole.size === 0) return investigation;
+  const other = investigation.withBiasFirst(new Set(byRole.keys()));
+  const failing = (seen: Investigation, names: readonly string[]) =>
     names.filter((name) => seen.observations.has(name) && seen.check(name).excess > 1).length;
-  const before = failing(investigation);
-  if (before === 0) return investigation;
-  const other = investigation.withBias("first");
-  return failing(other) < before ? other : investigation;
+  const first = [...byRole].filter(([, names]) => failing(other, names) < failing(investigation, names));
+  return first.length > 0 ? investigation.withBiasFirst(new Set(first.map(([role]) => role))) : investigation;
 }

@@ -67,10 +67,10 @@ export class Investigation extends RecordedRun {
     return view;
   }
 
-  /** The same run with the bias of products that are summed over ranks added elsewhere. */
-  withBias(biasPlace: Viewpoint["biasPlace"]): Investigation {
+  /** The same run where the first rank adds the bias of products of these roles to its term of their sum. */
+  withBiasFirst(biasFirst: Viewpoint["biasFirst"]): Investigation {
     const { capture, config, parameters, precision, observations } = this;
-    const viewpoint = { ...observations.viewpoint, biasPlace };
+    const viewpoint = { ...observations.viewpoint, biasFirst };
     return new Investigation(capture, config, parameters, { precision, viewpoint });
   }
 

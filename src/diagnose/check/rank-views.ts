@@ -1,4 +1,6 @@
 import type { Replica } from "../../capture/replicas.js";
+import type { GraphNode } from "../../spec/graph.js";
+import { stretchOf } from "../../spec/ranks.js";
 import type { Investigation } from "./investigation.js";
 import type { UnitCheck } from "./unit-check.js";
 
@@ -55,24 +57,54 @@ export function judgedByRank(investigation: Investigation, checks: readonly Unit
 
 /** The check of a unit whose parts all follow from their own ranks' inputs; undefined when one does not. */
 function partByPart(investigation: Investigation, check: UnitCheck): UnitCheck | undefined {
-  const { name } = check.node;
-  const { columns } = investigation.sample(name);
-  const parts = investigation.observations
-    .denseRecords(name)
-    .filter(({ record }) => record.role === "output")
-    .flatMap((placed) => placed.parts ?? [{ placed, first: 0 }]);
-  const ends = (first: number) => Math.min(check.node.columns, ...parts.map((p) => p.first).filter((f) => f > first));
+  const { node } = check;
+  const { name } = node;
+  const sample = investigation.sample(name);
   const recipes = new Set([...(check.recipe ? [check.recipe] : []), ...investigation.recipesFor(name)]);
-  for (const recipe of recipes) {
-    const judged = parts.map(({ placed, first }) => {
-      const seen = investigation.seenBy(placed.record.rank!);
-      const own = (_: number, c: number) => columns[c]! >= first && columns[c]! < ends(first);
-      return seen.checkUnder(name, recipe, seen.evaluator, investigation.sample(name), own);
-    });
-    if (judged.every(({ matched }) => matched)) {
+  for (const parts of waysToPart(investigation, node)) {
+    for (const recipe of recipes) {
+      const judged = parts.map(({ rank, made }) => {
+        const seen = investigation.seenBy(rank);
+        const own = (r: number, c: number) => made(sample.rows[r]!, sample.columns[c]!);
+        return seen.checkUnder(name, recipe, seen.evaluator, sample, own);
+      });
+      if (!judged.every(({ matched }) => matched)) continue;
       const excess = Math.max(...judged.map((part) => part.excess));
       return check.with({ recipe, matched: true, excess, bits: judged[0]!.bits });
     }
   }
   return undefined;
+}
+
+/** What of a value one rank made. */
+interface OwnPart {
+  readonly rank: number;
+  made(row: number, column: number): boolean;
+}
+
+/** Who may have made which part of a value: as it was recorded, or gathered from equal parts of all ranks. */
+function waysToPart({ observations, capture }: Investigation, { name, columns }: GraphNode): OwnPart[][] {
+  const records = observations.denseRecords(name).filter((placed) => placed.record.role === "output");
+  const [record] = records;
+  if (!record) return [];
+  const between = (first: number, end: number) => (_: number, column: number) => column >= first && column < end;
+  if (record.record.shard?.axis === "t") {
+    const parts = records.flatMap((placed) => placed.parts ?? []);
+    const ranks = new Set(parts.map(({ placed }) => placed.record.rank!));
+    const made = (rank: number) => (row: number) =>
+      parts.some(({ placed }) => placed.record.rank === rank && placed.recordRow(row) >= 0);
+    return [[...ranks].map((rank) => ({ rank, made: made(rank) }))];
+  }
+  if (record.parts) {
+    const ends = [...record.parts.slice(1).map(({ first }) => first), columns];
+    return [
+      record.parts.map(({ placed, first }, i) => ({ rank: placed.record.rank!, made: between(first, ends[i]!) })),
+    ];
+  }
+  const { world } = capture.ranks!;
+  const gathered = Array.from({ length: world }, (_, rank) => {
+    const { first, count } = stretchOf(columns, rank, world);
+    return { rank, made: between(first, first + count) };
+  });
+  return [[{ rank: record.record.rank!, made: () => true }], gathered];
 }
