@@ -148,11 +148,12 @@ class Sharding:
     def cut_vocabulary(self, embedding, head):
         rows = embedding.weight.shape[0] // self.world
         first = self.rank * rows
-        late = self.rank > 0
-        table = embedding.weight.data.roll(-1 if late and self.fault == "embedding-shifted" else 0, 0)
-        table = table[first : first + rows].clone()
-        logits = head.weight.data.roll(-1 if late and self.fault == "logits-shifted" else 0, 0)
-        logits = logits[first : first + rows].clone()
+
+        def cut(weight, fault):
+            late = int(self.fault == fault and self.rank > 0)
+            return F.pad(weight, (0, 0, 0, 1))[first + late : first + late + rows].clone()
+
+        table, logits = cut(embedding.weight.data, "embedding-shifted"), cut(head.weight.data, "logits-shifted")
 
         def look_up(ids):
             inside = (ids >= first) & (ids < first + rows)

@@ -14,15 +14,22 @@ export interface Assembly {
 /** Records of a run of several ranks as values of the spec, and what is left out since a part of it is not there. */
 export interface Assemblies {
   readonly values: readonly Assembly[];
-  /** How many terms each value is the sum of, by its name. */
+  /** How many terms each value is the sum of, by its name, where terms were recorded. */
   readonly sums: ReadonlyMap<string, number>;
+  /** How many parts the columns of a value were cut into; of those that were recorded whole, 1. */
+  readonly cuts: ReadonlyMap<string, number>;
   readonly incomplete: readonly { value: string; why: string }[];
 }
 
 /** Records of a run without ranks: each is a value. */
 export function alone(records: readonly ValueRecord[]): Assemblies {
   const replicas = new Map();
-  return { values: records.map((record) => ({ records: [record], replicas })), sums: new Map(), incomplete: [] };
+  return {
+    values: records.map((record) => ({ records: [record], replicas })),
+    sums: new Map(),
+    cuts: new Map(),
+    incomplete: [],
+  };
 }
 
 /**
@@ -33,6 +40,7 @@ export function alone(records: readonly ValueRecord[]): Assemblies {
  */
 export function assemble(path: string, records: readonly ValueRecord[], preferred: number): Assemblies {
   const sums = new Map<string, number>();
+  const cuts = new Map<string, number>();
   const groups = new Map<string, ValueRecord[]>();
   for (const given of records) {
     const { partial, name } = given;
@@ -56,6 +64,7 @@ export function assemble(path: string, records: readonly ValueRecord[], preferre
     const [first] = group as [ValueRecord];
     const { name } = first;
     const parts = partsOf(path, group);
+    if (first.role === "output") cuts.set(name, first.shard && first.shard.axis !== "t" ? first.shard.of : 1);
     const of = first.shard?.of ?? 1;
     if (parts.size < of) {
       let missing = 0;
@@ -72,7 +81,7 @@ export function assemble(path: string, records: readonly ValueRecord[], preferre
     const replicas = new Map(sorted.flatMap((same, part) => (same.length > 1 ? [[part, same.slice(1)] as const] : [])));
     values.push({ records: sorted.map(([chosen]) => chosen!), replicas });
   }
-  return { values, sums, incomplete };
+  return { values, sums, cuts, incomplete };
 }
 
 /** The records of a group by the part they hold. */

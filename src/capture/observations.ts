@@ -1,6 +1,6 @@
 import type { Observations, ObservedRow } from "../spec/evaluator.js";
 import type { Graph, GraphNode } from "../spec/graph.js";
-import { withSums } from "../spec/ranks.js";
+import { sumsOfParts, withSums } from "../spec/ranks.js";
 import type { RowTable } from "../spec/rows.js";
 import { byteWidth, type DType } from "../tensor/dtype.js";
 import { InputError } from "../tensor/errors.js";
@@ -53,7 +53,8 @@ export class CaptureObservations implements Observations {
     this.rows = placeSteps(capture);
     const assembled = capture.ranks ? assemble(capture.path, capture.records, viewpoint.rank) : alone(capture.records);
     this.unknown.push(...assembled.incomplete);
-    this.graph = withSums(graph, assembled.sums, vocabulary ?? 0, viewpoint.biasFirst);
+    const sums = new Map([...sumsOfParts(graph, assembled.cuts), ...assembled.sums]);
+    this.graph = withSums(graph, sums, vocabulary ?? 0, viewpoint.biasFirst);
     const stepIndexOf = new Map(capture.steps.map((step, index) => [step.step, index]));
     for (const assembly of assembled.values) this.#place(assembly, stepIndexOf);
     if (this.#records.names().length === 0) {

@@ -60,12 +60,12 @@ function joined(first: Capture, captures: readonly Capture[]): Capture {
   expectSameSteps(ordered, home);
   const byRank = captures.flatMap(({ records }) => records).sort((a, b) => a.rank! - b.rank! || a.order - b.order);
   return {
-    path: captures.length === 1 ? first.path : `${first.path} and ${captures.length - 1} more`,
+    path: captures.length === 1 ? first.path : `${home.get(0)} and ${captures.length - 1} more`,
     kind: "faultline",
-    manifest: first.manifest,
+    manifest: captures.find(({ ranks }) => ranks!.steps.has(0))!.manifest,
     steps: ordered.get(0)!,
     ranks: { world, steps: ordered },
-    samples: first.samples,
+    samples: captures.find(({ samples }) => samples.length > 0)?.samples ?? [],
     records: byRank,
     skipped: captures.flatMap(({ skipped }) => skipped),
     close() {

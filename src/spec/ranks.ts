@@ -23,6 +23,19 @@ export function termName(name: string, part: number): string {
 }
 
 /**
+ * Products whose inputs the ranks hold a part each of, while all hold the result: sums over ranks, recorded or not.
+ * @param cuts how many parts the columns of recorded values are cut into, 1 for whole ones.
+ */
+export function sumsOfParts(graph: Graph, cuts: ReadonlyMap<string, number>): Map<string, number> {
+  const sums = new Map<string, number>();
+  for (const { name, op, inputs } of graph.nodes.values()) {
+    const of = op.kind === "linear" ? (cuts.get(inputs[0]!) ?? 1) : 1;
+    if (of > 1 && cuts.get(name) === 1) sums.set(name, of);
+  }
+  return sums;
+}
+
+/**
  * The graph with those of `sums` (value → terms) as sums over ranks that are such sums.
  * @param biasFirst roles of products whose bias the first rank adds to its term; the others' is added to the sum.
  */
@@ -46,12 +59,12 @@ export function withSums(
  * @param biasFirst whether the first rank adds the bias to its term.
  * @returns undefined for a value that is no sum over its inputs.
  */
-export function sumOverRanks(
+function sumOverRanks(
   graph: Graph,
   node: GraphNode,
   of: number,
   vocabulary: number,
-  biasFirst = false,
+  biasFirst: boolean,
 ): GraphNode[] | undefined {
   const parts = Array.from({ length: of }, (_, part) => part);
   const terms = parts.map((part) => ({ ...node, name: termName(node.name, part) }));

@@ -18,9 +18,9 @@ export interface Recipe {
   readonly settings: RecipeSettings;
 }
 
-/** A value's name without its layer: what repeats from layer to layer. */
+/** A value's name without its layer and its rank: what repeats from layer to layer and from rank to rank. */
 export function roleOf(name: string): string {
-  return name.replace(/\.layers\.\d+/, ".layers.*");
+  return name.replace(/\.layers\.\d+/, ".layers.*").replace(/\.partial\.\d+$/, ".partial.*");
 }
 
 /**

@@ -81,16 +81,27 @@ const plain: ReadonlySet<CauseFamily> = new Set([
   ropeCauses,
 ]);
 
+/** What a single term of a sum over ranks that nobody recorded may be is for the sum to say: a term of zeros has many names. */
+function familiesFor({ site, finding, investigation }: Proposal): readonly CauseFamily[] {
+  const { graph } = investigation;
+  const hiddenTerm =
+    site.name !== finding.node.name &&
+    graph.consumers(site.name).some((consumer) => graph.node(consumer).op.kind === "all-reduce");
+  return hiddenTerm ? [rankCauses] : families;
+}
+
 /** The rewrites of `site` that are what they are whatever was recorded: all, those people write by mistake most, or the others. */
 export function proposeNamed(proposal: Proposal, part?: "plain" | "other"): Hypothesis[] {
-  return families
+  return familiesFor(proposal)
     .filter((family) => !fitting.has(family) && (!part || plain.has(family) === (part === "plain")))
     .flatMap((family) => family(proposal));
 }
 
 /** The rewrites of `site` whose numbers are taken from the finding's elements. */
 export function proposeFitted(proposal: Proposal): Hypothesis[] {
-  return families.filter((family) => fitting.has(family)).flatMap((family) => family(proposal));
+  return familiesFor(proposal)
+    .filter((family) => fitting.has(family))
+    .flatMap((family) => family(proposal));
 }
 
 /** Families that have proposed a cause: who asks for it again need not ask the others. */
@@ -101,10 +112,11 @@ const known = new Map<string, Set<CauseFamily>>();
  * @param causes ids that are asked for; rewrites of others may be left out.
  */
 export function propose(proposal: Proposal, causes?: ReadonlySet<string>): Hypothesis[] {
+  const possible = familiesFor(proposal);
   const asked = causes && [...causes].map((cause) => known.get(cause));
   const chosen = asked?.every((of) => of !== undefined)
-    ? families.filter((family) => asked.some((of) => of!.has(family)))
-    : families;
+    ? possible.filter((family) => asked.some((of) => of!.has(family)))
+    : possible;
   return chosen.flatMap((family) => {
     const proposed = family(proposal);
     for (const { cause } of proposed) {

@@ -1,6 +1,6 @@
 import type { GraphNode } from "../../spec/graph.js";
 import type { Op } from "../../spec/op.js";
-import type { UnitRecipe } from "../../spec/recipe.js";
+import { roleOf, type UnitRecipe } from "../../spec/recipe.js";
 
 export type CauseKind = "kernel" | "seam" | "metadata" | "parameter" | "state" | "environment" | "observer";
 
@@ -46,9 +46,9 @@ export function rewritesLayer({ replacements }: Hypothesis): boolean {
   return replacements.length > mostRewritten;
 }
 
-/** A finding's site without its layer number: what repeats from layer to layer. */
+/** A finding's site without its layer and its rank: what repeats from layer to layer and from rank to rank. */
 export function role(name: string): string {
-  return name.replace(/\.layers\.\d+/, ".layers.*");
+  return roleOf(name);
 }
 
 /** A number as people write it. */

@@ -5,10 +5,11 @@ import { type AllReduceAttributes, allReduce } from "../../spec/ops/all-reduce.j
 import type { AttentionAttributes } from "../../spec/ops/attention.js";
 import { attention } from "../../spec/ops/attention.js";
 import { type LinearAttributes, linear } from "../../spec/ops/linear.js";
-import { stretchOf, sumOverRanks } from "../../spec/ranks.js";
+import { stretchOf } from "../../spec/ranks.js";
 import type { Investigation } from "../check/investigation.js";
 import { differingReplicas } from "../check/rank-views.js";
 import type { Hypothesis } from "./hypothesis.js";
+import { linearCauses } from "./linear.js";
 import { type CauseFamily, hypothesis, type Proposal } from "./proposal.js";
 import { relabelled, replaced } from "./transform.js";
 import { shiftedParts, shiftedRows } from "./vocabulary-shards.js";
@@ -23,9 +24,14 @@ export const rankCauses: CauseFamily = (proposal) => {
     return [...termWithBias(proposal, term), ...termOfOtherShard(proposal, term), ...shiftedRows(proposal, term.rank)];
   switch (site.op.kind) {
     case "all-reduce":
-      return [...missingTerms(proposal), ...sumWithoutBias(proposal)];
+      return [
+        ...missingTerms(proposal),
+        ...biasOfSum(proposal),
+        ...reorderedTerms(proposal),
+        ...asOneProduct(proposal),
+      ];
     case "linear":
-      return [...missingTerms(proposal), ...reorderedShards(proposal), ...shiftedParts(proposal)];
+      return [...reorderedShards(proposal), ...shiftedParts(proposal)];
     case "embedding":
       return shiftedParts(proposal);
     case "add":
@@ -53,27 +59,13 @@ function termOf({ site, investigation }: Proposal): Term | undefined {
   return sum && { sum, rank: sum.inputs.indexOf(site.name), of: sum.inputs.length };
 }
 
-/** A value as a sum over ranks, its terms last recorded or not; undefined where it is none. */
-function asSum({ site, investigation }: Proposal): { nodes: readonly GraphNode[]; sum: GraphNode } | undefined {
-  if (site.op.kind === "all-reduce") return { nodes: [], sum: site };
-  const { graph, config, observations } = investigation;
-  const [input] = site.inputs;
-  const cut = input !== undefined && observations.denseRecords(input).some(({ parts }) => parts !== undefined);
-  if (!cut && (input === undefined || observations.has(input))) return undefined;
-  const nodes = sumOverRanks(graph, site, worldOf(investigation), config.vocabularySize);
-  return nodes && { nodes: nodes.slice(0, -1), sum: nodes.at(-1)! };
-}
-
 /** One rank's term is left out, or all but one: the sum was never taken. */
-function missingTerms(proposal: Proposal): Hypothesis[] {
-  const { site, investigation } = proposal;
-  const split = asSum(proposal);
-  if (!split) return [];
-  const a = split.sum.op.attributes as unknown as AllReduceAttributes;
+function missingTerms({ site, investigation }: Proposal): Hypothesis[] {
+  const a = site.op.attributes as unknown as AllReduceAttributes;
   const ranks = a.weights.map((_, rank) => rank);
   const without = (missing: readonly number[]) => {
-    const op = allReduce({ ...a, weights: a.weights.map((weight, rank) => (missing.includes(rank) ? 0 : weight)) });
-    return [...split.nodes, { ...split.sum, op }];
+    const weights = a.weights.map((weight, rank) => (missing.includes(rank) ? 0 : weight));
+    return [replaced(site, { op: allReduce({ ...a, weights }) })];
   };
   const [record] = investigation.observations.denseRecords(site.name);
   const own = record?.record.rank ?? 0;
@@ -115,16 +107,63 @@ function termWithBias({ site, investigation }: Proposal, { sum, rank, of }: Term
   ];
 }
 
-function sumWithoutBias({ site }: Proposal): Hypothesis[] {
-  const a = site.op.attributes as unknown as AllReduceAttributes;
-  if (!a.bias) return [];
-  const { bias: _, ...without } = a;
-  return [biasPerRank(site, allReduce(without), `the bias ${a.bias} is not added to the sum but to each rank's term`)];
+/** Every rank's term of a sum whose terms were not recorded; undefined where they were. */
+function unrecordedTerms({ site, investigation }: Proposal): { term: GraphNode; a: LinearAttributes }[] | undefined {
+  const { graph, observations } = investigation;
+  if (site.inputs.some((name) => observations.has(name) || graph.node(name).op.kind !== "linear")) return undefined;
+  return site.inputs.map((name) => {
+    const term = graph.node(name);
+    return { term, a: term.op.attributes as unknown as LinearAttributes };
+  });
 }
 
-function biasPerRank(site: GraphNode, op: Op, statement: string): Hypothesis {
+/** The sum lacks its bias since every rank's term has it; where no term was recorded, both at once. */
+function biasOfSum(proposal: Proposal): Hypothesis[] {
+  const { site } = proposal;
+  const { bias, ...sum } = site.op.attributes as unknown as AllReduceAttributes;
+  if (!bias) return [];
+  const terms = unrecordedTerms(proposal) ?? [];
+  const statement = `the bias ${bias} is not added to the sum but to each rank's term`;
+  const rewritten = terms.map(({ term, a }) => replaced(term, { op: linear({ ...a, bias }) }));
+  return [biasPerRank(site, allReduce(sum), statement, rewritten)];
+}
+
+/** What may be wrong with the whole product, where no term of it was recorded. */
+function asOneProduct(proposal: Proposal): Hypothesis[] {
+  const { site } = proposal;
+  const [first] = unrecordedTerms(proposal) ?? [];
+  if (!first) return [];
+  const bias = (site.op.attributes as Partial<AllReduceAttributes>).bias ?? first.a.bias;
+  const whole = { ...site, op: linear({ ...first.a, terms: undefined, bias }), inputs: first.term.inputs };
+  return linearCauses({ ...proposal, site: whole }).filter(({ cause }) => cause !== "reduction-incomplete");
+}
+
+/** The ranks' parts of the weight in another order, where no term was recorded. */
+function reorderedTerms(proposal: Proposal): Hypothesis[] {
+  const terms = unrecordedTerms(proposal);
+  const [first] = terms ?? [];
+  if (!terms || !first?.a.terms || terms.some(({ a }) => a.terms?.count !== first.a.terms!.count)) return [];
+  return orders(terms.length).map(({ title, order }) =>
+    hypothesis(
+      "shards-in-another-order",
+      proposal.site,
+      terms.map(({ term, a }, rank) =>
+        replaced(term, { op: linear({ ...a, terms: { ...a.terms!, w: terms[order[rank]!]!.a.terms!.w } }) }),
+      ),
+      {
+        kind: "parameter",
+        transform: "T1",
+        parameters: { order },
+        statement: `the ranks hold the shards of ${first.a.weight} ${title}: ${order.join(" ")}`,
+        group: "shards-in-another-order",
+      },
+    ),
+  );
+}
+
+function biasPerRank(site: GraphNode, op: Op, statement: string, terms: readonly GraphNode[] = []): Hypothesis {
   const description = { kind: "seam" as const, transform: "T11", statement, group: "bias-per-rank" };
-  return hypothesis("bias-per-rank", site, [replaced(site, { op })], description);
+  return hypothesis("bias-per-rank", site, [...terms, replaced(site, { op })], description);
 }
 
 /** The bias of a sum over ranks, wherever it is added. */

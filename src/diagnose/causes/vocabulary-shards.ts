@@ -1,7 +1,6 @@
 import type { GraphNode } from "../../spec/graph.js";
 import type { Op } from "../../spec/op.js";
 import { type EmbeddingAttributes, embedding } from "../../spec/ops/embedding.js";
-import { type LinearAttributes, linear } from "../../spec/ops/linear.js";
 import type { ParameterReader } from "../../tensor/checkpoint.js";
 import type { Hypothesis } from "./hypothesis.js";
 import { hypothesis, type Proposal } from "./proposal.js";
@@ -18,14 +17,9 @@ export function shiftedParts({ site, investigation }: Proposal): Hypothesis[] {
   const sets = [...ranks.slice(1).map((rank) => [rank]), ...(of > 2 ? [ranks.slice(1)] : [])];
   return sets.flatMap((set) =>
     [1, -1].map((offset) => {
-      const row = (index: number) =>
-        set.includes(partOf(index)) ? Math.min(vocabulary - 1, Math.max(0, index + offset)) : index;
+      const row = (index: number) => (set.includes(partOf(index)) ? index + offset : index);
       const { weight } = site.op.attributes as { weight: string };
-      const op =
-        site.op.kind === "embedding"
-          ? readingRows(site.op, weight, row)
-          : linear({ ...(site.op.attributes as unknown as LinearAttributes), weightRow: row });
-      return shifted(site, op, set, offset);
+      return shifted(site, readingRows(site.op, weight, row), set, offset);
     }),
   );
 }
@@ -37,7 +31,7 @@ export function shiftedRows({ site }: Proposal, rank: number): Hypothesis[] {
   return [1, -1].flatMap((offset) => [
     shifted(
       site,
-      readingRows(site.op, weight, (token) => Math.max(0, token + offset)),
+      readingRows(site.op, weight, (token) => token + offset),
       [rank],
       offset,
     ),
@@ -67,18 +61,25 @@ function shifted(site: GraphNode, op: Op, ranks: readonly number[], offset: numb
   });
 }
 
-/** An op that reads other rows of its table. */
+/** An op that reads other rows of its table; beyond the table lie zeros. */
 function readingRows(op: Op, table: string, rowOf: (row: number) => number): Op {
   return {
     ...op,
     evaluate(context, rows, columns) {
       const { parameters } = context;
-      const last = (parameters.shape(table)?.[0] ?? 1) - 1;
+      const size = parameters.shape(table)?.[0] ?? 0;
       const moved: ParameterReader = {
         shape: (name) => parameters.shape(name),
         names: () => parameters.names(),
-        rows: (name, first, count) =>
-          parameters.rows(name, name === table ? Math.min(last, rowOf(first)) : first, count),
+        rows(name, first, count) {
+          if (name !== table) return parameters.rows(name, first, count);
+          const read = Array.from({ length: count }, (_, i) => {
+            const row = rowOf(first + i);
+            return row >= 0 && row < size ? parameters.rows(name, row, 1) : undefined;
+          });
+          const width = parameters.shape(table)?.[1] ?? 0;
+          return Float64Array.from(read.flatMap((row) => [...(row ?? new Float64Array(width))]));
+        },
       };
       return op.evaluate({ ...context, parameters: moved }, rows, columns);
     },
