@@ -309,7 +309,7 @@ def main():
     if not options.out:
         parser.error("expected OUT, a directory for the recording")
     vocabulary = AutoConfig.from_pretrained(options.model_dir, local_files_only=True).vocab_size
-    options.ids = options.ids or [[(37 * i + 11 * row + 5) % vocabulary for i in range(9)] for row in range(2)]
+    options.ids = options.ids or [[(37 * i + 11 * row + 5) % vocabulary for i in range(7)] for row in range(2)]
     options.tokens = len(options.ids[0])
     torch.multiprocessing.spawn(run, (options,), options.ranks)
     print(f"{options.out}: {options.ranks} ranks, {options.decode + 1} steps")

@@ -5,6 +5,7 @@ import type { Graph, GraphNode } from "../../spec/graph.js";
 import type { ModelConfig } from "../../spec/models/config.js";
 import { decoderGraph } from "../../spec/models/decoder.js";
 import type { Precision } from "../../spec/noise.js";
+import { roleOf } from "../../spec/recipe.js";
 import type { ParameterReader } from "../../tensor/checkpoint.js";
 import { type DType, floatFormat } from "../../tensor/dtype.js";
 import { heldAs } from "../../tensor/held-parameters.js";
@@ -90,13 +91,20 @@ export class RecordedRun {
   }
 
   isDeep(name: string): boolean {
-    return this.interior(name).length > deepUnit;
+    return this.#depth(name) > deepUnit;
+  }
+
+  /** How many ops a unit holds; what every rank computes alike is one. */
+  #depth(name: string): number {
+    const interior = this.interior(name);
+    if (interior.length <= bitsReach) return interior.length;
+    return new Set(interior.map((node) => `${node.layer} ${roleOf(node.name)}`)).size;
   }
 
   /** Whether a unit is small enough for a recipe to give its bits. */
   hasBits(name: string): boolean {
+    if (this.#depth(name) > bitsReach) return false;
     const interior = this.interior(name);
-    if (interior.length > bitsReach) return false;
     // A scale that was read off a cache is not known to the last bit.
     return !interior.some(({ inputs }) =>
       inputs.some((input) => (this.observations.cacheFormat(input)?.error ?? 0) > 0),
