@@ -48,7 +48,7 @@ export class CaptureObservations implements Observations {
     readonly viewpoint: Viewpoint = { rank: 0, biasFirst: new Set() },
   ) {
     this.#formats = new CacheFormats(this);
-    const vocabulary = graph.nodes.get("lm_head")?.columns;
+    const vocabulary = graph.at({ what: "logits" })?.columns;
     expectPlausible(capture, vocabulary);
     this.rows = placeSteps(capture);
     const assembled = capture.ranks ? assemble(capture.path, capture.records, viewpoint.rank) : alone(capture.records);
@@ -59,7 +59,7 @@ export class CaptureObservations implements Observations {
     for (const assembly of assembled.values) this.#place(assembly, stepIndexOf);
     if (this.#records.names().length === 0) {
       throw new InputError(
-        `${capture.path}: none of the ${capture.records.length} recorded values is a value of this model; expected names such as model.layers.0.self_attn.q_proj`,
+        `${capture.path}: none of the ${capture.records.length} recorded values is a value of this model; expected names such as ${graph.all("query")[0]?.name}`,
       );
     }
     this.unknown.push(...this.#formats.unreadable());

@@ -2,7 +2,7 @@ import { Graph, type GraphNode } from "./graph.js";
 import { allReduce } from "./ops/all-reduce.js";
 import { type EmbeddingAttributes, embedding } from "./ops/embedding.js";
 import { type LinearAttributes, linear } from "./ops/linear.js";
-import { roleOf } from "./recipe.js";
+import { roleOf, type Site } from "./site.js";
 
 /** A stretch of an axis. */
 export interface Stretch {
@@ -20,6 +20,11 @@ export function stretchOf(size: number, part: number, of: number): Stretch {
 /** The value that one rank adds to the sum `name`. */
 export function termName(name: string, part: number): string {
   return `${name}.partial.${part}`;
+}
+
+/** The terms of all ranks have one role: they are made by the same kernel. */
+function siteOfTerm({ name, site }: GraphNode, part: number): Site {
+  return { ...site, what: "term", name: termName(name, part), role: `${site.role}.partial.*` };
 }
 
 /**
@@ -48,7 +53,7 @@ export function withSums(
   if (sums.size === 0) return graph;
   const nodes = [...graph.nodes.values()].flatMap((node) => {
     const of = sums.get(node.name);
-    return (of !== undefined && sumOverRanks(graph, node, of, vocabulary, biasFirst.has(roleOf(node.name)))) || [node];
+    return (of !== undefined && sumOverRanks(graph, node, of, vocabulary, biasFirst.has(roleOf(node)))) || [node];
   });
   return new Graph(nodes);
 }
@@ -67,7 +72,7 @@ function sumOverRanks(
   biasFirst: boolean,
 ): GraphNode[] | undefined {
   const parts = Array.from({ length: of }, (_, part) => part);
-  const terms = parts.map((part) => ({ ...node, name: termName(node.name, part) }));
+  const terms = parts.map((part) => ({ ...node, name: termName(node.name, part), site: siteOfTerm(node, part) }));
   const sum = (bias?: string): GraphNode => ({
     ...node,
     op: allReduce({ weights: parts.map(() => 1), bias }),

@@ -1,18 +1,17 @@
 import type { GraphNode } from "../../spec/graph.js";
 import type { Op } from "../../spec/op.js";
-import { roleOf, type UnitRecipe } from "../../spec/recipe.js";
-
-export type CauseKind = "kernel" | "seam" | "metadata" | "parameter" | "state" | "environment" | "observer";
+import type { UnitRecipe } from "../../spec/recipe.js";
+import type { CauseId } from "./catalogue.js";
+import type { CauseKind } from "./cause-entry.js";
+import type { Transform } from "./transforms.js";
 
 export type ParameterValue = number | string | readonly number[] | Readonly<Record<string, number>>;
 
 /** One way a unit may have gone wrong: a rewrite of the spec that, if right, explains what was recorded. */
 export interface Hypothesis {
-  /** Id in the catalogue. */
-  readonly cause: string;
+  readonly cause: CauseId;
   readonly kind: CauseKind;
-  /** Transform class T1 to T20. */
-  readonly transform: string;
+  readonly transform: Transform;
   /** The node that is rewritten. */
   readonly site: string;
   readonly parameters: Readonly<Record<string, ParameterValue>>;
@@ -44,11 +43,6 @@ const mostRewritten = 8;
 /** Whether a hypothesis writes a whole layer anew. */
 export function rewritesLayer({ replacements }: Hypothesis): boolean {
   return replacements.length > mostRewritten;
-}
-
-/** A finding's site without its layer and its rank: what repeats from layer to layer and from rank to rank. */
-export function role(name: string): string {
-  return roleOf(name);
 }
 
 /** A number as people write it. */

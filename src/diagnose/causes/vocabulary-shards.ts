@@ -2,13 +2,46 @@ import type { GraphNode } from "../../spec/graph.js";
 import type { Op } from "../../spec/op.js";
 import { type EmbeddingAttributes, embedding } from "../../spec/ops/embedding.js";
 import type { ParameterReader } from "../../tensor/checkpoint.js";
+import type { CauseEntries } from "./cause-entry.js";
 import type { Hypothesis } from "./hypothesis.js";
-import { hypothesis, type Proposal } from "./proposal.js";
+import { hypothesesOf, type Proposal, type Search } from "./proposal.js";
 import { replaced } from "./transform.js";
 import { worldOf } from "./world.js";
 
+/** A vocabulary that is cut over ranks. */
+export const vocabularyShardCauses = {
+  "vocabulary-shard-shifted": {
+    kind: "parameter",
+    transform: "T3",
+    legend: "A rank's rows of the embedding or of the weight of the logits begin some rows late or early.",
+    hiddenBy: "tokens of other ranks only",
+    confusedWith: ["embedding-row-shifted", "vocabulary-permuted"],
+  },
+  "vocabulary-range-shifted": {
+    kind: "parameter",
+    transform: "T3",
+    legend: "A rank answers for tokens from another one on than its rows of the embedding begin with.",
+    hiddenBy: "tokens away from the bounds of its range",
+    confusedWith: ["vocabulary-shard-shifted", "embedding-token-wrong"],
+  },
+} as const satisfies CauseEntries;
+
+const hypothesis = hypothesesOf(vocabularyShardCauses);
+
+const isCut: Search["appliesTo"] = ({ site, investigation }) =>
+  worldOf(investigation) > 1 && ["embedding", "linear"].includes(site.op.kind);
+
+export const vocabularyShardSearches: readonly Search[] = [
+  {
+    causes: ["vocabulary-shard-shifted", "vocabulary-range-shifted"],
+    stage: "large",
+    appliesTo: isCut,
+    rewrites: (proposal) => (proposal.site.site.what === "term" ? shiftedRows(proposal) : shiftedParts(proposal)),
+  },
+];
+
 /** A rank's rows of a table, or of the weight that makes its columns, begin some rows late or early. */
-export function shiftedParts({ site, investigation }: Proposal): Hypothesis[] {
+function shiftedParts({ site, investigation }: Proposal): Hypothesis[] {
   const of = worldOf(investigation);
   const vocabulary = investigation.config.vocabularySize;
   if (site.op.kind === "linear" && site.columns !== vocabulary) return [];
@@ -25,9 +58,11 @@ export function shiftedParts({ site, investigation }: Proposal): Hypothesis[] {
 }
 
 /** The same of one rank's own lookup. */
-export function shiftedRows({ site }: Proposal, rank: number): Hypothesis[] {
+function shiftedRows({ site, investigation }: Proposal): Hypothesis[] {
   if (site.op.kind !== "embedding") return [];
   const { weight, tokens } = site.op.attributes as unknown as EmbeddingAttributes;
+  const [sum] = investigation.graph.consumers(site.name);
+  const rank = sum === undefined ? 0 : investigation.graph.node(sum).inputs.indexOf(site.name);
   return [1, -1].flatMap((offset) => [
     shifted(
       site,
@@ -40,8 +75,6 @@ export function shiftedRows({ site }: Proposal, rank: number): Hypothesis[] {
       site,
       [replaced(site, { op: embedding(weight, { ...tokens!, first: tokens!.first + offset }) })],
       {
-        kind: "parameter",
-        transform: "T3",
         parameters: { offset },
         statement: `rank ${rank} answers for tokens from ${tokens!.first + offset} on, not from ${tokens!.first}`,
         group: `vocabulary-range-shifted ${offset}`,
@@ -53,8 +86,6 @@ export function shiftedRows({ site }: Proposal, rank: number): Hypothesis[] {
 function shifted(site: GraphNode, op: Op, ranks: readonly number[], offset: number): Hypothesis {
   const which = `rank${ranks.length > 1 ? "s" : ""} ${ranks.join(", ")}`;
   return hypothesis("vocabulary-shard-shifted", site, [replaced(site, { op })], {
-    kind: "parameter",
-    transform: "T3",
     parameters: { offset },
     statement: `the vocabulary's shard of ${which} begins ${offset > 0 ? "a row late" : "a row early"}`,
     group: `vocabulary-shard-shifted ${offset}`,

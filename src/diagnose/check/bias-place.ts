@@ -1,5 +1,5 @@
 import type { AllReduceAttributes } from "../../spec/ops/all-reduce.js";
-import { roleOf } from "../../spec/recipe.js";
+import { roleOf } from "../../spec/site.js";
 import type { Investigation } from "./investigation.js";
 
 /**
@@ -8,10 +8,11 @@ import type { Investigation } from "./investigation.js";
  */
 export function chooseBiasPlace(investigation: Investigation): Investigation {
   const byRole = new Map<string, string[]>();
-  for (const { name, op, inputs } of investigation.units()) {
+  for (const node of investigation.units()) {
+    const { name, op, inputs } = node;
     const { bias } = op.attributes as Partial<AllReduceAttributes>;
     if (op.kind === "all-reduce" && bias !== undefined)
-      byRole.set(roleOf(name), [...(byRole.get(roleOf(name)) ?? []), name, inputs[0]!]);
+      byRole.set(roleOf(node), [...(byRole.get(roleOf(node)) ?? []), name, inputs[0]!]);
   }
   if (byRole.size === 0) return investigation;
   const other = investigation.withBiasFirst(new Set(byRole.keys()));

@@ -2,7 +2,7 @@ import type { GraphNode } from "../../spec/graph.js";
 import { indices } from "../../spec/op.js";
 import type { LinearAttributes } from "../../spec/ops/linear.js";
 import type { Terms } from "../../spec/ops/terms.js";
-import { roleOf } from "../../spec/recipe.js";
+import { roleOf } from "../../spec/site.js";
 import { BlockSums } from "../../tensor/block-sums.js";
 import { type FloatFormat, floatFormat, squaredUlps, tf32Format, unitInLastPlace } from "../../tensor/dtype.js";
 import { randomSigns } from "../../tensor/random-signs.js";
@@ -50,7 +50,7 @@ export function residualSums(investigation: Investigation, check: UnitCheck): Re
     .filter(({ name }) => !summed.includes(name));
   if (!stored || !format || weightRow || !recipe || (terms && terms.w !== terms.x)) return undefined;
   if (inside.some(({ op }) => op.kind === "linear" || op.kind === "attention")) return undefined;
-  const settings = (recipe.ops.get(roleOf(node.name)) ?? node.op.recipes?.[0])?.settings ?? {};
+  const settings = (recipe.ops.get(roleOf(node)) ?? node.op.recipes?.[0])?.settings ?? {};
   const inputs = investigation.graph.node(operand).columns;
   const rows = observations.outputRows(node.name);
   const { columns } = node;

@@ -5,7 +5,7 @@ import type { Graph, GraphNode } from "../../spec/graph.js";
 import type { ModelConfig } from "../../spec/models/config.js";
 import { decoderGraph } from "../../spec/models/decoder.js";
 import type { Precision } from "../../spec/noise.js";
-import { roleOf } from "../../spec/recipe.js";
+import { roleOf } from "../../spec/site.js";
 import type { ParameterReader } from "../../tensor/checkpoint.js";
 import { type DType, floatFormat } from "../../tensor/dtype.js";
 import { heldAs } from "../../tensor/held-parameters.js";
@@ -98,7 +98,7 @@ export class RecordedRun {
   #depth(name: string): number {
     const interior = this.interior(name);
     if (interior.length <= bitsReach) return interior.length;
-    return new Set(interior.map((node) => `${node.layer} ${roleOf(node.name)}`)).size;
+    return new Set(interior.map((node) => `${node.layer} ${roleOf(node)}`)).size;
   }
 
   /** Whether a unit is small enough for a recipe to give its bits. */
@@ -198,9 +198,9 @@ function union(a: Int32Array, b: Int32Array): Int32Array {
 /** The runtime's 16- or 32-bit type: what most recorded values have. */
 function storeType(observations: CaptureObservations, graph: Graph, capture: Capture): DType {
   const counts = new Map<DType, number>();
-  for (const name of graph.nodes.keys()) {
+  for (const { name, op } of graph.nodes.values()) {
     const dtype = observations.dtype(name);
-    if (dtype && floatFormat(dtype) && !name.endsWith("_cache")) counts.set(dtype, (counts.get(dtype) ?? 0) + 1);
+    if (dtype && floatFormat(dtype) && op.kind !== "append") counts.set(dtype, (counts.get(dtype) ?? 0) + 1);
   }
   const [most] = [...counts].sort((a, b) => b[1] - a[1]);
   if (most) return most[0];

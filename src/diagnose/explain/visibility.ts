@@ -1,10 +1,11 @@
 import type { Evaluator } from "../../spec/evaluator.js";
+import { roleOf } from "../../spec/site.js";
 import type { DType } from "../../tensor/dtype.js";
 import { roundAll } from "../../tensor/rounding.js";
 import type { Sample } from "../bits/sample.js";
 import { type Statistics, statisticsOf } from "../bits/statistics.js";
-import { propose, proposeNamed } from "../causes/catalogue.js";
-import { type Hypothesis, rewritesLayer, role, short } from "../causes/hypothesis.js";
+import { type CauseId, propose, proposeNamed } from "../causes/catalogue.js";
+import { type Hypothesis, rewritesLayer, short } from "../causes/hypothesis.js";
 import type { Investigation, UnitCheck } from "../check/investigation.js";
 import type { Deadline } from "./deadline.js";
 
@@ -107,13 +108,13 @@ function hiddenAt(
   layer: number,
 ): string | undefined {
   const { graph } = investigation;
-  const site = graph.find(hypothesis.site.replace(/\.layers\.\d+/, `.layers.${layer}`));
+  const site = graph.inLayer(graph.node(hypothesis.site), layer);
   if (!site) return undefined;
   const units = checks.filter(({ node }) => investigation.interior(node.name).includes(site));
   if (units.length === 0 || units.every(({ node }) => investigation.isDeep(node.name)))
     return "not recorded finely enough";
   const same = propose({ investigation, site, finding: units[0]! }, new Set([hypothesis.cause])).find(
-    (h) => h.group === hypothesis.group && role(h.site) === role(hypothesis.site),
+    (h) => h.group === hypothesis.group && h.site === site.name,
   );
   if (!same) return undefined;
   const quiet = investigation.evaluator.withoutNoise();
@@ -145,9 +146,18 @@ function thin(investigation: Investigation, name: string): Sample {
   };
 }
 
+/** The most that the rewrites of one cause at one kind of site would do to its unit. */
+interface Strongest {
+  readonly cause: CauseId;
+  readonly where: string;
+  readonly changed: number;
+  readonly unit: string;
+  readonly visible: boolean;
+}
+
 /** A cause that a recording could not have shown somewhere. */
 export interface NotVisible {
-  readonly cause: string;
+  readonly cause: CauseId;
   readonly why: string;
 }
 
@@ -162,11 +172,11 @@ export function sensitivity(
   deadline: Deadline,
 ): NotVisible[] {
   const quiet = investigation.evaluator.withoutNoise();
-  const strongest = new Map<string, { changed: number; unit: string; visible: boolean }>();
+  const strongest = new Map<string, Strongest>();
   const middle = new Map<string, UnitCheck[]>();
   for (const check of checks) {
     if (check.excess > 1 || investigation.isDeep(check.node.name)) continue;
-    const key = role(check.node.name);
+    const key = roleOf(check.node);
     middle.set(key, [...(middle.get(key) ?? []), check]);
   }
   for (const candidates of middle.values()) {
@@ -176,29 +186,32 @@ export function sensitivity(
     const base = baseOf(investigation, check);
     for (const site of investigation.interior(name)) {
       for (const hypothesis of proposeNamed({ investigation, site, finding: base.check })) {
-        const key = `${hypothesis.cause} ${role(hypothesis.site)}`;
+        const key = `${hypothesis.cause} ${roleOf(site)}`;
         // A whole layer more or less is never hidden by rounding.
         if (hypothesis.fitted > 0 || rewritesLayer(hypothesis)) continue;
         if (strongest.get(key)?.visible || deadline.passed) continue;
         const { visible, changed } = effect(investigation, base, hypothesis.replacements, quiet);
         const before = strongest.get(key)?.changed ?? -1;
-        if (visible || changed > before) strongest.set(key, { changed, unit: role(name), visible });
+        if (visible || changed > before)
+          strongest.set(key, {
+            cause: hypothesis.cause,
+            where: roleOf(site),
+            changed,
+            unit: roleOf(check.node),
+            visible,
+          });
       }
     }
   }
-  const hidden = new Map<string, string>();
-  for (const [key, { changed, unit, visible: shown }] of strongest) {
-    const cause = key.split(" ")[0]!;
-    const elsewhere = [...strongest].some(
-      ([other, s]) => s.visible && other.startsWith(`${cause} `) && other !== key && unit === s.unit,
+  return [...strongest.values()].flatMap(({ cause, where, changed, unit, visible }) => {
+    const elsewhere = [...strongest.values()].some(
+      (other) => other.visible && other.cause === cause && other.where !== where && other.unit === unit,
     );
-    if (shown || elsewhere) continue;
-    const where = key.slice(cause.length + 1);
+    if (visible || elsewhere) return [];
     const why =
       changed === 0
         ? `on this input it changes nothing in ${where}`
         : `on this input it would change ${short(100 * changed)}% of ${unit}, by no more than rounding`;
-    if (!hidden.has(`${cause} ${where}`)) hidden.set(`${cause} ${where}`, why);
-  }
-  return [...hidden].map(([key, why]) => ({ cause: key.split(" ")[0]!, why }));
+    return [{ cause, why }];
+  });
 }

@@ -1,5 +1,6 @@
 import type { PlacedDense } from "../../capture/observations.js";
 import { storeVariance } from "../../spec/noise.js";
+import { classed } from "../causes/catalogue.js";
 import type { DirectCause } from "../causes/direct-cause.js";
 import type { Investigation } from "../check/investigation.js";
 
@@ -33,9 +34,7 @@ export function keyHeadsOfOtherRanks(investigation: Investigation, name: string)
   const astray = map.filter(([, { own, part }]) => own !== part).map(([rank]) => rank);
   if (astray.length === 0) return undefined;
   return {
-    cause: "key-heads-of-other-rank",
-    kind: "parameter",
-    transform: "T3",
+    ...classed("key-heads-of-other-rank"),
     unit: name,
     step: capture.steps[of.stepIndex]!.step,
     layer: node.layer,

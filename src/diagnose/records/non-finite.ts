@@ -1,5 +1,6 @@
+import { roleOf } from "../../spec/site.js";
+import { classed } from "../causes/catalogue.js";
 import type { DirectCause } from "../causes/direct-cause.js";
-import { role } from "../causes/hypothesis.js";
 import { extentOf } from "../check/extent.js";
 import type { Investigation, UnitCheck } from "../check/investigation.js";
 
@@ -19,9 +20,7 @@ export function createdNonFinite(investigation: Investigation, unexplained: read
     const attention = node.op.kind === "attention";
     return [
       {
-        cause: "non-finite-created",
-        kind: "kernel",
-        transform: "T10",
+        ...classed("non-finite-created"),
         unit: node.name,
         step,
         layer: node.layer,
@@ -31,7 +30,7 @@ export function createdNonFinite(investigation: Investigation, unexplained: read
             ? "a score overflows a narrower type, or a masked slot holds NaN and 0 · NaN is NaN"
             : "an intermediate overflows a narrower type than the recorded ones"
         }`,
-        group: `non-finite-created ${role(node.name)}`,
+        group: `non-finite-created ${roleOf(node)}`,
         samples: statistics.checked,
         ...(where && { rows: where }),
       },

@@ -1,5 +1,6 @@
 import { Evaluator, type Observations } from "../../spec/evaluator.js";
-import { roleOf } from "../../spec/recipe.js";
+import { roleOf } from "../../spec/site.js";
+import { classed } from "../causes/catalogue.js";
 import type { DirectCause } from "../causes/direct-cause.js";
 import type { Investigation, UnitCheck } from "../check/investigation.js";
 
@@ -39,7 +40,7 @@ function explainsReaders(
   return readersOf(investigation, hidden).every((name) => {
     const check = investigation.checkRewritten(name, evaluator);
     // Where a recipe gives the bits of such units, being within rounding is not enough.
-    const givesBits = investigation.book.settled.get(roleOf(name))?.score.matched === true;
+    const givesBits = investigation.book.settled.get(roleOf(graph.node(name)))?.score.matched === true;
     if (givesBits) return check.matched;
     // And a wrong record must make a difference: what is left uncertain in its place makes every reader look better.
     return check.excess <= 1 && clearly * check.excess <= failing.get(name)!.excess;
@@ -93,9 +94,7 @@ export function overwrittenRecords(
   const observed = wrong.map((name): DirectCause => {
     const check = failing.find(({ node }) => node.name === name)!;
     return {
-      cause: "record-overwritten",
-      kind: "observer",
-      transform: "T20",
+      ...classed("record-overwritten"),
       unit: name,
       step: investigation.capture.steps[0]!.step,
       layer: check.node.layer,

@@ -1,3 +1,4 @@
+import { classed } from "../causes/catalogue.js";
 import type { DirectCause } from "../causes/direct-cause.js";
 import { ranges } from "../check/extent.js";
 import type { Investigation, UnitCheck } from "../check/investigation.js";
@@ -41,9 +42,7 @@ function cause(investigation: Investigation, replica: DifferingReplica, rank: nu
   const others = rank === replica.rank ? replica.from : replica.rank;
   const part = columns < node.columns ? `columns ${firstColumn} to ${firstColumn + columns - 1} of ` : "";
   return {
-    cause: "replica-differs",
-    kind: "state",
-    transform: "T19",
+    ...classed("replica-differs"),
     unit: name,
     step: investigation.capture.steps[stepIndex]!.step,
     layer: node.layer,

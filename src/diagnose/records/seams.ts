@@ -2,6 +2,7 @@ import type { PlacedPaged } from "../../capture/observations.js";
 import { roundTo } from "../../tensor/dtype.js";
 import { isQuantised } from "../../tensor/scaled-type.js";
 import { holds, type Key, producedFor, type WrongKey, whenWritten } from "../causes/cached-key.js";
+import { classed } from "../causes/catalogue.js";
 import type { DirectCause } from "../causes/direct-cause.js";
 import { ranges } from "../check/extent.js";
 import type { Investigation } from "../check/investigation.js";
@@ -73,8 +74,8 @@ function checkCache(
   compared.keys += checked;
   if (wrong.length === 0) return undefined;
   const { cause, kind, transform, statement, parameters } = explainCache(investigation, name, placed, wrong, type);
-  const layer = investigation.graph.node(name).layer;
-  const where = `${wrong.length} of ${checked} ${name.endsWith("k_cache") ? "keys" : "values"} that step ${placed.record.step} reads are not what was appended (first: sequence ${investigation.capture.steps[placed.stepIndex]!.seq_ids[wrong[0]!.key.b]}, position ${wrong[0]!.key.position})`;
+  const { layer, site } = investigation.graph.node(name);
+  const where = `${wrong.length} of ${checked} ${site.what === "key-cache" ? "keys" : "values"} that step ${placed.record.step} reads are not what was appended (first: sequence ${investigation.capture.steps[placed.stepIndex]!.seq_ids[wrong[0]!.key.b]}, position ${wrong[0]!.key.position})`;
   return {
     cause,
     kind,
@@ -124,9 +125,7 @@ function checkDense(investigation: Investigation, name: string, compared: { dens
           ? "overwritten-before-read"
           : "operand-differs";
     out.push({
-      cause,
-      kind: cause === "overwritten-before-read" ? "state" : "seam",
-      transform: bits ? "T8" : strides ? "T2" : "T12",
+      ...classed(cause),
       unit: name,
       step: input.record.step,
       layer: investigation.graph.node(name).layer,
