@@ -10,6 +10,7 @@ import { type CachedType, type CacheFormat, CacheFormats } from "./cache-formats
 import { type Capture, type DenseRecord, isPagedRecord, type PagedRecord, type ValueRecord } from "./capture.js";
 import type { FittedScale } from "./fitted-scale.js";
 import { lastOfEntry, piecesOfEntry, startOfEntry } from "./page-view.js";
+import { partsOf } from "./parts.js";
 import { type PlacedDense, placeDense, placeShards } from "./placed-dense.js";
 import { type PlacedPaged, placePaged } from "./placed-paged.js";
 import { PlacedRecords } from "./placed-records.js";
@@ -73,7 +74,7 @@ export class CaptureObservations implements Observations {
     const node = this.graph.find(record.name);
     if (stepIndex === undefined)
       this.unknown.push({ value: record.name, why: `no step event for step ${record.step}` });
-    else if (!node) this.unknown.push({ value: record.name, why: "not a value of the spec" });
+    else if (!node) this.#placePacked(record, stepIndex);
     else if (isPagedRecord(record)) {
       const placed = placePaged(assembly.records as readonly PagedRecord[], stepIndex, node, this.capture);
       if (placed) this.#records.addPaged(placed);
@@ -82,6 +83,13 @@ export class CaptureObservations implements Observations {
       this.#records.addDense(this.#placeDense(assembly.records as readonly DenseRecord[], stepIndex, node));
       this.replicas.push(...placeReplicas(assembly, stepIndex, node, this.rows, this.capture));
     }
+  }
+
+  /** A record of several values of the spec in one: what a packed projection gives. */
+  #placePacked(record: ValueRecord, stepIndex: number): void {
+    const parts = isPagedRecord(record) || record.shard ? [] : partsOf(record, this.graph);
+    for (const part of parts) this.#records.addDense(this.#placeDense([part.record], stepIndex, part.node));
+    if (parts.length === 0) this.unknown.push({ value: record.name, why: "not a value of the spec" });
   }
 
   has(name: string): boolean {

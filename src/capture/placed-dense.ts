@@ -2,7 +2,7 @@ import type { GraphNode } from "../spec/graph.js";
 import { stretchOf } from "../spec/ranks.js";
 import type { RowTable } from "../spec/rows.js";
 import { InputError } from "../tensor/errors.js";
-import { type AxisMap, dimsFor, mapAxes } from "./axes.js";
+import { type AxisMap, beginningAt, dimsFor, mapAxes } from "./axes.js";
 import type { Capture, DenseRecord } from "./capture.js";
 import type { Shard } from "./format.js";
 
@@ -106,7 +106,8 @@ export function placeDense(
   const axesOf = (rows: number, batch: { sequences: number; tokens: number } | undefined) => {
     const sizes = { columns: node.columns, heads: node.heads, rows, batch };
     const dims = dimsFor(capture.manifest.dims, record.name);
-    return mapAxes(view.shape, view.strides, sizes, dims) ?? mapAxes(view.shape, view.strides, sizes);
+    const axes = mapAxes(view.shape, view.strides, sizes, dims) ?? mapAxes(view.shape, view.strides, sizes);
+    return axes && beginningAt(axes, record.first ?? 0);
   };
   const places = padding ? sequences * tokens : rowCount;
   const perToken = axesOf(places, equal ? { sequences, tokens } : undefined);

@@ -55,7 +55,7 @@ export function withSums(
     const of = sums.get(node.name);
     return (of !== undefined && sumOverRanks(graph, node, of, vocabulary, biasFirst.has(roleOf(node)))) || [node];
   });
-  return new Graph(nodes);
+  return new Graph(nodes, undefined, graph.parts);
 }
 
 /**

@@ -10,7 +10,7 @@ import { identity } from "../../src/spec/ops/identity.js";
 import { outsideLayers } from "../../src/spec/site.js";
 
 /** A value of so many columns that nothing is known of. */
-export function someValue(columns: number, more: Partial<GraphNode> = {}): GraphNode {
+export function namedValue(columns: number, more: Partial<GraphNode> = {}): GraphNode {
   return { ...outsideLayers("value", "hidden"), op: identity(), inputs: [], columns, ...more };
 }
 
@@ -54,7 +54,7 @@ export function checkOf(name: string, excess: number): UnitCheck {
   const comparison = comparisonOf(2, 2, () => excess > 1);
   return new UnitCheck(
     {
-      node: someValue(2, { name }),
+      node: namedValue(2, { name }),
       recipe: undefined,
       bits: undefined,
       matched: false,

@@ -27,9 +27,11 @@ import { mergeCauses, mergeSearches } from "./merge.js";
 import { misreadSearches } from "./misread.js";
 import { cacheScaleCauses } from "./mistaken-scale.js";
 import { mlpCauses, mlpSearches } from "./mlp.js";
+import { multiplierCauses, multiplierSearches } from "./multiplier.js";
 import { normCauses, normSearches } from "./norm.js";
 import { fittedNormSearches } from "./norm-fitted.js";
 import { normOrderCauses, normOrderSearches } from "./norm-order.js";
+import { normPlacementCauses, normPlacementSearches } from "./norm-placement.js";
 import { normWeightCauses, normWeightSearches } from "./norm-weight.js";
 import { operandCauses, operandSearches } from "./operand.js";
 import { otherValueCauses, otherValueSearches } from "./other-value.js";
@@ -47,6 +49,7 @@ import { relabellingCauses, relabellingSearches } from "./relabelling.js";
 import { residualCauses, residualSearches } from "./residual.js";
 import { ropeCauses, ropeSearches } from "./rope.js";
 import { ropeFrequencyCauses, ropeFrequencySearches } from "./rope-frequencies.js";
+import { ropeLayerCauses, ropeLayerSearches } from "./rope-layers.js";
 import { positionCauses, positionSearches } from "./rope-positions.js";
 import { ropeWeightCauses, ropeWeightSearches } from "./rope-weight.js";
 import { rotationSearches } from "./rotation.js";
@@ -59,6 +62,7 @@ const declared = {
   ...normCauses,
   ...normWeightCauses,
   ...normOrderCauses,
+  ...normPlacementCauses,
   ...biasCauses,
   ...weightCauses,
   ...packingCauses,
@@ -68,6 +72,7 @@ const declared = {
   ...accumulatorCauses,
   ...ropeCauses,
   ...ropeFrequencyCauses,
+  ...ropeLayerCauses,
   ...positionCauses,
   ...scoreCauses,
   ...maskCauses,
@@ -79,6 +84,7 @@ const declared = {
   ...cacheCauses,
   ...cacheScaleCauses,
   ...residualCauses,
+  ...multiplierCauses,
   ...mlpCauses,
   ...rankCauses,
   ...layerCauses,
@@ -110,10 +116,13 @@ export const catalogue: Readonly<Record<CauseId, CauseEntry<CauseId>>> = declare
 
 /** Rewrites with a name, then parts nobody wrote, then transforms fitted to the recording: the order decides between equals. */
 const searches: readonly Search[] = [
+  ...multiplierSearches,
   ...normSearches,
   ...normWeightSearches,
   ...normOrderSearches,
+  ...normPlacementSearches,
   ...fittedNormSearches,
+  ...ropeLayerSearches,
   ...ropeSearches,
   ...ropeFrequencySearches,
   ...positionSearches,

@@ -263,13 +263,12 @@ export const attentionFaults: readonly Fault[] = [
     parameters: (random) => ({ operand: integer(random, 0, 2) }),
     firstBad: (_, layer) => [output(layer)],
     inject({ graph, values }, layer) {
-      const node = graph.node(output(layer));
-      const inputs = [...node.inputs];
+      const { inputs } = graph.node(output(layer));
       const which = Number(values.operand);
-      const before = graph.inLayer(graph.node(inputs[which]!), layer - 1)!.name;
-      if (which === 0) inputs[0] = before;
-      else return { nodes: [{ ...graph.node(inputs[which]!), op: append(), inputs: graph.node(before).inputs }] };
-      return { nodes: [{ ...node, inputs }] };
+      const own = graph.node(inputs[which]!);
+      const before = graph.inLayer(own, layer - 1)!;
+      if (which > 0) return { nodes: [{ ...own, op: append(), inputs: before.inputs }] };
+      return { nodes: [{ ...graph.node(output(layer)), inputs: [before.name, ...inputs.slice(1)] }] };
     },
   }),
   fault({

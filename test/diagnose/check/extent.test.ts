@@ -1,10 +1,10 @@
 import { describe, expect, it } from "vitest";
 import { extentOf, ranges, regionOf } from "../../../src/diagnose/check/extent.js";
-import { comparisonOf, someValue } from "../hand-made.js";
+import { comparisonOf, namedValue } from "../hand-made.js";
 
 describe("the wrong region of a unit", () => {
   const region = (isWrong: (row: number, column: number) => boolean, heads?: number) =>
-    regionOf(comparisonOf(10, 32, isWrong), someValue(32, heads ? { heads } : {}));
+    regionOf(comparisonOf(10, 32, isWrong), namedValue(32, heads ? { heads } : {}));
 
   it("is none where nothing stands out", () => {
     expect(region(() => false)).toBeUndefined();
@@ -28,7 +28,7 @@ describe("the wrong region of a unit", () => {
 it("an extent says the share of what was checked, not of what could not be", () => {
   const comparison = comparisonOf(10, 32, (row) => row === 0);
   comparison.noise.fill(Infinity, 5 * 32);
-  expect(extentOf(comparison, someValue(32))).toMatchObject({ rows: "0", share: 0.2 });
+  expect(extentOf(comparison, namedValue(32))).toMatchObject({ rows: "0", share: 0.2 });
 });
 
 it("numbers as ranges", () => {
