@@ -42,6 +42,7 @@ import { quantisedActivationCauses, quantisedActivationSearches } from "./quanti
 import { quantisedCacheCauses, quantisedCacheSearches } from "./quantised-cache.js";
 import { probabilityCauses, probabilitySearches } from "./quantised-probabilities.js";
 import { quantisedWeightCauses, quantisedWeightSearches } from "./quantised-weight.js";
+import { isHiddenTerm, rankCauses, rankSearches } from "./ranks.js";
 import { recordCauses } from "./record-causes.js";
 import { reductionCauses, reductionSearches } from "./reduction.js";
 import { relabellingCauses, relabellingSearches } from "./relabelling.js";
@@ -85,6 +86,7 @@ const declared = {
   ...residualCauses,
   ...multiplierCauses,
   ...mlpCauses,
+  ...rankCauses,
   ...layerCauses,
   ...logitsCauses,
   ...quantisedWeightCauses,
@@ -143,6 +145,7 @@ const searches: readonly Search[] = [
   ...attentionOperandSearches,
   ...residualSearches,
   ...mlpSearches,
+  ...rankSearches,
   ...clampSearches,
   ...dropoutSearches,
   ...attentionDropoutSearches,
@@ -217,5 +220,6 @@ export function proposeFitted(proposal: Proposal): Hypothesis[] {
 }
 
 function among(chosen: readonly Search[], proposal: Proposal): Hypothesis[] {
-  return chosen.flatMap((search) => (search.appliesTo(proposal) ? search.rewrites(proposal) : []));
+  const possible = isHiddenTerm(proposal) ? chosen.filter((search) => rankSearches.includes(search)) : chosen;
+  return possible.flatMap((search) => (search.appliesTo(proposal) ? search.rewrites(proposal) : []));
 }
