@@ -1,7 +1,7 @@
 import { withMask } from "../capture/padding.js";
 import { openCapture } from "../capture/reader.js";
+import { ModelParameters } from "../spec/formats/model-parameters.js";
 import { readModelConfig } from "../spec/models/config-file.js";
-import { Checkpoint } from "../tensor/checkpoint.js";
 import { Investigation } from "./investigation.js";
 import { expectParameters } from "./parameters.js";
 import { choosePrecision } from "./precision.js";
@@ -30,7 +30,7 @@ export interface OpenInvestigation {
  */
 export function openInvestigation({ target, model, mask }: InvestigationSource): OpenInvestigation {
   const { config } = readModelConfig(model);
-  const checkpoint = new Checkpoint(model);
+  const checkpoint = new ModelParameters(model);
   try {
     expectParameters(config, checkpoint);
     const opened = openCapture(target);

@@ -1,7 +1,7 @@
 import { isPagedRecord } from "../capture/capture.js";
+import type { ModelParameters } from "../spec/formats/model-parameters.js";
 import type { ModelConfig } from "../spec/models/config.js";
 import { expectedParameters } from "../spec/models/decoder.js";
-import type { Checkpoint } from "../tensor/checkpoint.js";
 import { decode, roundTo } from "../tensor/dtype.js";
 import { InputError } from "../tensor/errors.js";
 import type { Investigation } from "./investigation.js";
@@ -11,7 +11,7 @@ import type { DirectCause } from "./metadata.js";
  * @throws InputError when the checkpoint lacks a parameter its config calls for, has one of another shape, or one that
  * begins with a row of nothing but NaN: no run can be judged by it.
  */
-export function expectParameters(config: ModelConfig, checkpoint: Checkpoint): void {
+export function expectParameters(config: ModelConfig, checkpoint: ModelParameters): void {
   for (const [name, shape] of expectedParameters(config)) {
     const found = checkpoint.shape(name);
     if (!found)
@@ -23,6 +23,8 @@ export function expectParameters(config: ModelConfig, checkpoint: Checkpoint): v
         `${checkpoint.directory}: "${name}" has shape [${found.join(", ")}], its config.json calls for [${shape.join(", ")}]`,
       );
     }
+    // Codes of all NaN are left to their scales, which were looked at when the parameter was opened.
+    if (checkpoint.quantised(name)) continue;
     if (decode(checkpoint.bytes(name, 0, 1), checkpoint.entry(name)!.dtype).every(Number.isNaN)) {
       throw new InputError(
         `${checkpoint.directory}: "${name}": expected numbers, found NaN in ${found.length < 2 ? "every element" : "every element of its first row"}`,

@@ -1,16 +1,17 @@
 import type { ModelConfig } from "../spec/models/config.js";
-import type { Checkpoint } from "../tensor/checkpoint.js";
+import type { ParameterReader } from "../tensor/checkpoint.js";
 import type { DType } from "../tensor/dtype.js";
 import { InputError } from "../tensor/errors.js";
 import type { Path } from "./path.js";
 import { ReferencePath } from "./paths/reference.js";
+import type { ParameterBytes } from "./weights.js";
 
 export const pathNames = ["reference", "standard", "fused"] as const;
 export type PathName = (typeof pathNames)[number];
 
 export interface OpenPathOptions {
   readonly config: ModelConfig;
-  readonly checkpoint: Checkpoint;
+  readonly checkpoint: ParameterReader & ParameterBytes;
   readonly pageCount: number;
   readonly pageSize: number;
   /** Type that the reference path stores values in. @default "float32" */

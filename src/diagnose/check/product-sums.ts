@@ -1,8 +1,20 @@
-import { indices } from "../../spec/op.js";
+import type { GraphNode } from "../../spec/graph.js";
+import { indices, type OpRounding } from "../../spec/op.js";
 import type { LinearAttributes } from "../../spec/ops/linear.js";
-import { roleOf } from "../../spec/recipe.js";
+import type { OperandQuantisation } from "../../spec/ops/linear-recipes.js";
+import { weightRows } from "../../spec/ops/linear-weights.js";
+import { quantised } from "../../spec/ops/quantised.js";
+import { roleOf, type UnitRecipe } from "../../spec/recipe.js";
 import { BlockSums } from "../../tensor/block-sums.js";
-import { type FloatFormat, floatFormat, squaredUlps, tf32Format, unitInLastPlace } from "../../tensor/dtype.js";
+import type { ParameterReader, StoredParameter } from "../../tensor/checkpoint.js";
+import {
+  type DType,
+  type FloatFormat,
+  floatFormat,
+  squaredUlps,
+  tf32Format,
+  unitInLastPlace,
+} from "../../tensor/dtype.js";
 import { randomSigns } from "../../tensor/random-signs.js";
 import { roundToFormat } from "../../tensor/rounding.js";
 import type { Investigation } from "../investigation.js";
@@ -36,16 +48,17 @@ let kernels: BlockSums | undefined;
  * @returns undefined where the product's operands are not at hand.
  */
 export function residualSums(investigation: Investigation, check: UnitCheck): ResidualSums | undefined {
-  const { observations, parameters, evaluator } = investigation;
+  const { observations, parameters } = investigation;
   const { node, recipe } = check;
-  const { weight, bias, weightRow } = node.op.attributes as unknown as LinearAttributes;
-  const stored = parameters.stored?.(weight);
+  const { weight, bias, weightRow, quantised: product } = node.op.attributes as unknown as LinearAttributes;
   const format = floatFormat(observations.dtype(node.name)!);
   const inside = investigation.interior(node.name).slice(1);
-  if (!stored || !format || weightRow || !recipe) return undefined;
+  if (!format || weightRow || !recipe) return undefined;
   if (inside.some(({ op }) => op.kind === "linear" || op.kind === "attention")) return undefined;
   const settings = (recipe.ops.get(roleOf(node.name)) ?? node.op.recipes?.[0])?.settings ?? {};
   const inputs = investigation.graph.node(node.inputs[0]!).columns;
+  const stored = storedWeight(parameters, weight, { store: recipe.store, settings });
+  if (!stored) return undefined;
   const rows = observations.outputRows(node.name);
   const { columns } = node;
   const width = narrowest * Math.max(1, Math.ceil(rows.length / rowsOfNarrowest));
@@ -55,15 +68,15 @@ export function residualSums(investigation: Investigation, check: UnitCheck): Re
   const coarse = settings.biasAfter === true || Number(settings.parts ?? 1) > 1 || format.fractionBits > 16;
   const add = rowAdder({ signs, width, format, biases: bias ? parameters.rows(bias, 0, 1) : undefined, coarse });
   const z = new Float64Array(rows.length * blocks);
-  const quiet = evaluator.under(recipe, node, false);
+  const readOperand = operandReader(investigation, node, recipe, product?.operands[Number(settings.operand ?? -1)]);
   const perPass = Math.max(1, Math.floor(operandElements / inputs));
   kernels ??= new BlockSums();
   const y = new Float64Array(columns);
   for (let first = 0; first < rows.length; first += perPass) {
     const taken = rows.subarray(first, first + perPass);
-    const x = quiet.read(node.inputs[0]!, taken, node.name, indices(inputs)).value;
+    const x = readOperand(taken);
     if (settings.tf32) roundToFormat(x, tf32Format);
-    const roundedTo = settings.tf32 ? "tf32" : parameters.dtype?.(weight);
+    const roundedTo = settings.tf32 ? "tf32" : stored.heldAs;
     const products = kernels.products({
       weights: stored,
       format: { dtype: stored.dtype, roundedTo },
@@ -81,6 +94,51 @@ export function residualSums(investigation: Investigation, check: UnitCheck): Re
     }
   }
   return { rows, blocks, width, z };
+}
+
+/** A weight's bytes as they are stored; where that says nothing by itself, its numbers in float64. */
+function storedWeight(
+  parameters: ParameterReader,
+  weight: string,
+  rounding: OpRounding,
+): (StoredParameter & { readonly heldAs?: DType | undefined }) | undefined {
+  const stored = parameters.stored?.(weight);
+  if (stored) return { ...stored, heldAs: parameters.dtype?.(weight) };
+  const inputs = parameters.quantised?.(weight)?.shape[1];
+  if (inputs === undefined) return undefined;
+  return {
+    dtype: "float64",
+    readInto(target, first) {
+      const { buffer, byteOffset, byteLength } = weightRows(
+        parameters,
+        weight,
+        first,
+        target.byteLength / (8 * inputs),
+        rounding,
+      );
+      target.set(new Uint8Array(buffer, byteOffset, byteLength));
+    },
+  };
+}
+
+/** Rows of a product's operand as it is multiplied: as it was recorded, or in narrow numbers. */
+function operandReader(
+  { graph, evaluator }: Investigation,
+  node: GraphNode,
+  recipe: UnitRecipe,
+  operand: OperandQuantisation | undefined,
+): (rows: Int32Array) => Float64Array {
+  const input = graph.node(node.inputs[0]!);
+  const columns = indices(input.columns);
+  if (!operand) {
+    const quiet = evaluator.under(recipe, node, false);
+    return (rows) => quiet.read(input.name, rows, node.name, columns).value;
+  }
+  const fake = recipe.ops.get(roleOf(node.name))?.settings.fake;
+  const op = quantised({ ...operand.quantisation, arithmetic: fake ? recipe.store : undefined });
+  const narrow: GraphNode = { ...input, name: `${node.name} operand`, op, inputs: [input.name] };
+  const quiet = evaluator.rewritten([narrow]).under(recipe, node, false);
+  return (rows) => quiet.evaluate(narrow.name, rows).value;
 }
 
 interface Product {
