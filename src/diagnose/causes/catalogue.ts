@@ -26,6 +26,7 @@ import { relabellingCauses } from "./relabelling.js";
 import { residualCauses } from "./residual.js";
 import { ropeCauses } from "./rope.js";
 import { unseenCauses } from "./unseen.js";
+import { weightFormatCauses } from "./weight-format.js";
 
 /** Rewrites with a name, then parts nobody wrote, then transforms fitted to the recording. */
 const families: readonly CauseFamily[] = [
@@ -42,6 +43,7 @@ const families: readonly CauseFamily[] = [
   paddingCauses,
   appendCauses,
   cacheScaleCauses,
+  weightFormatCauses,
   quantisedWeightCauses,
   quantisedActivationCauses,
   quantisedCacheCauses,
