@@ -1,3 +1,5 @@
+import type { DType } from "../../tensor/dtype.js";
+import { roundAll } from "../../tensor/rounding.js";
 import {
   type Block,
   emptyBlock,
@@ -23,7 +25,7 @@ export function quantised(quantisation: Quantisation): Op {
     attributes: { format: format.id, tile: [tile.rows, tile.columns], scaling, scaleType },
     evaluate(context, rows, columns) {
       const width = context.width(0);
-      const x = context.input(0, rows);
+      const x = asStored(context.input(0, rows), quantisation.arithmetic);
       const changed = x.value.slice();
       const off = context.noise ? new Float64Array(changed.length) : undefined;
       const sides = off && [1 - scaledError, 1 + scaledError].map((factor) => x.value.map((v) => v * factor));
@@ -41,6 +43,14 @@ export function quantised(quantisation: Quantisation): Op {
       return select(context, x, changed, off, rows.length, columns, width);
     },
   };
+}
+
+/** What is quantised in a 16-bit type was stored in it before. */
+function asStored(x: Block, dtype: DType | undefined): Block {
+  if (!dtype) return x;
+  const value = x.value.slice();
+  roundAll(value, dtype);
+  return { ...x, value };
 }
 
 function select(
@@ -101,10 +111,8 @@ function scalesOf(
       const place = Math.floor((row - step.firstRow) / tile.rows);
       const first = tile.rows === Infinity ? 0 : place * tile.rows;
       const count = Math.min(tile.rows, step.rowCount - first);
-      const all = context.input(
-        0,
-        Int32Array.from({ length: count }, (_, i) => step.firstRow + first + i),
-      ).value;
+      const others = Int32Array.from({ length: count }, (_, i) => step.firstRow + first + i);
+      const all = asStored(context.input(0, others), quantisation.arithmetic).value;
       for (let i = 0; i < count; i++) join(all, i * width);
     }
   }
