@@ -9,9 +9,11 @@ export {
   type ComparedValue,
   type CompareOptions,
   compareCaptures,
-} from "./diagnose/compare/compare.js";
+} from "./compare/compare.js";
 export { type DiagnoseOptions, diagnose } from "./diagnose/diagnose.js";
-export type { Audit, Cause, Finding, Proof, Verdict } from "./diagnose/verdict.js";
+export type { Cause } from "./diagnose/explain/cause.js";
+export type { Proof } from "./diagnose/prove/proof.js";
+export type { Audit, Finding, Verdict } from "./diagnose/tell/verdict.js";
 export { Generation, generate } from "./engine/generate.js";
 export { readTokenizer } from "./engine/model-folder.js";
 export { openPath } from "./engine/open-path.js";

@@ -6,7 +6,12 @@ const root = new URL("..", import.meta.url).pathname;
 const source = join(root, "src");
 
 /** Ground floor first: a folder imports from itself and from those before it. src/index.ts stands above all. */
-const floors = ["tensor", "spec", "capture", "diagnose", "engine", "lab", "report", "cli"];
+const floors = ["tensor", "spec", "capture", "compare", "diagnose", "engine", "lab", "report", "cli"];
+
+/** The same inside a folder: lowest first, and the files beside the sub-folders stand above them all. */
+const innerFloors: Record<string, readonly string[]> = {
+  diagnose: ["bits", "check", "causes", "records", "explain", "prove", "threads", "tell"],
+};
 
 function filesUnder(folder: string, ending: RegExp): string[] {
   return readdirSync(folder).flatMap((name) => {
@@ -56,6 +61,23 @@ describe("the source", () => {
           upward.push(`${short(path)} imports ${specifier}, which is not there`);
         else if (!specifier.endsWith(".json") && floorOf(imported) > floorOf(path))
           upward.push(`${short(path)} imports ${short(imported)}`);
+      }
+    }
+    expect(upward).toEqual([]);
+  });
+
+  it("never imports from a higher sub-folder", () => {
+    const upward: string[] = [];
+    for (const [path, text] of texts) {
+      const [folder, ...inside] = relative(source, path).split("/");
+      const order = innerFloors[folder!];
+      if (!order) continue;
+      const height = (place: string) => (place.endsWith(".ts") ? order.length : order.indexOf(place));
+      if (height(inside[0]!) < 0) upward.push(`${short(path)} is in a sub-folder that the order does not name`);
+      for (const { specifier } of importsOf(text)) {
+        const [other, ...there] = relative(source, target(path, specifier)).split("/");
+        if (specifier.startsWith(".") && other === folder && height(there[0]!) > height(inside[0]!))
+          upward.push(`${short(path)} imports ${specifier}`);
       }
     }
     expect(upward).toEqual([]);

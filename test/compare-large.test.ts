@@ -4,7 +4,7 @@ import { describe, expect, it } from "vitest";
 import { openCapture } from "../src/capture/reader.js";
 import { writeLargeCaptures } from "../src/cli/benchmark/large-captures.js";
 import { freeBytes } from "../src/cli/benchmark/temporary-folder.js";
-import { compareCaptures } from "../src/diagnose/compare/compare.js";
+import { compareCaptures } from "../src/compare/compare.js";
 
 describe("the generated captures of `bench checker`", () => {
   it("are read piece by piece, differ by rounding-sized errors, and leave nothing behind", () => {

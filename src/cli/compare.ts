@@ -1,7 +1,7 @@
 import { Command } from "commander";
 import type { Capture } from "../capture/capture.js";
 import { openCapture } from "../capture/reader.js";
-import { compareCaptures } from "../diagnose/compare/compare.js";
+import { compareCaptures } from "../compare/compare.js";
 import { comparisonText } from "../report/comparison.js";
 import { comparisonJson } from "../report/comparison-json.js";
 import { progressLine } from "../report/progress.js";

@@ -1,6 +1,6 @@
 import { Command } from "commander";
 import { type DiagnoseOptions, diagnose } from "../diagnose/diagnose.js";
-import type { Verdict } from "../diagnose/verdict.js";
+import type { Verdict } from "../diagnose/tell/verdict.js";
 import { progressLine } from "../report/progress.js";
 import { renderVerdict } from "../report/terminal.js";
 import { detokenizer } from "./detokenizer.js";

@@ -1,22 +1,11 @@
-import { allCauses } from "./all-causes.js";
-import { audit } from "./audits.js";
-import { checkAll } from "./check/check-all.js";
-import { decide, summarise } from "./decision.js";
-import { Explainer } from "./explain/explainer.js";
-import { findingsOf } from "./findings.js";
-import { checkMetadata } from "./metadata.js";
-import { createdNonFinite } from "./non-finite.js";
-import { overwrittenRecords } from "./observer.js";
-import { type InvestigationSource, openInvestigation } from "./open-investigation.js";
-import { checkParameters } from "./parameters.js";
+import type { InvestigationSource } from "./check/open-investigation.js";
+import { explain } from "./explain/explain.js";
 import type { Detokenize } from "./prove/free-run.js";
-import { type ProofOptions, prove } from "./prove/prove.js";
-import { checkSeams } from "./seams.js";
-import { type Checked, underSuggestedMask } from "./suggested-mask.js";
-import { ruledOut } from "./suspects.js";
-import { magnitudes, symptomChain } from "./symptom.js";
-import { coverageOf, settledRecipes, summaries, unchecked } from "./unit-summary.js";
-import type { Verdict } from "./verdict.js";
+import { prove } from "./prove/prove.js";
+import { examine } from "./records/examine.js";
+import { tell } from "./tell/tell.js";
+import type { Verdict } from "./tell/verdict.js";
+import { checkRecording } from "./threads/check-recording.js";
 
 export interface DiagnoseOptions extends Pick<InvestigationSource, "target" | "model"> {
   /** Called with what is being done and how far it is, 0 to 1. */
@@ -33,88 +22,20 @@ export interface DiagnoseOptions extends Pick<InvestigationSource, "target" | "m
  */
 export async function diagnose(options: DiagnoseOptions): Promise<Verdict> {
   const { target, model, progress = () => {}, detokenize = null, quick = false } = options;
-  const checkedAs = async (source: InvestigationSource) => {
-    const { investigation, close } = openInvestigation(source);
-    try {
-      const checked = await checkAll(investigation, source, (done) => progress("checking units", done));
-      const closeAll = () => {
-        checked.end();
-        close();
-      };
-      return { ...checked, investigation, close: closeAll };
-    } catch (error) {
-      close();
-      throw error;
-    }
-  };
-  const asRecorded = await checkedAs({ target, model });
-  const checked = await underSuggestedMask(asRecorded, { target, model }, checkedAs);
+  const checked = await checkRecording({ target, model }, (done) => progress("checking units", done));
+  const { investigation, checks, note } = checked;
   try {
-    return await verdictOf(checked, progress, { detokenize, quick });
+    const hidden = checked.notVisible();
+    progress("checking metadata and seams", 0);
+    const failing = checks.filter((check) => check.excess > 1);
+    const records = examine(investigation, failing);
+    const explained = explain(investigation, checks, records, (done) => progress("explaining findings", done));
+    progress("proving", 0);
+    const { needed, proof } = prove(investigation, checks, explained.causes, { detokenize, quick });
+    progress("ruling out suspects", 0.5);
+    const notVisible = await hidden;
+    return tell({ ...explained, investigation, checks, records, needed, proof, notVisible, note, detokenize });
   } finally {
     checked.close();
   }
-}
-
-async function verdictOf(
-  { investigation, checks, notVisible, note }: Checked & { note?: string },
-  progress: NonNullable<DiagnoseOptions["progress"]>,
-  proofOptions: ProofOptions,
-): Promise<Verdict> {
-  const hidden = notVisible();
-  progress("checking metadata and seams", 0);
-  const metadata = checkMetadata(investigation);
-  const seams = checkSeams(investigation);
-  const parameters = checkParameters(investigation);
-  const failing = checks.filter((check) => check.excess > 1);
-  const { observed, rest } = overwrittenRecords(investigation, failing);
-  // Units within rounding whose bits nobody gives back may still hold a fault too small to stand out: only a cause that
-  // gives all their bits counts.
-  const unreached = checks.filter((check) => check.excess <= 1 && !check.matched && check.bits !== undefined);
-  const explainer = new Explainer(investigation);
-  const tried = explainer.explainAll([...rest, ...unreached], (done) => progress("explaining findings", done));
-  const explained = tried.filter(({ check, explanations }) => check.excess > 1 || explanations.length > 0);
-  const unexplained = explained.filter(({ explanations }) => explanations.length === 0).map(({ check }) => check);
-  progress("proving", 0);
-  const direct = [
-    ...metadata.causes,
-    ...seams.causes,
-    ...parameters.causes,
-    ...observed,
-    ...createdNonFinite(investigation, unexplained),
-  ];
-  const assembled = allCauses(investigation, checks, explained, direct);
-  const { needed, proof } = prove(investigation, checks, assembled, proofOptions);
-  const causes = needed.map(({ cause }) => cause);
-  const subtle = unreached.filter(({ node }) => needed.some(({ explains }) => explains.has(node.name)));
-  const findings = findingsOf(investigation, [...failing, ...subtle], needed, tried);
-  const verdict = decide(causes, findings, checks);
-  progress("ruling out suspects", 0.5);
-  const numbers = magnitudes(checks);
-  const { capture, config, observations, precision } = investigation;
-  return {
-    verdict,
-    summary: [summarise(verdict, causes, findings, checks), note].filter(Boolean).join(" "),
-    causes,
-    findings,
-    proof,
-    audits: audit({ investigation, checks, causes, seams, metadata }),
-    chain: verdict === "clean" ? [] : symptomChain(investigation, numbers, proofOptions.detokenize),
-    ruledOut: ruledOut(investigation, checks, numbers),
-    notVisible: await hidden,
-    unchecked: unchecked(investigation, checks),
-    units: summaries(checks),
-    recipes: settledRecipes(investigation, checks),
-    coverage: coverageOf(checks),
-    recording: {
-      path: capture.path,
-      model: config.modelType,
-      steps: capture.steps.length,
-      rows: observations.rows.count,
-      sequences: new Set(observations.rows.seqId).size,
-      values: capture.records.length,
-      dtype: precision.store,
-      compute: precision.compute,
-    },
-  };
 }

@@ -1,5 +1,5 @@
 import { diagnose } from "../diagnose/diagnose.js";
-import type { Verdict } from "../diagnose/verdict.js";
+import type { Verdict } from "../diagnose/tell/verdict.js";
 import type { DType } from "../tensor/dtype.js";
 import { type Criterion, firstDifferences } from "./baselines.js";
 import type { Fault, FaultKind, FaultValues } from "./fault.js";

@@ -1,4 +1,4 @@
-export { randomGenerator, seedOf } from "../diagnose/check/sample.js";
+export { randomGenerator, seedOf } from "../diagnose/bits/sample.js";
 
 /** A standard normal draw (Box and Muller, 1958). */
 export function gaussian(random: () => number): number {

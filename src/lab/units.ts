@@ -1,7 +1,7 @@
 import { openCapture } from "../capture/reader.js";
-import { Investigation, type UnitCheck } from "../diagnose/investigation.js";
-import { choosePrecision } from "../diagnose/precision.js";
-import { chooseRotary } from "../diagnose/rotary-choice.js";
+import { Investigation, type UnitCheck } from "../diagnose/check/investigation.js";
+import { choosePrecision } from "../diagnose/check/precision.js";
+import { chooseRotary } from "../diagnose/check/rotary-choice.js";
 import type { LabModel } from "./model.js";
 
 /** Every unit of a capture, checked from its own recorded inputs by the spec alone: before any cause is sought. */

@@ -1,6 +1,6 @@
 import Table from "cli-table3";
-import { ranges } from "../diagnose/extent.js";
-import type { RecipeSummary, Verdict } from "../diagnose/verdict.js";
+import { ranges } from "../diagnose/check/extent.js";
+import type { RecipeSummary, Verdict } from "../diagnose/tell/verdict.js";
 import { bareChars, type Colors, count, percent, section } from "./text.js";
 
 /** How closely every kind of unit agreed, how it rounds, and what share of the recording that says something about. */

@@ -1,4 +1,4 @@
-import type { CaptureComparison, ComparedSide, ComparedValue } from "../diagnose/compare/compare.js";
+import type { CaptureComparison, ComparedSide, ComparedValue } from "../compare/compare.js";
 
 /** The comparison as plain data for `--json`; docs/compare.md says what each field means. Numbers that are not finite become null. */
 export function comparisonJson(comparison: CaptureComparison): Record<string, unknown> {

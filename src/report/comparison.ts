@@ -1,7 +1,7 @@
 import { stripVTControlCharacters } from "node:util";
 import Table from "cli-table3";
 import colorette from "picocolors";
-import { type CaptureComparison, type ComparedSide, type ComparedValue, isSame } from "../diagnose/compare/compare.js";
+import { type CaptureComparison, type ComparedSide, type ComparedValue, isSame } from "../compare/compare.js";
 import type { DType } from "../tensor/dtype.js";
 import { bareChars } from "./text.js";
 

@@ -1,8 +1,9 @@
 import pc from "picocolors";
+import { ranges } from "../diagnose/check/extent.js";
+import { spanText } from "../diagnose/check/span.js";
+import type { Cause } from "../diagnose/explain/cause.js";
 import type { NearestCause } from "../diagnose/explain/nearest-causes.js";
-import { ranges } from "../diagnose/extent.js";
-import { spanText } from "../diagnose/span.js";
-import type { Cause, Verdict } from "../diagnose/verdict.js";
+import type { Verdict } from "../diagnose/tell/verdict.js";
 import { agreement } from "./agreement.js";
 import { type Colors, count, percent, plural, section, wrap } from "./text.js";
 

@@ -6,7 +6,7 @@ import type { Capture } from "../../src/capture/capture.js";
 import { CaptureObservations } from "../../src/capture/observations.js";
 import { openCapture } from "../../src/capture/reader.js";
 import { CaptureWriter } from "../../src/capture/writer.js";
-import { compareBlock, statisticsOf } from "../../src/diagnose/check/statistics.js";
+import { compareBlock, statisticsOf } from "../../src/diagnose/bits/statistics.js";
 import { Evaluator } from "../../src/spec/evaluator.js";
 import { indices } from "../../src/spec/op.js";
 import { encode } from "../../src/tensor/dtype.js";

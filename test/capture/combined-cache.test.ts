@@ -6,7 +6,7 @@ import type { PagedView } from "../../src/capture/format.js";
 import { CaptureObservations } from "../../src/capture/observations.js";
 import { openCapture } from "../../src/capture/reader.js";
 import { CaptureWriter } from "../../src/capture/writer.js";
-import { compareCaptures } from "../../src/diagnose/compare/compare.js";
+import { compareCaptures } from "../../src/compare/compare.js";
 import { diagnose } from "../../src/diagnose/diagnose.js";
 import { encode } from "../../src/tensor/dtype.js";
 import { InputError } from "../../src/tensor/errors.js";

@@ -5,8 +5,8 @@ import { afterAll, describe, expect, it } from "vitest";
 import { looksPadded } from "../../src/capture/looks-padded.js";
 import { withMask } from "../../src/capture/padding.js";
 import { openPlainCapture } from "../../src/capture/plain.js";
-import { Investigation } from "../../src/diagnose/investigation.js";
-import { chooseRotary } from "../../src/diagnose/rotary-choice.js";
+import { Investigation } from "../../src/diagnose/check/investigation.js";
+import { chooseRotary } from "../../src/diagnose/check/rotary-choice.js";
 import { writeSafetensors } from "../../src/tensor/safetensors.js";
 import { integers, PaddedRuns } from "./padded-runs.js";
 

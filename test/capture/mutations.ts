@@ -1,4 +1,4 @@
-import { randomGenerator } from "../../src/diagnose/check/sample.js";
+import { randomGenerator } from "../../src/diagnose/bits/sample.js";
 
 /** Files of a capture by name; a plain capture is one file. */
 export type Files = Map<string, Buffer>;

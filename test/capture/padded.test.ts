@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
 import { CaptureObservations } from "../../src/capture/observations.js";
 import { openPlainCapture } from "../../src/capture/plain.js";
-import { compareCaptures } from "../../src/diagnose/compare/compare.js";
+import { compareCaptures } from "../../src/compare/compare.js";
 import { diagnose } from "../../src/diagnose/diagnose.js";
 import { promptSteps } from "../../src/lab/batch.js";
 import { legalImplementation } from "../../src/lab/legal.js";

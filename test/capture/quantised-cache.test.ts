@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
 import { CaptureObservations } from "../../src/capture/observations.js";
 import { openCapture } from "../../src/capture/reader.js";
-import { compareCaptures } from "../../src/diagnose/compare/compare.js";
+import { compareCaptures } from "../../src/compare/compare.js";
 import { diagnose } from "../../src/diagnose/diagnose.js";
 import type { CacheScales } from "../../src/lab/cache-type.js";
 import { legalImplementation } from "../../src/lab/legal.js";

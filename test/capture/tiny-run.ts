@@ -2,7 +2,7 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { DenseView, PagedView, StepEvent } from "../../src/capture/format.js";
 import { CaptureWriter, contiguousStrides } from "../../src/capture/writer.js";
-import { randomGenerator } from "../../src/diagnose/check/sample.js";
+import { randomGenerator } from "../../src/diagnose/bits/sample.js";
 import { RoundedArithmetic } from "../../src/spec/arithmetic.js";
 import { Evaluator } from "../../src/spec/evaluator.js";
 import type { Graph } from "../../src/spec/graph.js";

@@ -1,6 +1,6 @@
 import { beforeAll, describe, expect, test } from "vitest";
 import { diagnose } from "../../src/diagnose/diagnose.js";
-import type { Verdict } from "../../src/diagnose/verdict.js";
+import type { Verdict } from "../../src/diagnose/tell/verdict.js";
 import { readTokenizer } from "../../src/engine/model-folder.js";
 
 const model = "models/ishmael-7m";

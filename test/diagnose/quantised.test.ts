@@ -1,8 +1,8 @@
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { diagnose } from "../../src/diagnose/diagnose.js";
-import { openInvestigation } from "../../src/diagnose/open-investigation.js";
-import { roleOf } from "../../src/spec/recipe.js";
+import { openInvestigation } from "../../src/diagnose/check/open-investigation.js";
+import { roleOf } from "../../src/spec/site.js";
 
 /** Recordings of Hugging Face's code on a CPU: scripts/record-quantised.py. */
 const goldens = "test/golden/quantised";
@@ -28,12 +28,13 @@ describe("a run of a quantised checkpoint", () => {
       expect(verdict.causes).toEqual([]);
       expect(verdict.verdict).toBe("clean");
       const { investigation, close } = openInvestigation({ target, model });
-      const products = investigation.units().filter(({ op, layer }) => op.kind === "linear" && layer !== undefined);
+      const products = investigation.units().filter(({ op, site }) => op.kind === "linear" && site.layer !== undefined);
       expect(products.length).toBe(7);
-      for (const { name: unit, op } of products) {
+      for (const node of products) {
+      const { name: unit, op } = node;
         const { matched, recipe: found } = investigation.check(unit);
         expect(matched, unit).toBe(true);
-        expect((found?.ops.get(roleOf(unit)) ?? op.recipes![0])!.id, unit).toBe(recipe);
+        expect((found?.ops.get(roleOf(node)) ?? op.recipes![0])!.id, unit).toBe(recipe);
       }
       close();
     },

@@ -1,8 +1,8 @@
 import { describe, expect, it } from "vitest";
 import { CaptureObservations } from "../../src/capture/observations.js";
 import { openCapture } from "../../src/capture/reader.js";
-import { drawSample } from "../../src/diagnose/check/sample.js";
-import { compareBlock, statisticsOf } from "../../src/diagnose/check/statistics.js";
+import { drawSample } from "../../src/diagnose/bits/sample.js";
+import { compareBlock, statisticsOf } from "../../src/diagnose/bits/statistics.js";
 import { Evaluator } from "../../src/spec/evaluator.js";
 import type { GraphNode } from "../../src/spec/graph.js";
 import { readModelConfig } from "../../src/spec/models/config-file.js";

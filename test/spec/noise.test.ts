@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { randomGenerator } from "../../src/diagnose/check/sample.js";
-import { compareBlock, statisticsOf } from "../../src/diagnose/check/statistics.js";
+import { randomGenerator } from "../../src/diagnose/bits/sample.js";
+import { compareBlock, statisticsOf } from "../../src/diagnose/bits/statistics.js";
 import { RoundedArithmetic } from "../../src/spec/arithmetic.js";
 import {
   accumulationVariance,

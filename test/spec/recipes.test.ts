@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { matchBits } from "../../src/diagnose/check/bits.js";
-import { surpriseLimit } from "../../src/diagnose/check/limits.js";
+import { matchBits } from "../../src/diagnose/bits/bits.js";
+import { surpriseLimit } from "../../src/diagnose/bits/limits.js";
 import { indices } from "../../src/spec/op.js";
 import { type Recipe, UnitRecipe } from "../../src/spec/recipe.js";
 import { implemented, orders, recipesOf, rowCount, singleOp, singleOps } from "./implementations.js";

@@ -1,6 +1,6 @@
 import { closeSync, mkdtempSync, openSync, rmSync, writeSync } from "node:fs";
 import { join } from "node:path";
-import { randomGenerator } from "../../diagnose/check/sample.js";
+import { randomGenerator } from "../../diagnose/bits/sample.js";
 import { byteWidth, encode } from "../../tensor/dtype.js";
 
 export type LargeDType = "bfloat16" | "float32";

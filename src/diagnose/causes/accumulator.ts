@@ -1,7 +1,7 @@
 import { type LinearAttributes, linear } from "../../spec/ops/linear.js";
-import type { Hypothesis } from "../hypothesis.js";
-import { replaced } from "../transform.js";
+import type { Hypothesis } from "./hypothesis.js";
 import { hypothesis, type Proposal } from "./proposal.js";
+import { replaced } from "./transform.js";
 
 /** Terms between two roundings of a running sum: one by one, and what one matrix instruction or one tile adds. */
 const accumulatedTerms = [1, 4, 8, 16, 32, 64, 128, 256];

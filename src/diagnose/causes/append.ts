@@ -1,8 +1,8 @@
 import type { GraphNode } from "../../spec/graph.js";
 import type { RowTable } from "../../spec/rows.js";
-import type { Hypothesis } from "../hypothesis.js";
-import { relabelled, replaced } from "../transform.js";
+import type { Hypothesis } from "./hypothesis.js";
 import { type CauseFamily, hypothesis, lastName, type Proposal } from "./proposal.js";
+import { relabelled, replaced } from "./transform.js";
 
 /** What the KV cache was filled with instead: unrotated keys, values for keys, another layer's. */
 export const appendCauses: CauseFamily = (proposal) => {

@@ -1,11 +1,11 @@
 import type { GraphNode } from "../../spec/graph.js";
 import { indices, type Op, type OpContext } from "../../spec/op.js";
 import { type AttentionAttributes, attention } from "../../spec/ops/attention.js";
-import type { Hypothesis } from "../hypothesis.js";
-import { replaced } from "../transform.js";
 import { dropShares, isShare } from "./drop-share.js";
+import type { Hypothesis } from "./hypothesis.js";
 import { solve } from "./least-squares.js";
 import { hypothesis, type Proposal } from "./proposal.js";
+import { replaced } from "./transform.js";
 
 /** What one head of one row says about its keys' weights. */
 interface HeadWeights {

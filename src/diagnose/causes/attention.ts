@@ -1,11 +1,11 @@
 import { type AttentionAttributes, attention } from "../../spec/ops/attention.js";
-import type { CauseKind, Hypothesis } from "../hypothesis.js";
-import { replaced } from "../transform.js";
+import type { CauseKind, Hypothesis } from "./hypothesis.js";
 import { masks, type Rewrite } from "./mask.js";
 import { merges } from "./merge.js";
 import { type CauseFamily, hypothesis, lastName, type Proposal } from "./proposal.js";
 import { quantisedProbabilities } from "./quantised-probabilities.js";
 import { scores } from "./score.js";
+import { replaced } from "./transform.js";
 
 /** Attention: scale, cap, mask, window, head mapping, operands. */
 export const attentionCauses: CauseFamily = (proposal) => {

@@ -2,11 +2,11 @@ import type { CachedType } from "../../capture/cache-formats.js";
 import type { GraphNode } from "../../spec/graph.js";
 import { append } from "../../spec/ops/append.js";
 import { isQuantised, quantise } from "../../tensor/scaled-type.js";
-import { mistakableScales, scaleCause, type WrongScale } from "../cache-scale.js";
-import type { Hypothesis } from "../hypothesis.js";
-import type { Investigation } from "../investigation.js";
-import { affine, replaced, taken, transformed } from "../transform.js";
+import type { Investigation } from "../check/investigation.js";
+import type { Hypothesis } from "./hypothesis.js";
+import { mistakableScales, scaleCause, type WrongScale } from "./mistaken-scale.js";
 import { type CauseFamily, hypothesis } from "./proposal.js";
+import { affine, replaced, taken, transformed } from "./transform.js";
 
 /** The scale of a narrow KV cache, wrong where attention reads it or where the append writes it. */
 export const cacheScaleCauses: CauseFamily = ({ site, investigation, finding }) => {

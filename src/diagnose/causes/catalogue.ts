@@ -1,4 +1,3 @@
-import type { Hypothesis } from "../hypothesis.js";
 import { appendCauses } from "./append.js";
 import { attentionCauses } from "./attention.js";
 import { cacheScaleCauses } from "./cache-scale.js";
@@ -9,6 +8,7 @@ import { dropoutCauses } from "./dropout.js";
 import { strayElements } from "./element.js";
 import { endpointCauses } from "./endpoints.js";
 import { fittedCauses } from "./fitted.js";
+import type { Hypothesis } from "./hypothesis.js";
 import { layerCauses } from "./layers.js";
 import { layoutCauses } from "./layout.js";
 import { linearCauses } from "./linear.js";

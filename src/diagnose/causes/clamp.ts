@@ -1,10 +1,10 @@
 import type { GraphNode } from "../../spec/graph.js";
 import type { Op } from "../../spec/op.js";
 import { identity } from "../../spec/ops/identity.js";
-import type { Hypothesis } from "../hypothesis.js";
-import { short } from "../hypothesis.js";
-import { replaced, transformed } from "../transform.js";
+import type { Hypothesis } from "./hypothesis.js";
+import { short } from "./hypothesis.js";
 import { type CauseFamily, freshName, hypothesis, lastName, type Proposal } from "./proposal.js";
+import { replaced, transformed } from "./transform.js";
 
 /** Limits that code has, for values that were not recorded: gpt-oss clamps at 7, stable fp16 runs at the largest float16. */
 const knownLimits = [0.5, 1, 2, 3, 5, 6, 7, 8, 10, 20, 30, 50, 100, 65504];

@@ -1,10 +1,10 @@
 import type { GraphNode } from "../../spec/graph.js";
 import { type RopeAttributes, rope } from "../../spec/ops/rope.js";
-import type { Comparison } from "../check/statistics.js";
-import type { Hypothesis } from "../hypothesis.js";
-import { short } from "../hypothesis.js";
-import { affine, replaced } from "../transform.js";
+import type { Comparison } from "../bits/statistics.js";
+import type { Hypothesis } from "./hypothesis.js";
+import { short } from "./hypothesis.js";
 import { hypothesis, type Proposal } from "./proposal.js";
+import { affine, replaced } from "./transform.js";
 
 /** A constant per output channel: a bias nobody's checkpoint has, or memory nobody filled. Fitted on the finding's even rows. */
 export function additiveConstant(proposal: Proposal): Hypothesis[] {

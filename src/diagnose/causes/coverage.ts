@@ -1,10 +1,10 @@
 import type { GraphNode } from "../../spec/graph.js";
-import type { Comparison } from "../check/statistics.js";
-import { type Region, ranges, regionOf } from "../extent.js";
-import type { Hypothesis } from "../hypothesis.js";
-import type { Investigation } from "../investigation.js";
-import { affine, relabelled, replaced, restricted, taken } from "../transform.js";
+import type { Comparison } from "../bits/statistics.js";
+import { type Region, ranges, regionOf } from "../check/extent.js";
+import type { Investigation } from "../check/investigation.js";
+import type { Hypothesis } from "./hypothesis.js";
 import { type CauseFamily, hypothesis, lastName, type Proposal } from "./proposal.js";
+import { affine, relabelled, replaced, restricted, taken } from "./transform.js";
 
 /** A part of the output nobody wrote: zeros, one constant, or what another value or another row left there. */
 export const coverageCauses: CauseFamily = (proposal) => {

@@ -1,10 +1,10 @@
 import type { GraphNode } from "../../spec/graph.js";
-import type { Hypothesis } from "../hypothesis.js";
-import type { Investigation } from "../investigation.js";
-import { multiplied, replaced } from "../transform.js";
+import type { Investigation } from "../check/investigation.js";
 import { attentionDropout } from "./attention-dropout.js";
 import { dropShares, isShare } from "./drop-share.js";
+import type { Hypothesis } from "./hypothesis.js";
 import { type CauseFamily, freshName, hypothesis, type Proposal } from "./proposal.js";
+import { multiplied, replaced } from "./transform.js";
 
 /** Elements that must tell dropped from kept before anything is said. */
 const enough = 64;

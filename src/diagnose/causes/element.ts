@@ -1,7 +1,7 @@
-import type { Hypothesis } from "../hypothesis.js";
-import { short } from "../hypothesis.js";
-import { affine, replaced, restricted } from "../transform.js";
+import type { Hypothesis } from "./hypothesis.js";
+import { short } from "./hypothesis.js";
 import { hypothesis, lastName, type Proposal } from "./proposal.js";
+import { affine, replaced, restricted } from "./transform.js";
 
 /** More wrong elements than this are no accident of single ones. */
 const most = 4;

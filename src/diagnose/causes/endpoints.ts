@@ -3,10 +3,10 @@ import { embedding } from "../../spec/ops/embedding.js";
 import { select } from "../../spec/ops/select.js";
 import { unknownToken } from "../../spec/rows.js";
 import { roundTo } from "../../tensor/dtype.js";
-import type { Hypothesis } from "../hypothesis.js";
-import { short } from "../hypothesis.js";
-import { affine, replaced, transformed } from "../transform.js";
+import type { Hypothesis } from "./hypothesis.js";
+import { short } from "./hypothesis.js";
 import { type CauseFamily, hypothesis, type Proposal } from "./proposal.js";
+import { affine, replaced, transformed } from "./transform.js";
 
 /** Both ends of the model: which row is embedded, which row and what of it becomes logits. */
 export const endpointCauses: CauseFamily = (proposal) => {

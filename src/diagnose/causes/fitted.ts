@@ -1,9 +1,9 @@
 import type { GraphNode } from "../../spec/graph.js";
-import type { Comparison } from "../check/statistics.js";
-import type { Hypothesis } from "../hypothesis.js";
-import { short } from "../hypothesis.js";
-import { affine, replaced } from "../transform.js";
+import type { Comparison } from "../bits/statistics.js";
+import type { Hypothesis } from "./hypothesis.js";
+import { short } from "./hypothesis.js";
 import { type CauseFamily, hypothesis, type Proposal } from "./proposal.js";
+import { affine, replaced } from "./transform.js";
 
 /**
  * Transforms with numbers taken from half of the sample: a scale, a gain per row, a gain per channel. The other half

@@ -1,7 +1,7 @@
 import type { Graph, GraphNode } from "../../spec/graph.js";
-import type { Hypothesis } from "../hypothesis.js";
-import { replaced } from "../transform.js";
+import type { Hypothesis } from "./hypothesis.js";
 import { type CauseFamily, freshName, hypothesis, type Proposal } from "./proposal.js";
+import { replaced } from "./transform.js";
 
 /** Layers that run in another order, not at all, or twice: every reader of their stream reads another layer's. */
 export const layerCauses: CauseFamily = (proposal) => {

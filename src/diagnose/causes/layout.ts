@@ -1,9 +1,9 @@
 import type { GraphNode } from "../../spec/graph.js";
 import { indices, type Op } from "../../spec/op.js";
 import { type DType, decode, encode, floatFormat, unitInLastPlace } from "../../tensor/dtype.js";
-import type { Hypothesis } from "../hypothesis.js";
-import { forEachElement, relabelled, replaced, transformed } from "../transform.js";
+import type { Hypothesis } from "./hypothesis.js";
 import { type CauseFamily, hypothesis, lastName, type Proposal } from "./proposal.js";
+import { forEachElement, relabelled, replaced, transformed } from "./transform.js";
 
 /** Right numbers in wrong places, or right bits under a wrong type. */
 export const layoutCauses: CauseFamily = (proposal) => {

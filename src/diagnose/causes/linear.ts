@@ -2,11 +2,11 @@ import type { GraphNode } from "../../spec/graph.js";
 import type { Op } from "../../spec/op.js";
 import { type LinearAttributes, linear } from "../../spec/ops/linear.js";
 import { decode, encode } from "../../tensor/dtype.js";
-import type { Hypothesis } from "../hypothesis.js";
-import { replaced, restricted } from "../transform.js";
 import { accumulators } from "./accumulator.js";
+import type { Hypothesis } from "./hypothesis.js";
 import { operandCauses } from "./operand.js";
 import { type CauseFamily, hypothesis, lastName, type Proposal } from "./proposal.js";
+import { replaced, restricted } from "./transform.js";
 
 /** Projections: bias, the parameter used, its packing, its bits. */
 export const linearCauses: CauseFamily = (proposal) => {

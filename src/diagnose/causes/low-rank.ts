@@ -1,7 +1,7 @@
-import type { Comparison } from "../check/statistics.js";
-import { affine, replaced } from "../transform.js";
+import type { Comparison } from "../bits/statistics.js";
 import { solve } from "./least-squares.js";
 import { type CauseFamily, hypothesis, lastName } from "./proposal.js";
+import { affine, replaced } from "./transform.js";
 
 /** Adapters have ranks up to this. */
 const largestRank = 16;

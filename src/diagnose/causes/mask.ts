@@ -1,7 +1,7 @@
 import type { AttentionAttributes } from "../../spec/ops/attention.js";
 import type { RowTable } from "../../spec/rows.js";
-import type { CauseKind, Hypothesis } from "../hypothesis.js";
-import type { Investigation } from "../investigation.js";
+import type { Investigation } from "../check/investigation.js";
+import type { CauseKind, Hypothesis } from "./hypothesis.js";
 import type { Proposal } from "./proposal.js";
 
 /** One change of attention's settings as a hypothesis. */

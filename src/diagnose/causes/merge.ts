@@ -1,5 +1,5 @@
 import type { PartMerge } from "../../spec/ops/softmax-rewrites.js";
-import type { Hypothesis } from "../hypothesis.js";
+import type { Hypothesis } from "./hypothesis.js";
 import type { Rewrite } from "./mask.js";
 import type { Proposal } from "./proposal.js";
 

@@ -1,9 +1,9 @@
 import type { GraphNode } from "../../spec/graph.js";
 import { decode, encode, floatFormat, unitInLastPlace } from "../../tensor/dtype.js";
-import type { Hypothesis } from "../hypothesis.js";
-import { misread, replaced } from "../transform.js";
+import type { Hypothesis } from "./hypothesis.js";
 import { misreadings, rowStrides } from "./layout.js";
 import { type CauseFamily, hypothesis, lastName, type Proposal } from "./proposal.js";
+import { misread, replaced } from "./transform.js";
 
 /**
  * The producer wrote the right numbers and the consumer addresses them wrongly: a transposed, packed or strided operand

@@ -1,8 +1,8 @@
 import { type ActivationName, activation, activations } from "../../spec/ops/activation.js";
 import { identity } from "../../spec/ops/identity.js";
-import type { Hypothesis } from "../hypothesis.js";
-import { replaced } from "../transform.js";
+import type { Hypothesis } from "./hypothesis.js";
 import { type CauseFamily, hypothesis } from "./proposal.js";
+import { replaced } from "./transform.js";
 
 /** The gated MLP: activation, gate and up exchanged, a product forgotten. */
 export const mlpCauses: CauseFamily = ({ site, investigation }) => {

@@ -1,7 +1,7 @@
 import { type RmsNormAttributes, rmsNorm } from "../../spec/ops/rmsnorm.js";
-import type { Hypothesis } from "../hypothesis.js";
-import { replaced } from "../transform.js";
+import type { Hypothesis } from "./hypothesis.js";
 import { hypothesis, type Proposal } from "./proposal.js";
+import { replaced } from "./transform.js";
 
 /** A group of channels that is normalised together, and by how much more than meant it came out. */
 interface GroupGain {

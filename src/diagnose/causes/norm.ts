@@ -1,12 +1,12 @@
 import type { GraphNode } from "../../spec/graph.js";
 import { identity } from "../../spec/ops/identity.js";
 import { type RmsNormAttributes, rmsNorm } from "../../spec/ops/rmsnorm.js";
-import type { Hypothesis } from "../hypothesis.js";
-import { short } from "../hypothesis.js";
-import { replaced } from "../transform.js";
 import { fitNumber } from "./fitted-number.js";
+import type { Hypothesis } from "./hypothesis.js";
+import { short } from "./hypothesis.js";
 import { fittedNorms } from "./norm-fitted.js";
 import { type CauseFamily, hypothesis, lastName, type Proposal } from "./proposal.js";
+import { replaced } from "./transform.js";
 
 /** Powers of ten as configs have them, and what lies between them. */
 const epsilons = [

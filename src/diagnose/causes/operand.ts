@@ -1,8 +1,8 @@
 import type { GraphNode } from "../../spec/graph.js";
 import type { Op } from "../../spec/op.js";
-import type { Hypothesis } from "../hypothesis.js";
-import { replaced, taken } from "../transform.js";
+import type { Hypothesis } from "./hypothesis.js";
 import { hypothesis, lastName, type Proposal } from "./proposal.js";
+import { replaced, taken } from "./transform.js";
 
 /** What a projection multiplies: another value, heads in another order, a sum that leaves inputs out. */
 export function operandCauses(proposal: Proposal): Hypothesis[] {

@@ -1,7 +1,7 @@
 import type { Graph } from "../../spec/graph.js";
-import type { Hypothesis } from "../hypothesis.js";
-import { replaced, taken } from "../transform.js";
+import type { Hypothesis } from "./hypothesis.js";
 import { type CauseFamily, hypothesis, lastName } from "./proposal.js";
+import { replaced, taken } from "./transform.js";
 
 const maxCandidates = 80;
 

@@ -5,9 +5,9 @@ import { Evaluator } from "../../spec/evaluator.js";
 import type { Op } from "../../spec/op.js";
 import { type AttentionAttributes, attention } from "../../spec/ops/attention.js";
 import { UnitRecipe } from "../../spec/recipe.js";
-import type { Investigation } from "../investigation.js";
-import { replaced } from "../transform.js";
+import type { Investigation } from "../check/investigation.js";
 import { type CauseFamily, hypothesis } from "./proposal.js";
+import { replaced } from "./transform.js";
 
 /** Pad tokens of a padded batch that are attended to: their keys and values lie in the recording as well. */
 export const paddingCauses: CauseFamily = ({ site, investigation }) => {

@@ -1,7 +1,7 @@
 import type { Graph, GraphNode } from "../../spec/graph.js";
 import type { Op } from "../../spec/op.js";
-import type { CauseKind, Hypothesis, ParameterValue } from "../hypothesis.js";
-import type { Investigation, UnitCheck } from "../investigation.js";
+import type { Investigation, UnitCheck } from "../check/investigation.js";
+import type { CauseKind, Hypothesis, ParameterValue } from "./hypothesis.js";
 
 /** What a family of causes may look at when it proposes rewrites. */
 export interface Proposal {

@@ -1,9 +1,9 @@
 import type { GraphNode } from "../../spec/graph.js";
 import { quantised } from "../../spec/ops/quantised.js";
-import { replaced } from "../transform.js";
 import { type CauseFamily, freshName, hypothesis } from "./proposal.js";
 import { activationQuantisations } from "./quantisation-table.js";
 import { storeType } from "./store-type.js";
+import { replaced } from "./transform.js";
 
 /** The operand of a product is quantised on the fly, as fp8 and int8 kernels do; its own record stays right. */
 export const quantisedActivationCauses: CauseFamily = ({ site, investigation, finding }) => {

@@ -1,11 +1,11 @@
 import type { GraphNode } from "../../spec/graph.js";
 import type { AttentionAttributes } from "../../spec/ops/attention.js";
 import { quantised } from "../../spec/ops/quantised.js";
-import type { Hypothesis } from "../hypothesis.js";
-import { replaced } from "../transform.js";
+import type { Hypothesis } from "./hypothesis.js";
 import { type CauseFamily, freshName, hypothesis, type Proposal } from "./proposal.js";
 import { cacheQuantisations, type NamedQuantisation } from "./quantisation-table.js";
 import { storeType } from "./store-type.js";
+import { replaced } from "./transform.js";
 
 /** Keys or values that went through a narrow type on their way to attention. */
 export const quantisedCacheCauses: CauseFamily = (proposal) => {

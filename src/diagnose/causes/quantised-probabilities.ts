@@ -1,5 +1,5 @@
 import { narrowFormats } from "../../tensor/narrow-format.js";
-import type { Hypothesis } from "../hypothesis.js";
+import type { Hypothesis } from "./hypothesis.js";
 import type { Rewrite } from "./mask.js";
 import type { Proposal } from "./proposal.js";
 import { storeType } from "./store-type.js";

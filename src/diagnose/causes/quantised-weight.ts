@@ -1,11 +1,11 @@
 import type { Op } from "../../spec/op.js";
 import { quantisedParameters } from "../../spec/quantised-parameters.js";
 import type { DType } from "../../tensor/dtype.js";
-import type { Hypothesis } from "../hypothesis.js";
-import { replaced } from "../transform.js";
+import type { Hypothesis } from "./hypothesis.js";
 import { type CauseFamily, hypothesis } from "./proposal.js";
 import { type NamedQuantisation, weightQuantisations } from "./quantisation-table.js";
 import { storeType } from "./store-type.js";
+import { replaced } from "./transform.js";
 
 /** The weight of a product, or the embedding's table, went through narrow numbers on its way into the run. */
 export const quantisedWeightCauses: CauseFamily = ({ site, investigation, finding }) => {

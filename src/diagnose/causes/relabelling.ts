@@ -1,6 +1,6 @@
-import type { Hypothesis } from "../hypothesis.js";
-import { relabelled, replaced } from "../transform.js";
+import type { Hypothesis } from "./hypothesis.js";
 import { type CauseFamily, hypothesis, type Proposal } from "./proposal.js";
+import { relabelled, replaced } from "./transform.js";
 
 /**
  * Rows or heads that changed places. The map is read off even columns by nearest neighbour; odd columns judge it.

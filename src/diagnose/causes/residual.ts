@@ -1,10 +1,10 @@
 import type { GraphNode } from "../../spec/graph.js";
 import { add } from "../../spec/ops/add.js";
 import { type RmsNormAttributes, rmsNorm } from "../../spec/ops/rmsnorm.js";
-import type { Hypothesis } from "../hypothesis.js";
-import { multiplied, replaced } from "../transform.js";
 import { fitNumber } from "./fitted-number.js";
+import type { Hypothesis } from "./hypothesis.js";
 import { type CauseFamily, freshName, hypothesis, type Proposal } from "./proposal.js";
+import { multiplied, replaced } from "./transform.js";
 
 /** The residual stream: terms dropped, doubled, subtracted or taken from elsewhere. */
 export const residualCauses: CauseFamily = (proposal) => {

@@ -2,12 +2,12 @@ import type { GraphNode } from "../../spec/graph.js";
 import { identity } from "../../spec/ops/identity.js";
 import { type RopeAttributes, rope } from "../../spec/ops/rope.js";
 import { roundTo } from "../../tensor/dtype.js";
-import type { Hypothesis } from "../hypothesis.js";
-import { short } from "../hypothesis.js";
-import { replaced } from "../transform.js";
 import { isDecoded } from "./append.js";
+import type { Hypothesis } from "./hypothesis.js";
+import { short } from "./hypothesis.js";
 import { type CauseFamily, hypothesis, type Proposal } from "./proposal.js";
 import { fittedRotations } from "./rotation.js";
+import { replaced } from "./transform.js";
 
 const thetas = [1e4, 2.5e4, 1e5, 1.5e5, 5e5, 1e6, 5e6, 1e7];
 const linearScales = [0.25, 0.5, 2, 4, 8, 16, 32, 64];

@@ -1,10 +1,10 @@
 import type { GraphNode } from "../../spec/graph.js";
 import { type RopeAttributes, rope } from "../../spec/ops/rope.js";
-import { ranges } from "../extent.js";
-import type { Hypothesis } from "../hypothesis.js";
-import { short } from "../hypothesis.js";
-import { replaced } from "../transform.js";
+import { ranges } from "../check/extent.js";
+import type { Hypothesis } from "./hypothesis.js";
+import { short } from "./hypothesis.js";
 import { hypothesis, type Proposal } from "./proposal.js";
+import { replaced } from "./transform.js";
 
 /** Turn of every pair of every row: Σ over heads of conj(before) · after, as [rows, pairs]. */
 interface Turns {

@@ -1,10 +1,10 @@
 import { type AttentionAttributes, attention } from "../../spec/ops/attention.js";
-import type { Hypothesis } from "../hypothesis.js";
-import { short } from "../hypothesis.js";
-import { replaced } from "../transform.js";
 import { fitNumber } from "./fitted-number.js";
+import type { Hypothesis } from "./hypothesis.js";
+import { short } from "./hypothesis.js";
 import type { Rewrite } from "./mask.js";
 import type { Proposal } from "./proposal.js";
+import { replaced } from "./transform.js";
 
 /** Scores: their scale, caps, sinks, biases by distance. */
 export function scores(a: AttentionAttributes, one: Rewrite, proposal: Proposal): Hypothesis[] {

@@ -1,4 +1,4 @@
-import type { Investigation } from "../investigation.js";
+import type { Investigation } from "../check/investigation.js";
 
 /** The type a run stores values in. */
 export function storeType({ precision }: Investigation): "float16" | "bfloat16" | "float32" {

@@ -1,6 +1,6 @@
-import type { Hypothesis } from "../hypothesis.js";
-import { affine, relabelled, replaced, restricted } from "../transform.js";
+import type { Hypothesis } from "./hypothesis.js";
 import { type CauseFamily, hypothesis, lastName, type Proposal } from "./proposal.js";
+import { affine, relabelled, replaced, restricted } from "./transform.js";
 
 /**
  * Of a value that nobody recorded, what a record would show by itself: the commonest parts that are not written, factors, and

@@ -2,9 +2,9 @@ import type { Op } from "../../spec/op.js";
 import type { ParameterReader } from "../../tensor/checkpoint.js";
 import { heldAs } from "../../tensor/held-parameters.js";
 import type { Misreading, QuantisedParameter } from "../../tensor/quantised-parameter.js";
-import { replaced } from "../transform.js";
 import { type CauseFamily, hypothesis } from "./proposal.js";
 import { storeType } from "./store-type.js";
+import { replaced } from "./transform.js";
 
 /** The bytes of a weight in a narrow format taken for other numbers: what its format's declaration says can happen to it. */
 export const weightFormatCauses: CauseFamily = ({ site, investigation }) => {

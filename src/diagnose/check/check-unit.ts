@@ -1,5 +1,5 @@
-import type { Investigation } from "../investigation.js";
 import { cover, type Shares } from "./coverage.js";
+import type { Investigation } from "./investigation.js";
 import type { UnitCheck } from "./unit-check.js";
 
 /** Checks a unit on its sample, then as far as it can be extended. */

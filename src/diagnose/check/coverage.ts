@@ -1,6 +1,6 @@
 import { indices } from "../../spec/op.js";
-import type { Investigation } from "../investigation.js";
-import { type BitMatch, matchBits } from "./bits.js";
+import { type BitMatch, matchBits } from "../bits/bits.js";
+import type { Investigation } from "./investigation.js";
 import { residualSums } from "./product-sums.js";
 import { type Suspicion, suspicionOf } from "./suspicion.js";
 import type { UnitCheck } from "./unit-check.js";

@@ -4,7 +4,8 @@ import type { LinearAttributes } from "../../spec/ops/linear.js";
 import type { OperandQuantisation } from "../../spec/ops/linear-recipes.js";
 import { weightRows } from "../../spec/ops/linear-weights.js";
 import { quantised } from "../../spec/ops/quantised.js";
-import { roleOf, type UnitRecipe } from "../../spec/recipe.js";
+import type { UnitRecipe } from "../../spec/recipe.js";
+import { roleOf } from "../../spec/site.js";
 import { BlockSums } from "../../tensor/block-sums.js";
 import type { ParameterReader, StoredParameter } from "../../tensor/checkpoint.js";
 import {
@@ -17,8 +18,8 @@ import {
 } from "../../tensor/dtype.js";
 import { randomSigns } from "../../tensor/random-signs.js";
 import { roundToFormat } from "../../tensor/rounding.js";
-import type { Investigation } from "../investigation.js";
-import { seedOf } from "./sample.js";
+import { seedOf } from "../bits/sample.js";
+import type { Investigation } from "./investigation.js";
 import type { UnitCheck } from "./unit-check.js";
 
 /** Residuals of a product over blocks of its output columns, each with random signs: [rows, blocks]. */
@@ -55,7 +56,7 @@ export function residualSums(investigation: Investigation, check: UnitCheck): Re
   const inside = investigation.interior(node.name).slice(1);
   if (!format || weightRow || !recipe) return undefined;
   if (inside.some(({ op }) => op.kind === "linear" || op.kind === "attention")) return undefined;
-  const settings = (recipe.ops.get(roleOf(node.name)) ?? node.op.recipes?.[0])?.settings ?? {};
+  const settings = (recipe.ops.get(roleOf(node)) ?? node.op.recipes?.[0])?.settings ?? {};
   const inputs = investigation.graph.node(node.inputs[0]!).columns;
   const stored = storedWeight(parameters, weight, { store: recipe.store, settings });
   if (!stored) return undefined;
@@ -134,7 +135,7 @@ function operandReader(
     const quiet = evaluator.under(recipe, node, false);
     return (rows) => quiet.read(input.name, rows, node.name, columns).value;
   }
-  const fake = recipe.ops.get(roleOf(node.name))?.settings.fake;
+  const fake = recipe.ops.get(roleOf(node))?.settings.fake;
   const op = quantised({ ...operand.quantisation, arithmetic: fake ? recipe.store : undefined });
   const narrow: GraphNode = { ...input, name: `${node.name} operand`, op, inputs: [input.name] };
   const quiet = evaluator.rewritten([narrow]).under(recipe, node, false);

@@ -1,7 +1,7 @@
 import type { GraphNode } from "../../spec/graph.js";
 import type { UnitRecipe } from "../../spec/recipe.js";
-import type { BitMatch } from "./bits.js";
-import type { Comparison, Statistics } from "./statistics.js";
+import type { BitMatch } from "../bits/bits.js";
+import type { Comparison, Statistics } from "../bits/statistics.js";
 
 /** What was compared of a unit. */
 export interface Coverage {

@@ -1,6 +1,6 @@
 import type { Evaluator } from "../../spec/evaluator.js";
-import type { Hypothesis } from "../hypothesis.js";
-import type { Investigation } from "../investigation.js";
+import type { Hypothesis } from "../causes/hypothesis.js";
+import type { Investigation } from "../check/investigation.js";
 import type { Explanation } from "./judge.js";
 
 /** Whether rewrites leave right what is right: one that reaches other units must not break those the spec gives. */

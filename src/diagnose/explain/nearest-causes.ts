@@ -1,5 +1,5 @@
-import type { Nearness } from "../check/bits.js";
-import type { Hypothesis } from "../hypothesis.js";
+import type { Nearness } from "../bits/bits.js";
+import type { Hypothesis } from "../causes/hypothesis.js";
 
 /** A cause that brings a unit nearer to its record and does not explain it. */
 export interface NearestCause {

@@ -1,7 +1,7 @@
 import type { GraphNode } from "../../spec/graph.js";
 import { propose } from "../causes/catalogue.js";
-import type { Hypothesis } from "../hypothesis.js";
-import type { UnitCheck } from "../investigation.js";
+import type { Hypothesis } from "../causes/hypothesis.js";
+import type { UnitCheck } from "../check/investigation.js";
 import type { Deadline } from "./deadline.js";
 import type { Explanation, Judge } from "./judge.js";
 import { rank } from "./rank.js";

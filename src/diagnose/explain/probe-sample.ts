@@ -1,5 +1,5 @@
-import type { Sample } from "../check/sample.js";
-import type { UnitCheck } from "../investigation.js";
+import type { Sample } from "../bits/sample.js";
+import type { UnitCheck } from "../check/investigation.js";
 import { farthestZ } from "./remainder.js";
 
 const probeLimits = { rows: 8, columns: 64 };

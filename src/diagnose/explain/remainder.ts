@@ -1,5 +1,5 @@
-import type { Comparison, Statistics } from "../check/statistics.js";
-import type { Hypothesis } from "../hypothesis.js";
+import type { Comparison, Statistics } from "../bits/statistics.js";
+import type { Hypothesis } from "../causes/hypothesis.js";
 
 /** A |z| of more says no more. */
 export const farthestZ = 1e6;

@@ -1,6 +1,6 @@
 import type { Evaluator } from "../../spec/evaluator.js";
-import type { Hypothesis } from "../hypothesis.js";
-import type { UnitCheck } from "../investigation.js";
+import type { Hypothesis } from "../causes/hypothesis.js";
+import type { UnitCheck } from "../check/investigation.js";
 import type { Judge } from "./judge.js";
 import { farthestZ } from "./remainder.js";
 

@@ -1,7 +1,7 @@
 import type { GraphNode } from "../../spec/graph.js";
-import type { Hypothesis } from "../hypothesis.js";
-import type { UnitCheck } from "../investigation.js";
-import { spanOf, spanText } from "../span.js";
+import type { Hypothesis } from "../causes/hypothesis.js";
+import type { UnitCheck } from "../check/investigation.js";
+import { spanOf, spanText } from "../check/span.js";
 import type { Deadline } from "./deadline.js";
 import type { Explanation, Judge } from "./judge.js";
 import { rank } from "./rank.js";

@@ -1,6 +1,6 @@
-import type { Investigation, UnitCheck } from "../investigation.js";
-import type { Proof } from "../verdict.js";
+import type { Investigation, UnitCheck } from "../check/investigation.js";
 import { type Detokenize, runFreely } from "./free-run.js";
+import type { Proof } from "./proof.js";
 import { type ProvableCause, reproduce } from "./reproduction.js";
 
 export interface ProofOptions {

@@ -1,21 +1,11 @@
-import type { GraphNode } from "../../spec/graph.js";
-import type { Hypothesis } from "../hypothesis.js";
-import type { Investigation, UnitCheck } from "../investigation.js";
-import type { Proof } from "../verdict.js";
+import type { Hypothesis } from "../causes/hypothesis.js";
+import type { Investigation, UnitCheck } from "../check/investigation.js";
+import { combine } from "../explain/combine.js";
+import type { Proof } from "./proof.js";
 
 /** A cause as proof needs it: the rewrites that write it into the spec, and the units it touches. */
 export interface ProvableCause {
   readonly hypotheses: readonly Hypothesis[];
-}
-
-/** Nodes of several hypotheses; where two rewrite one node, the later wins. */
-export function combine(hypotheses: readonly Hypothesis[]): GraphNode[] {
-  const nodes = new Map<string, GraphNode>();
-  const chosen = new Set(hypotheses);
-  for (const { replacements, also, alone } of hypotheses) {
-    for (const node of alone && also && !chosen.has(also) ? alone : replacements) nodes.set(node.name, node);
-  }
-  return [...nodes.values()];
 }
 
 /** The recording reproduced unit by unit, with all causes in the spec and with each of them left out. */

@@ -1,7 +1,7 @@
 import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { diagnose } from "../../diagnose/diagnose.js";
-import type { Verdict } from "../../diagnose/verdict.js";
+import type { Verdict } from "../../diagnose/tell/verdict.js";
 import type { DType } from "../../tensor/dtype.js";
 import { type FirstDifference, firstDifferences } from "../baselines.js";
 import { choose } from "../fault.js";

@@ -1,0 +1,55 @@
+import { withMask } from "../../capture/padding.js";
+import { openCapture } from "../../capture/reader.js";
+import { ModelParameters } from "../../spec/formats/model-parameters.js";
+import { readModelConfig } from "../../spec/models/config-file.js";
+import { expectParameters } from "../../spec/models/expect-parameters.js";
+import { Investigation } from "./investigation.js";
+import { choosePrecision } from "./precision.js";
+import { chooseRotary } from "./rotary-choice.js";
+
+/** Where a recording and its model lie. */
+export interface InvestigationSource {
+  /** A capture directory or a plain safetensors file of module outputs. */
+  readonly target: string;
+  /** Model folder: config.json, model.safetensors or its shards. */
+  readonly model: string;
+  /** [batch, tokens], 1 for a token and 0 for padding, where a plain recording lacks its own mask. */
+  readonly mask?: Uint8Array | undefined;
+}
+
+/** An investigation with the files it reads. */
+export interface OpenInvestigation {
+  readonly investigation: Investigation;
+  close(): void;
+}
+
+/**
+ * Opens a recording beside its checkpoint, and settles what holds for all its units: compute precision and the way
+ * padded rows count their positions.
+ * @throws InputError when the recording or the model cannot be read.
+ */
+export function openInvestigation({ target, model, mask }: InvestigationSource): OpenInvestigation {
+  const { config } = readModelConfig(model);
+  const checkpoint = new ModelParameters(model);
+  try {
+    expectParameters(config, checkpoint);
+    const opened = openCapture(target);
+    const capture = mask ? withMask(opened, mask) : opened;
+    try {
+      const investigation = chooseRotary(choosePrecision(new Investigation(capture, config, checkpoint)));
+      return {
+        investigation,
+        close() {
+          capture.close();
+          checkpoint.close();
+        },
+      };
+    } catch (error) {
+      capture.close();
+      throw error;
+    }
+  } catch (error) {
+    checkpoint.close();
+    throw error;
+  }
+}

@@ -1,0 +1,24 @@
+import type { DirectCause } from "../causes/direct-cause.js";
+import type { Investigation, UnitCheck } from "../check/investigation.js";
+import { checkMetadata } from "./metadata.js";
+import { overwrittenRecords } from "./observer.js";
+import { checkParameters } from "./parameters.js";
+import { checkSeams, type SeamReport } from "./seams.js";
+
+/** What the records say by themselves, without a rewrite of the spec. */
+export interface RecordReport {
+  readonly causes: readonly DirectCause[];
+  readonly metadata: { readonly causes: readonly DirectCause[]; readonly checked: readonly string[] };
+  readonly seams: SeamReport;
+  /** Failing units that are still to be explained: the others are wrong as records only. */
+  readonly rest: readonly UnitCheck[];
+}
+
+/** Second: metadata, seams, caches and parameters against what they must be, and records that were overwritten. */
+export function examine(investigation: Investigation, failing: readonly UnitCheck[]): RecordReport {
+  const metadata = checkMetadata(investigation);
+  const seams = checkSeams(investigation);
+  const parameters = checkParameters(investigation);
+  const { observed, rest } = overwrittenRecords(investigation, failing);
+  return { causes: [...metadata.causes, ...seams.causes, ...parameters.causes, ...observed], metadata, seams, rest };
+}

@@ -1,0 +1,81 @@
+import type { Graph } from "../../spec/graph.js";
+import { type Recipe, UnitRecipe } from "../../spec/recipe.js";
+import { roleOf } from "../../spec/site.js";
+import type { DType } from "../../tensor/dtype.js";
+import type { BitMatch } from "../bits/bits.js";
+import type { SettledRecipe } from "../bits/recipe-book.js";
+import type { Sample } from "../bits/sample.js";
+import type { Statistics } from "../bits/statistics.js";
+import type { Investigation } from "../check/investigation.js";
+import { type Coverage, type Magnitude, UnitCheck } from "../check/unit-check.js";
+
+/** A unit's recipe as threads pass it on: recipes by their ids. */
+interface RecipeOnWire {
+  readonly store: DType;
+  readonly ops: readonly (readonly [role: string, id: string])[];
+  readonly kept: readonly string[];
+  readonly recomputed: readonly string[];
+}
+
+/** A unit's check as threads pass it on: what was found, not the elements it was found on. */
+export interface CheckOnWire {
+  readonly name: string;
+  readonly recipe: RecipeOnWire | undefined;
+  readonly bits: BitMatch | undefined;
+  readonly matched: boolean;
+  readonly statistics: Statistics;
+  readonly magnitude: Magnitude;
+  readonly excess: number;
+  readonly coverage: Coverage;
+  /** Elements that something pointed at: they belong to the unit's sample. */
+  readonly suspects: Sample | undefined;
+  readonly settled: { recipe: RecipeOnWire; score: SettledRecipe["score"]; probes: readonly string[] } | undefined;
+}
+
+export function toWire(investigation: Investigation, check: UnitCheck): CheckOnWire {
+  const { node, recipe, ...judgement } = check.judgement;
+  const settled = investigation.book.settled.get(roleOf(node));
+  return {
+    name: node.name,
+    recipe: recipe && recipeToWire(recipe),
+    ...judgement,
+    suspects: investigation.suspects(node.name),
+    settled: settled && { ...settled, recipe: recipeToWire(settled.recipe) },
+  };
+}
+
+/** The check as `investigation` would have made it; its elements are evaluated when they are asked for. */
+export function fromWire(investigation: Investigation, check: CheckOnWire): UnitCheck {
+  const { name, suspects, settled, ...judgement } = check;
+  const { graph, book, evaluator } = investigation;
+  const node = graph.node(name);
+  if (suspects) investigation.suspect(name, suspects.rows, suspects.columns);
+  if (settled) book.adopt(roleOf(node), { ...settled, recipe: recipeFromWire(graph, settled.recipe) });
+  const recipe = check.recipe && recipeFromWire(graph, check.recipe);
+  if (recipe) investigation.remember(name, recipe);
+  const compare = () =>
+    judgement.matched && recipe
+      ? investigation.checkUnder(name, recipe, evaluator).comparison
+      : investigation.checkNoise(name).comparison;
+  return new UnitCheck({ ...judgement, node, recipe }, compare);
+}
+
+function recipeToWire({ store, ops, kept, recomputed }: UnitRecipe): RecipeOnWire {
+  return { store, ops: [...ops].map(([role, { id }]) => [role, id]), kept: [...kept], recomputed: [...recomputed] };
+}
+
+const recipesByRole = new WeakMap<Graph, Map<string, readonly Recipe[]>>();
+
+function recipeFromWire(graph: Graph, { store, ops, kept, recomputed }: RecipeOnWire): UnitRecipe {
+  let known = recipesByRole.get(graph);
+  if (!known) {
+    known = new Map([...graph.nodes.values()].map((node) => [roleOf(node), node.op.recipes ?? []]));
+    recipesByRole.set(graph, known);
+  }
+  const found = ops.map(([role, id]): [string, Recipe] => {
+    const recipe = known.get(role)?.find((candidate) => candidate.id === id);
+    if (!recipe) throw new Error(`the spec has no recipe "${id}" for ${role}`);
+    return [role, recipe];
+  });
+  return new UnitRecipe(store, new Map(found), new Set(kept), new Set(recomputed));
+}
