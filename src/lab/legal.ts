@@ -175,7 +175,7 @@ function foldNorms(graph: Graph, parameters: ParameterReader, store: DType) {
     const attributes = node.op.attributes as unknown as RmsNormAttributes;
     // A weight in narrow numbers takes no other factor.
     const isPlain = ({ op }: GraphNode) =>
-      op.kind === "linear" && !(op.attributes as unknown as LinearAttributes).quantised;
+      op.kind === "linear" && !(op.attributes as unknown as LinearAttributes).weightFormat;
     if (!attributes.weight || !readers.every(isPlain)) continue;
     const { weightOffset = 0, ...unweighted } = attributes;
     const gamma = parameters.rows(attributes.weight, 0, 1).map((w) => w + weightOffset);

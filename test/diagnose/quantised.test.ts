@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { diagnose } from "../../src/diagnose/diagnose.js";
 import { openInvestigation } from "../../src/diagnose/check/open-investigation.js";
+import { diagnose } from "../../src/diagnose/diagnose.js";
 import { roleOf } from "../../src/spec/site.js";
 
 /** Recordings of Hugging Face's code on a CPU: scripts/record-quantised.py. */
@@ -31,7 +31,7 @@ describe("a run of a quantised checkpoint", () => {
       const products = investigation.units().filter(({ op, site }) => op.kind === "linear" && site.layer !== undefined);
       expect(products.length).toBe(7);
       for (const node of products) {
-      const { name: unit, op } = node;
+        const { name: unit, op } = node;
         const { matched, recipe: found } = investigation.check(unit);
         expect(matched, unit).toBe(true);
         expect((found?.ops.get(roleOf(node)) ?? op.recipes![0])!.id, unit).toBe(recipe);

@@ -1,6 +1,7 @@
 import type { GraphNode } from "../../spec/graph.js";
 import type { Op } from "../../spec/op.js";
 import { type LinearAttributes, linear } from "../../spec/ops/linear.js";
+import { withChangedRows } from "../../tensor/changed-rows.js";
 import { decode, encode } from "../../tensor/dtype.js";
 import { accumulators } from "./accumulator.js";
 import type { Hypothesis } from "./hypothesis.js";
@@ -150,13 +151,9 @@ function transposed(site: GraphNode, a: LinearAttributes, n: number): Hypothesis
     kind: "linear",
     attributes: { ...a, transposed: true },
     evaluate(context, rows, columns) {
-      const whole = context.parameters.rows(a.weight, 0, n);
-      const turned = {
-        shape: context.parameters.shape.bind(context.parameters),
-        names: () => context.parameters.names(),
-        rows: (name: string, first: number, count: number) =>
-          name === a.weight ? turn(whole, n, first, count) : context.parameters.rows(name, first, count),
-      };
+      const turned = withChangedRows(context.parameters, a.weight, (read, first, count) =>
+        turn(read(0, n), n, first, count),
+      );
       return linear(a).evaluate({ ...context, parameters: turned }, rows, columns);
     },
   };
@@ -248,15 +245,9 @@ function weightBits({ site, investigation }: Proposal, a: LinearAttributes): Hyp
       kind: "linear",
       attributes: { ...a, bits: as },
       evaluate(context, rows, columns) {
-        const { parameters } = context;
-        const reread = {
-          shape: parameters.shape.bind(parameters),
-          names: () => parameters.names(),
-          rows: (name: string, first: number, count: number) => {
-            const values = parameters.rows(name, first, count);
-            return name === a.weight ? decode(encode(values, from), as) : values;
-          },
-        };
+        const reread = withChangedRows(context.parameters, a.weight, (read, first, count) =>
+          decode(encode(read(first, count), from), as),
+        );
         return linear(a).evaluate({ ...context, parameters: reread }, rows, columns);
       },
     };

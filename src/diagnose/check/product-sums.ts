@@ -51,7 +51,7 @@ let kernels: BlockSums | undefined;
 export function residualSums(investigation: Investigation, check: UnitCheck): ResidualSums | undefined {
   const { observations, parameters } = investigation;
   const { node, recipe } = check;
-  const { weight, bias, weightRow, quantised: product } = node.op.attributes as unknown as LinearAttributes;
+  const { weight, bias, weightRow, weightFormat: product } = node.op.attributes as unknown as LinearAttributes;
   const format = floatFormat(observations.dtype(node.name)!);
   const inside = investigation.interior(node.name).slice(1);
   if (!format || weightRow || !recipe) return undefined;

@@ -13,7 +13,7 @@ export function quantisedProducts(graph: Graph, parameters: ParameterReader): Gr
     const weight = parameters.quantised?.(attributes.weight);
     if (!weight) continue;
     const operands = weight.operands.map(described);
-    replacements.push({ ...node, op: linear({ ...attributes, quantised: { operands } }) });
+    replacements.push({ ...node, op: linear({ ...attributes, weightFormat: { operands } }) });
   }
   return replacements.length > 0 ? graph.with(replacements) : graph;
 }

@@ -40,13 +40,13 @@ export interface LinearAttributes {
   /** A running sum narrower than float32, where a rewrite says so. */
   readonly accumulator?: Accumulator;
   /** Where the weight is kept in a narrow format: which roundings that makes legal. */
-  readonly quantised?: QuantisedProduct | undefined;
+  readonly weightFormat?: QuantisedProduct | undefined;
 }
 
 /** y = x Wᵀ + b over the last axis: x [rows, inputs], W [columns, inputs], b [columns]. */
 export function linear(attributes: LinearAttributes): Op {
   const { weight, bias, accumulator, weightRow = (column: number) => column } = attributes;
-  const recipes = recipesOf(bias !== undefined, attributes.quantised);
+  const recipes = recipesOf(bias !== undefined, attributes.weightFormat);
   const op: Op = {
     kind: "linear",
     attributes: { ...attributes },
@@ -54,7 +54,7 @@ export function linear(attributes: LinearAttributes): Op {
     evaluate(context, rows, columns) {
       const { parameters, arithmetic, noise, rounding } = context;
       const n = context.width(0);
-      const x = operandOf(context, rows, attributes.quantised);
+      const x = operandOf(context, rows, attributes.weightFormat);
       const out = emptyBlock(rows.length * columns.length, noise);
       const biases = bias ? parameters.rows(bias, 0, 1) : undefined;
       const weights = weightReader(columns, parameters, weight, n, weightRow, rounding);
@@ -90,7 +90,7 @@ export function linear(attributes: LinearAttributes): Op {
         if (rounding?.settings.biasAfter) roundAll(out.value, rounding.store);
         for (let i = 0; i < out.value.length; i++) out.value[i]! += biases[weightRow(columns[i % columns.length]!)]!;
       }
-      if (noise && !rounding && attributes.quantised) addQuantisationNoise(op, recipes, context, rows, columns, out);
+      if (noise && !rounding && attributes.weightFormat) addQuantisationNoise(op, recipes, context, rows, columns, out);
       return out;
     },
   };

@@ -13,6 +13,8 @@ import { type Extremes, type Quantisation, quantiseRange, type Scale, scaleOf, w
 
 /** Relative error of a scaled value: a division, or a product with a reciprocal. A tie within it may go either way. */
 const scaledError = 2 ** -22;
+/** So many standard deviations of its own a value may lie to the other side of a tie. */
+const reach = 4;
 
 /**
  * Input 0 after a pass through narrow numbers: an operand that was quantised on the fly, a cache in a type of its own.
@@ -28,7 +30,7 @@ export function quantised(quantisation: Quantisation): Op {
       const x = asStored(context.input(0, rows), quantisation.arithmetic);
       const changed = x.value.slice();
       const off = context.noise ? new Float64Array(changed.length) : undefined;
-      const sides = off && [1 - scaledError, 1 + scaledError].map((factor) => x.value.map((v) => v * factor));
+      const sides = off && [-1, 1].map((side) => x.value.map((v, i) => v + side * reachOf(x, i)));
       const scales = new Map<string, Scale[]>();
       for (let r = 0; r < rows.length; r++) {
         const own = scalesOf(context, quantisation, x, r, rows[r]!, scales);
@@ -43,6 +45,12 @@ export function quantised(quantisation: Quantisation): Op {
       return select(context, x, changed, off, rows.length, columns, width);
     },
   };
+}
+
+/** How far a value may lie from where it is taken to be before it is rounded. */
+function reachOf(x: Block, i: number): number {
+  const own = usableVariance(x, i);
+  return scaledError * Math.abs(x.value[i]!) + (own < Infinity ? reach * Math.sqrt(own) : 0);
 }
 
 /** What is quantised in a 16-bit type was stored in it before. */
