@@ -4,6 +4,8 @@ import { diagnose } from "../../src/diagnose/diagnose.js";
 import { randomSteps } from "../../src/lab/batch.js";
 import { formatFaults, misreadWeight } from "../../src/lab/faults/weight-formats.js";
 import { legalImplementation } from "../../src/lab/legal.js";
+import { narrowedMatrix, storedAs } from "../../src/lab/narrow.js";
+import { wholeParameter } from "../../src/lab/overlay.js";
 import { writeQuantisedModel } from "../../src/lab/quantised-model.js";
 import { randomGenerator } from "../../src/lab/random.js";
 import { runLab } from "../../src/lab/run.js";
@@ -83,6 +85,25 @@ describe("a weight that is misread", () => {
     const found = verdict.causes.map(({ cause, units, transform }) => ({ cause, units, transform }));
     expect(found, JSON.stringify(verdict.findings)).toEqual([
       { cause: fault.expected[0], units: [unit], transform: fault.transform },
+    ]);
+  });
+
+  it("is told from a plain weight that went through the format", { timeout: 60_000 }, async () => {
+    const untied = writeTinyModel(join(folder, "untied"), {
+      seed: 8,
+      config: { ...config, tie_word_embeddings: false },
+    });
+    const model = writeQuantisedModel(untied, join(folder, "untied-fp8"), "fp8-rows");
+    expect(model.parameters.quantised("lm_head.weight")).toBeUndefined();
+    const { shape, values } = wholeParameter(model.parameters, "lm_head.weight");
+    const narrow = storedAs(narrowedMatrix(values, shape[1]!, "e4m3", "row"), "bfloat16");
+    const path = join(folder, "untied.safetensors");
+    const steps = randomSteps(randomGenerator(4), 200, [[9]]);
+    const parameters = new Map([["lm_head.weight", { shape, values: narrow }]]);
+    runLab({ model, store: "bfloat16", path, steps, injections: [{ parameters }] });
+    const verdict = await diagnose({ target: path, model: model.directory });
+    expect(verdict.causes.map(({ cause, units }) => ({ cause, units }))).toEqual([
+      { cause: "weight-quantised", units: ["lm_head"] },
     ]);
   });
 });

@@ -74,7 +74,6 @@ const wholeElements = 2 ** 20;
 export class ScaledWeight implements QuantisedParameter {
   readonly #key: string;
   readonly #reading: Reading;
-  #groups: Int32Array | undefined;
 
   constructor(
     readonly name: string,
@@ -134,13 +133,6 @@ export class ScaledWeight implements QuantisedParameter {
     return this.#reading.tables?.(loaded) ?? loaded;
   }
 
-  /** Group of each column where groups lie side by side. */
-  #sideBySide(): Int32Array {
-    const { shape, groupColumns } = this.layout;
-    this.#groups ??= Int32Array.from({ length: shape[1] }, (_, i) => Math.floor(i / groupColumns));
-    return this.#groups;
-  }
-
   #decode(first: number, count: number, rounding: WeightRounding): Float64Array {
     const { shape, bits, bandRows, groupColumns, arithmetic, dtype } = this.layout;
     const [, columns] = shape;
@@ -148,10 +140,10 @@ export class ScaledWeight implements QuantisedParameter {
     const numbers = this.#reading.numbers?.(this.layout.numbers) ?? this.layout.numbers;
     const loaded = this.#tables();
     const groups = Math.ceil(columns / groupColumns);
-    const groupOf = loaded.groupOf ?? this.#sideBySide();
     const place = codeColumn && Int32Array.from({ length: columns }, (_, i) => codeColumn(i));
     const out = new Float64Array(count * columns);
     const codes = new Uint8Array(columns);
+    const ordered = place ? new Uint8Array(columns) : codes;
     const scales = new Float64Array(groups);
     const zeros = new Float64Array(groups);
     const bytes = codeRow ? undefined : loaded.codes.read(first, count);
@@ -164,11 +156,10 @@ export class ScaledWeight implements QuantisedParameter {
       }
       if (bytes) unpackRow(bytes, r * loaded.codes.rowBytes, bits, codes);
       else unpackRow(loaded.codes.read(codeRow!(row), 1), 0, bits, codes);
-      const at = r * columns;
-      for (let i = 0; i < columns; i++) {
-        const group = groupOf[i]!;
-        out[at + i] = (numbers[codes[place ? place[i]! : i]!]! - zeros[group]!) * scales[group]!;
-      }
+      if (place) for (let i = 0; i < columns; i++) ordered[i] = codes[place[i]!]!;
+      const target = out.subarray(r * columns, (r + 1) * columns);
+      if (loaded.groupOf) scaleByOrder(target, ordered, numbers, loaded.groupOf, zeros, scales);
+      else scaleByRuns(target, ordered, numbers, groupColumns, zeros, scales);
     }
     if (rounding === "exact") return out;
     if (rounding !== "reference") {
@@ -200,6 +191,38 @@ export class ScaledWeight implements QuantisedParameter {
       zeros[g] = zeroTable ? zero(valueAt(zeroTable, band, g)) : 0;
     }
     if (!isExact && rounding !== "reference") roundAll(scales, rounding);
+  }
+}
+
+/** A row whose groups lie side by side. */
+function scaleByRuns(
+  target: Float64Array,
+  codes: Uint8Array,
+  numbers: Float64Array,
+  groupColumns: number,
+  zeros: Float64Array,
+  scales: Float64Array,
+): void {
+  for (let group = 0, first = 0; first < codes.length; group++, first += groupColumns) {
+    const end = Math.min(codes.length, first + groupColumns);
+    const zero = zeros[group]!;
+    const scale = scales[group]!;
+    for (let i = first; i < end; i++) target[i] = (numbers[codes[i]!]! - zero) * scale;
+  }
+}
+
+/** A row whose inputs belong to groups in an order of their own. */
+function scaleByOrder(
+  target: Float64Array,
+  codes: Uint8Array,
+  numbers: Float64Array,
+  groupOf: Int32Array,
+  zeros: Float64Array,
+  scales: Float64Array,
+): void {
+  for (let i = 0; i < codes.length; i++) {
+    const group = groupOf[i]!;
+    target[i] = (numbers[codes[i]!]! - zeros[group]!) * scales[group]!;
   }
 }
 
