@@ -36,3 +36,20 @@ export interface QuantisedParameter {
   /** The same bytes, misread. */
   misread(misreading: Misreading): QuantisedParameter;
 }
+
+/** The rows of a quantised parameter from `firstRow` on as a parameter of their own, of that shape. */
+export function partOfQuantised(
+  whole: QuantisedParameter,
+  firstRow: number,
+  shape: readonly number[],
+): QuantisedParameter {
+  const { dtype, operands, misreadings } = whole;
+  return {
+    shape,
+    dtype,
+    operands,
+    misreadings,
+    misread: (misreading) => partOfQuantised(whole.misread(misreading), firstRow, shape),
+    rows: (first, count, rounding) => whole.rows(firstRow + first, count, rounding),
+  };
+}

@@ -3,15 +3,14 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { diagnose } from "../../src/diagnose/diagnose.js";
-import { generate } from "../../src/engine/generate.js";
-import type { Path } from "../../src/engine/path.js";
-import { fusedPath } from "../../src/engine/paths/fused.js";
-import { ReferencePath } from "../../src/engine/paths/reference.js";
-import { standardPath } from "../../src/engine/paths/standard.js";
-import { Recording } from "../../src/engine/recording.js";
-import type { Request } from "../../src/engine/scheduler.js";
-import type { Gpu } from "../../src/engine/webgpu/device.js";
-import { loadWeights, type Weights } from "../../src/engine/weights.js";
+import { fusedPath, standardPath } from "../../src/engine/device/paths.js";
+import { loadWeights, type Weights } from "../../src/engine/device/weights.js";
+import { ReferencePath } from "../../src/engine/reference/reference-path.js";
+import type { Path } from "../../src/engine/run/path.js";
+import { generate } from "../../src/engine/serve/generation.js";
+import { Recording } from "../../src/engine/serve/recording.js";
+import type { Request } from "../../src/engine/serve/scheduler.js";
+import type { Gpu } from "../../src/engine/webgpu/gpu.js";
 import { type TinyModelOptions, writeTinyModel } from "../../src/lab/tiny-model.js";
 import { readModelConfig } from "../../src/spec/models/config-file.js";
 import { Checkpoint } from "../../src/tensor/checkpoint.js";
@@ -26,6 +25,22 @@ const families: Record<string, TinyModelOptions> = {
     config: { hidden_size: 112, num_attention_heads: 14, use_sliding_window: false, tie_word_embeddings: true },
   },
   "Llama 3: llama3 RoPE scaling, own head": { family: "llama" },
+  "Mistral: a window in every layer": {
+    family: "llama",
+    config: { model_type: "mistral", sliding_window: 6, rope_scaling: null },
+  },
+  "Phi-4: packed projections": {
+    family: "llama",
+    config: { model_type: "phi3", hidden_size: 96, head_dim: 16, rope_scaling: null },
+  },
+  "SmolLM3: a layer without RoPE": {
+    family: "llama",
+    config: { model_type: "smollm3", no_rope_layers: [1, 0, 1], rope_scaling: null },
+  },
+  "OLMo 2: norms behind branches and over whole projections": {
+    family: "llama",
+    config: { model_type: "olmo2", rope_scaling: null },
+  },
   "SmolLM2: 9 query heads on 3, tied head": {
     family: "llama",
     config: {

@@ -1,11 +1,11 @@
 import { describe, expect, it } from "vitest";
-import { ropeFrequencies } from "../../src/spec/models/rope-scaling.js";
+import { ropeTurning } from "../../src/spec/models/rope-scaling.js";
 import { InputError } from "../../src/tensor/errors.js";
 
 /** The setting of Hugging Face's published snapshots: theta 10000, heads of 128, trained on 2048 tokens. */
-const setting = { theta: 10000, headDim: 128, maxPositions: 2048 };
-const run = (rope: Parameters<typeof ropeFrequencies>[0], change = {}) =>
-  ropeFrequencies(rope, { ...setting, ...change }, "config.json");
+const setting = { theta: 10000, rotaryDim: 128, maxPositions: 2048 };
+const run = (rope: Parameters<typeof ropeTurning>[0], change = {}) =>
+  ropeTurning(rope, { ...setting, ...change }, "config.json");
 
 function expectAt(frequencies: Float64Array, published: Record<number, number>): void {
   for (const [index, value] of Object.entries(published))
@@ -105,7 +105,7 @@ describe("inverse frequencies", () => {
   });
 
   it.each([
-    ["an unknown type", { rope_type: "longrope" }, /rope_type: "longrope" is not one of/],
+    ["an unknown type", { rope_type: "dynamic" }, /rope_type: "dynamic" is not one of/],
     ["linear without a factor", { rope_type: "linear" }, /rope_scaling\.factor: expected a positive number/],
     ["llama3 without its factors", { rope_type: "llama3", factor: 8 }, /rope_scaling\.low_freq_factor/],
     ["yarn without a factor", { rope_type: "yarn" }, /rope_scaling\.factor/],

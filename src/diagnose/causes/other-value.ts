@@ -1,13 +1,36 @@
 import type { Graph } from "../../spec/graph.js";
+import { roleOf } from "../../spec/site.js";
+import type { CauseEntries } from "./cause-entry.js";
 import type { Hypothesis } from "./hypothesis.js";
-import { type CauseFamily, hypothesis, lastName } from "./proposal.js";
+import { hypothesesOf, isRecorded, lastName, type Proposal, type Search } from "./proposal.js";
 import { replaced, taken } from "./transform.js";
 
 const maxCandidates = 80;
 
-/** The whole value is another recorded one: a buffer of another layer, an earlier stage, the wrong port. */
-export const otherValueCauses: CauseFamily = ({ site, finding, investigation }) => {
-  if (site.name !== finding.node.name || ["identity", "append"].includes(site.op.kind)) return [];
+/** Whole values that stand in another's place. */
+export const otherValueCauses = {
+  "value-replaced": {
+    kind: "state",
+    transform: "T12",
+    legend: "The whole value is another recorded one: a buffer of another layer, an earlier stage, the wrong port.",
+    hiddenBy: "never",
+    confusedWith: ["operand-swapped", "record-overwritten"],
+    report: ["ggml-org/llama.cpp#2699", "an allocator gave one buffer to two values without a barrier"],
+  },
+} as const satisfies CauseEntries;
+
+const hypothesis = hypothesesOf(otherValueCauses);
+
+export const otherValueSearches: readonly Search[] = [
+  {
+    causes: ["value-replaced"],
+    stage: "named",
+    appliesTo: (proposal) => isRecorded(proposal) && !["identity", "append"].includes(proposal.site.op.kind),
+    rewrites: otherValues,
+  },
+];
+
+function otherValues({ site, investigation }: Proposal): Hypothesis[] {
   const { graph, observations } = investigation;
   const read = new Set(site.inputs.flatMap((name) => [name, ...sourcesOf(graph, name)]));
   const out: Hypothesis[] = [];
@@ -18,12 +41,11 @@ export const otherValueCauses: CauseFamily = ({ site, finding, investigation }) 
     // What the site reads is what it passes on when it does nothing: the op's own family says that better.
     if (read.has(node.name) || !observations.has(node.name) || ["identity", "append"].includes(node.op.kind)) continue;
     const distance = (node.layer ?? 0) - (site.layer ?? 0);
-    const sameRole = lastName(node.name) === lastName(site.name);
+    // A sum that is another layer's has lost a term: its own causes say that better.
+    const sameRole = site.op.kind !== "add" && roleOf(node) === roleOf(site);
     if (!sameRole && distance !== 0) continue;
     out.push(
       hypothesis("value-replaced", site, [replaced(site, { op: taken({ used: node.name }), inputs: [node.name] })], {
-        kind: "state",
-        transform: "T12",
         // What an op computes explains better than that two values are the same.
         fitted: 1,
         parameters: { used: node.name },
@@ -33,7 +55,7 @@ export const otherValueCauses: CauseFamily = ({ site, finding, investigation }) 
     );
   }
   return out;
-};
+}
 
 /** The values that `name` is another name of. */
 function sourcesOf(graph: Graph, name: string): string[] {
