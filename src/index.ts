@@ -27,6 +27,7 @@ export { comparisonText } from "./report/comparison.js";
 export { renderVerdict } from "./report/terminal.js";
 export { exactArithmetic, RoundedArithmetic } from "./spec/arithmetic.js";
 export { Evaluator } from "./spec/evaluator.js";
+export { ModelParameters } from "./spec/formats/model-parameters.js";
 export { Graph, type GraphNode } from "./spec/graph.js";
 export { type ModelConfig, parseModelConfig } from "./spec/models/config.js";
 export { readModelConfig } from "./spec/models/config-file.js";

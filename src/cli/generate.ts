@@ -6,9 +6,9 @@ import { Recording } from "../engine/serve/recording.js";
 import type { Sequence } from "../engine/serve/scheduler.js";
 import { readChatTemplate, readJson, readTokenizer } from "../engine/text/model-folder.js";
 import { TextStream, type Tokenizer } from "../engine/text/tokenizer.js";
+import { ModelParameters } from "../spec/formats/model-parameters.js";
 import type { ModelConfig } from "../spec/models/config.js";
 import { readModelConfig } from "../spec/models/config-file.js";
-import { Checkpoint } from "../tensor/checkpoint.js";
 import type { DType } from "../tensor/dtype.js";
 import { InputError } from "../tensor/errors.js";
 import { outputColors } from "./style.js";
@@ -80,7 +80,7 @@ interface Prompt {
 
 async function run(options: GenerateOptions): Promise<void> {
   const { config, json: model } = readModelConfig(options.model);
-  const checkpoint = new Checkpoint(options.model);
+  const checkpoint = new ModelParameters(options.model);
   let opened: OpenedPath | undefined;
   try {
     const tokenizer = readTokenizer(options.model);

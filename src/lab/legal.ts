@@ -173,7 +173,10 @@ function foldNorms(graph: Graph, parameters: ParameterReader, store: DType) {
     if (node.name !== node.site.name || node.site.what !== "norm" || node.op.kind !== "rmsnorm") continue;
     const readers = graph.consumers(node.name).map((name) => graph.node(name));
     const attributes = node.op.attributes as unknown as RmsNormAttributes;
-    if (!attributes.weight || !readers.every((reader) => reader.op.kind === "linear")) continue;
+    // A weight in narrow numbers takes no other factor.
+    const isPlain = ({ op }: GraphNode) =>
+      op.kind === "linear" && !(op.attributes as unknown as LinearAttributes).weightFormat;
+    if (!attributes.weight || !readers.every(isPlain)) continue;
     const { weightOffset = 0, ...unweighted } = attributes;
     const gamma = parameters.rows(attributes.weight, 0, 1).map((w) => w + weightOffset);
     nodes.push({ ...node, op: rmsNorm({ ...unweighted, weight: undefined }) });

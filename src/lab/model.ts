@@ -1,10 +1,11 @@
 import { existsSync, mkdirSync, readdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
+import { ModelParameters } from "../spec/formats/model-parameters.js";
+import { quantisedProducts } from "../spec/formats/products.js";
 import type { Graph } from "../spec/graph.js";
 import { type ModelConfig, parseModelConfig } from "../spec/models/config.js";
 import { readModelConfig } from "../spec/models/config-file.js";
 import { decoderGraph } from "../spec/models/decoder.js";
-import { Checkpoint } from "../tensor/checkpoint.js";
 import { InputError } from "../tensor/errors.js";
 
 /** A model folder, opened once for many runs. */
@@ -13,13 +14,14 @@ export interface LabModel {
   readonly config: ModelConfig;
   readonly json: Record<string, unknown>;
   readonly graph: Graph;
-  readonly parameters: Checkpoint;
+  readonly parameters: ModelParameters;
 }
 
 /** @throws InputError when the folder holds no model of the spec. */
 export function openLabModel(directory: string): LabModel {
   const { config, json } = readModelConfig(directory);
-  return { directory, config, json, graph: decoderGraph(config), parameters: new Checkpoint(directory) };
+  const parameters = new ModelParameters(directory);
+  return { directory, config, json, graph: quantisedProducts(decoderGraph(config), parameters), parameters };
 }
 
 /**

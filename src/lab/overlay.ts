@@ -14,6 +14,7 @@ export function overlayParameters(
   return {
     shape: (name) => changed.get(name)?.shape ?? base.shape(name),
     names: () => new Set([...base.names(), ...changed.keys()]),
+    quantised: (name) => (changed.has(name) ? undefined : base.quantised?.(name)),
     rows(name, first, count) {
       const parameter = changed.get(name);
       if (!parameter) return base.rows(name, first, count);

@@ -7,6 +7,7 @@ import { type PlacedStep, RowTable, type Step } from "../spec/rows.js";
 import type { What } from "../spec/site.js";
 import type { ParameterReader } from "../tensor/checkpoint.js";
 import { type DType, encode } from "../tensor/dtype.js";
+import { heldAs } from "../tensor/held-parameters.js";
 import { type TensorBytes, writeSafetensors } from "../tensor/safetensors.js";
 import { underCacheType } from "./cache-type.js";
 import type { Fault, FaultContext, FaultValues, Injection } from "./fault.js";
@@ -74,6 +75,7 @@ export function runLab(options: RunOptions): LabRun {
   const firstBad: string[] = [];
   let graph = padded ? underPadding(model.graph, padded) : model.graph;
   if (options.cache) graph = underCacheType(graph, options.cache);
+  const held = heldAs(model.parameters, store);
   const parameters = new Map<string, ChangedParameter>();
   const apply = (injection: Injection) => {
     graph = graph.with(injection.nodes ?? []);
@@ -82,7 +84,7 @@ export function runLab(options: RunOptions): LabRun {
   for (const injection of injections) apply(injection);
   for (const { fault, layers, values } of options.faults ?? []) {
     for (const layer of fault.scope === "model" ? [-1] : layers) {
-      const reader = overlayParameters(model.parameters, parameters);
+      const reader = overlayParameters(held, parameters);
       const context: FaultContext = { graph, config: model.config, parameters: reader, store, values };
       const injection = fault.inject(context, layer);
       firstBad.push(...fault.firstBad(context, layer));
@@ -91,13 +93,13 @@ export function runLab(options: RunOptions): LabRun {
     }
   }
   const implementation =
-    options.implement?.(graph, overlayParameters(model.parameters, parameters)) ?? plainImplementation(graph, store);
+    options.implement?.(graph, overlayParameters(held, parameters)) ?? plainImplementation(graph, store);
   for (const [name, parameter] of implementation.parameters) parameters.set(name, parameter);
   const rows = new RowTable();
   const placed = steps.map((step) => rows.append(step));
   const evaluator = new Evaluator({
     graph: implementation.graph,
-    parameters: overlayParameters(model.parameters, parameters),
+    parameters: overlayParameters(held, parameters),
     rows,
     precision: implementation.precision,
     arithmetic: implementation.arithmetic,

@@ -1,24 +1,8 @@
 import { roundTo } from "../tensor/dtype.js";
-import type { NarrowFormat } from "../tensor/narrow-format.js";
+import type { Quantisation } from "../tensor/quantisation.js";
+import { roundAll } from "../tensor/rounding.js";
 
-/** A rectangle of a matrix [rows, columns] whose elements share one scale; Infinity: all of them. */
-export interface ScaleTile {
-  readonly rows: number;
-  readonly columns: number;
-}
-
-/** How values became narrow numbers: round(x / scale) · scale, one scale per tile. */
-export interface Quantisation {
-  readonly format: NarrowFormat;
-  readonly tile: ScaleTile;
-  /**
-   * What the scale follows from: the largest magnitude of the tile, its smallest and largest value (with a zero point), the
-   * value of largest magnitude with its sign (llama.cpp's Q4_0), or nothing: a plain cast.
-   */
-  readonly scaling: "magnitude" | "range" | "signed" | "none";
-  /** The type the scale itself is kept in; "power-of-two" for microscaling formats. */
-  readonly scaleType: "float32" | "float16" | "bfloat16" | "power-of-two";
-}
+export type { Quantisation, ScaleTile } from "../tensor/quantisation.js";
 
 /** Smallest and largest value of a tile. */
 export interface Extremes {
@@ -44,7 +28,9 @@ export function widen(extremes: Extremes, values: Float64Array, first: number, e
 }
 
 /** The scale, and the zero point, of a tile with these extremes, in float32 as implementations compute it. */
-export function scaleOf({ low, high }: Extremes, { format, scaling, scaleType }: Quantisation): Scale {
+export function scaleOf({ low, high }: Extremes, quantisation: Quantisation): Scale {
+  const { format, scaling, scaleType, fixed, arithmetic } = quantisation;
+  if (fixed !== undefined) return { scale: fixed, zero: 0 };
   if (scaling === "none") return { scale: 1, zero: 0 };
   const magnitude = Math.max(1e-12, high, -low);
   if (scaling === "range") {
@@ -60,7 +46,8 @@ export function scaleOf({ low, high }: Extremes, { format, scaling, scaleType }:
     // The largest element keeps the type's largest exponent; what lies above its largest number saturates.
     return { scale: 2 ** (Math.floor(Math.log2(magnitude)) - Math.floor(Math.log2(format.largest))), zero: 0 };
   }
-  return { scale: kept(Math.fround(magnitude / format.largest), scaleType), zero: 0 };
+  const scale = kept(Math.fround(magnitude / format.largest), scaleType);
+  return { scale: arithmetic ? roundTo(scale, arithmetic) : scale, zero: 0 };
 }
 
 function kept(scale: number, type: Quantisation["scaleType"]): number {
@@ -79,7 +66,7 @@ export function quantiseRange(
   values: Float64Array,
   first: number,
   end: number,
-  { format, scaling }: Quantisation,
+  { format, scaling, arithmetic }: Quantisation,
   { scale, zero }: Scale,
 ): void {
   const count = end - first;
@@ -87,6 +74,7 @@ export function quantiseRange(
   const narrow = scratch.values;
   if (scaling === "none") for (let i = 0; i < count; i++) narrow[i] = values[first + i]!;
   else for (let i = 0; i < count; i++) narrow[i] = Math.fround(values[first + i]! / scale);
+  if (arithmetic) roundAll(narrow, arithmetic);
   if (scaling === "range") {
     const top = format.levels! - 1;
     for (let i = 0; i < count; i++) {
@@ -102,4 +90,5 @@ export function quantiseRange(
       narrow[i] = Math.min(format.largest, Math.max(lowest, Math.floor(narrow[i]! + 0.5)));
   } else format.round(narrow);
   for (let i = 0; i < count; i++) values[first + i] = Math.fround(narrow[i]! * scale);
+  if (arithmetic) roundAll(values, arithmetic, first, end);
 }

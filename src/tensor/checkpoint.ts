@@ -3,6 +3,8 @@ import { join } from "node:path";
 import { byteWidth, type DType, decodeInto } from "./dtype.js";
 import { InputError } from "./errors.js";
 import { parseJson } from "./json.js";
+import type { QuantisedParameter } from "./quantised-parameter.js";
+import { Recent } from "./recent.js";
 import { SafetensorsFile, type TensorEntry } from "./safetensors.js";
 
 /** A parameter matrix [rows, columns] as the spec reads it; a vector is one row. */
@@ -14,8 +16,10 @@ export interface ParameterReader {
   names(): Iterable<string>;
   /** The type a parameter is stored in, where that is known. */
   dtype?(name: string): DType | undefined;
-  /** The bytes of a parameter where they lie in a file. */
+  /** The bytes of a parameter where they lie in a file as they are meant. */
   stored?(name: string): StoredParameter | undefined;
+  /** A parameter that is kept in narrow numbers and scales. */
+  quantised?(name: string): QuantisedParameter | undefined;
 }
 
 /** A parameter as a file holds it. */
@@ -32,9 +36,8 @@ const wholeParameterElements = 2 ** 20;
 export class Checkpoint implements ParameterReader {
   readonly #files: SafetensorsFile[] = [];
   readonly #where = new Map<string, { file: SafetensorsFile; entry: TensorEntry }>();
-  readonly #cache = new Map<string, Float64Array>();
+  readonly #cache = new Recent<Float64Array>(cacheLimitBytes);
   readonly #piece = new Uint8Array(2 ** 18);
-  #cacheBytes = 0;
 
   /** @throws InputError when the folder has no readable weights, or its index and its shards disagree. */
   constructor(readonly directory: string) {
@@ -52,6 +55,11 @@ export class Checkpoint implements ParameterReader {
 
   entry(name: string): TensorEntry | undefined {
     return this.#where.get(name)?.entry;
+  }
+
+  /** Path of the file that holds a parameter. */
+  fileOf(name: string): string {
+    return this.#located(name).file.path;
   }
 
   shape(name: string): readonly number[] | undefined {
@@ -96,19 +104,13 @@ export class Checkpoint implements ParameterReader {
   }
 
   #decoded(name: string, first: number, count: number): Float64Array {
-    const key = `${name} ${first} ${count}`;
-    const cached = this.#cache.get(key);
-    if (cached) return cached;
-    const values = this.#decode(name, first, count);
-    if (values.byteLength > cacheLimitBytes / 4) return values;
-    this.#cache.set(key, values);
-    this.#cacheBytes += values.byteLength;
-    for (const [oldest, old] of this.#cache) {
-      if (this.#cacheBytes <= cacheLimitBytes) break;
-      this.#cache.delete(oldest);
-      this.#cacheBytes -= old.byteLength;
-    }
-    return values;
+    const bytes = count * columnCount(this.#located(name).entry.shape) * 8;
+    if (bytes > cacheLimitBytes / 4) return this.#decode(name, first, count);
+    return this.#cache.of(
+      `${name} ${first} ${count}`,
+      () => this.#decode(name, first, count),
+      ({ byteLength }) => byteLength,
+    );
   }
 
   /** Bytes are read in pieces that stay in the cache until they are decoded. */

@@ -19,6 +19,7 @@ export function heldAs(parameters: ParameterReader, dtype: DType): ParameterRead
     names: () => parameters.names(),
     dtype: () => dtype,
     stored: (name) => parameters.stored?.(name),
+    quantised: (name) => parameters.quantised?.(name),
     rows(name, first, count) {
       const values = parameters.rows(name, first, count);
       if (!isRounded(name)) return values;

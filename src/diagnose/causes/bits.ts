@@ -1,6 +1,7 @@
 import type { GraphNode } from "../../spec/graph.js";
 import type { Op } from "../../spec/op.js";
 import { type LinearAttributes, linear } from "../../spec/ops/linear.js";
+import { withChangedRows } from "../../tensor/changed-rows.js";
 import { type DType, decode, encode, floatFormat, unitInLastPlace } from "../../tensor/dtype.js";
 import type { CauseEntries } from "./cause-entry.js";
 import type { Hypothesis } from "./hypothesis.js";
@@ -50,15 +51,9 @@ function weightBits({ site }: Proposal): Hypothesis[] {
       kind: "linear",
       attributes: { ...a, bits: as },
       evaluate(context, rows, columns) {
-        const { parameters } = context;
-        const reread = {
-          shape: parameters.shape.bind(parameters),
-          names: () => parameters.names(),
-          rows: (name: string, first: number, count: number) => {
-            const values = parameters.rows(name, first, count);
-            return name === a.weight ? decode(encode(values, from), as) : values;
-          },
-        };
+        const reread = withChangedRows(context.parameters, a.weight, (read, first, count) =>
+          decode(encode(read(first, count), from), as),
+        );
         return linear(a).evaluate({ ...context, parameters: reread }, rows, columns);
       },
     };

@@ -55,6 +55,7 @@ import { ropeWeightCauses, ropeWeightSearches } from "./rope-weight.js";
 import { rotationSearches } from "./rotation.js";
 import { scoreCauses, scoreSearches } from "./score.js";
 import { unseenSearches } from "./unseen.js";
+import { weightFormatCauses, weightFormatSearches } from "./weight-format.js";
 import { weightCauses, weightSearches } from "./weights.js";
 
 const declared = {
@@ -89,6 +90,7 @@ const declared = {
   ...rankCauses,
   ...layerCauses,
   ...logitsCauses,
+  ...weightFormatCauses,
   ...quantisedWeightCauses,
   ...quantisedActivationCauses,
   ...quantisedCacheCauses,
@@ -155,6 +157,7 @@ const searches: readonly Search[] = [
   ...paddingSearches,
   ...appendSearches,
   ...cacheScaleSearches,
+  ...weightFormatSearches,
   ...quantisedWeightSearches,
   ...quantisedActivationSearches,
   ...quantisedCacheSearches,

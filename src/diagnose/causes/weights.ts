@@ -2,6 +2,7 @@ import type { GraphNode } from "../../spec/graph.js";
 import type { Op } from "../../spec/op.js";
 import { type LinearAttributes, linear } from "../../spec/ops/linear.js";
 import { roleOf } from "../../spec/site.js";
+import { withChangedRows } from "../../tensor/changed-rows.js";
 import { attentionOperandCauses } from "./attention-operands.js";
 import type { CauseEntries } from "./cause-entry.js";
 import type { Hypothesis } from "./hypothesis.js";
@@ -160,13 +161,9 @@ function transposed(site: GraphNode, a: LinearAttributes, n: number): Hypothesis
     kind: "linear",
     attributes: { ...a, transposed: true },
     evaluate(context, rows, columns) {
-      const whole = context.parameters.rows(a.weight, 0, n);
-      const turned = {
-        shape: context.parameters.shape.bind(context.parameters),
-        names: () => context.parameters.names(),
-        rows: (name: string, first: number, count: number) =>
-          name === a.weight ? turn(whole, n, first, count) : context.parameters.rows(name, first, count),
-      };
+      const turned = withChangedRows(context.parameters, a.weight, (read, first, count) =>
+        turn(read(0, n), n, first, count),
+      );
       return linear(a).evaluate({ ...context, parameters: turned }, rows, columns);
     },
   };

@@ -1,8 +1,8 @@
 import { withMask } from "../../capture/padding.js";
 import { openRun, type RunPath } from "../../capture/ranks.js";
+import { ModelParameters } from "../../spec/formats/model-parameters.js";
 import { readModelConfig } from "../../spec/models/config-file.js";
 import { expectParameters } from "../../spec/models/expect-parameters.js";
-import { Checkpoint } from "../../tensor/checkpoint.js";
 import { chooseBiasPlace } from "./bias-place.js";
 import { Investigation } from "./investigation.js";
 import { choosePrecision } from "./precision.js";
@@ -31,7 +31,7 @@ export interface OpenInvestigation {
  */
 export function openInvestigation({ target, model, mask }: InvestigationSource): OpenInvestigation {
   const { config } = readModelConfig(model);
-  const checkpoint = new Checkpoint(model);
+  const checkpoint = new ModelParameters(model);
   try {
     expectParameters(config, checkpoint);
     const opened = openRun(target);

@@ -1,10 +1,22 @@
 import type { GraphNode } from "../../spec/graph.js";
-import { indices } from "../../spec/op.js";
+import { indices, type OpRounding } from "../../spec/op.js";
 import type { LinearAttributes } from "../../spec/ops/linear.js";
+import type { OperandQuantisation } from "../../spec/ops/linear-recipes.js";
+import { weightRows } from "../../spec/ops/linear-weights.js";
+import { quantised } from "../../spec/ops/quantised.js";
 import type { Terms } from "../../spec/ops/terms.js";
+import type { UnitRecipe } from "../../spec/recipe.js";
 import { roleOf } from "../../spec/site.js";
 import { BlockSums } from "../../tensor/block-sums.js";
-import { type FloatFormat, floatFormat, squaredUlps, tf32Format, unitInLastPlace } from "../../tensor/dtype.js";
+import type { ParameterReader, StoredParameter } from "../../tensor/checkpoint.js";
+import {
+  type DType,
+  type FloatFormat,
+  floatFormat,
+  squaredUlps,
+  tf32Format,
+  unitInLastPlace,
+} from "../../tensor/dtype.js";
 import { randomSigns } from "../../tensor/random-signs.js";
 import { roundToFormat } from "../../tensor/rounding.js";
 import { seedOf } from "../bits/sample.js";
@@ -38,20 +50,21 @@ let kernels: BlockSums | undefined;
  * @returns undefined where the product's operands are not at hand.
  */
 export function residualSums(investigation: Investigation, check: UnitCheck): ResidualSums | undefined {
-  const { observations, parameters, evaluator } = investigation;
+  const { observations, parameters } = investigation;
   const { node, recipe } = check;
   const { attributes, operand, terms: summed } = productOf(investigation, node);
-  const { weight, bias, weightRow, terms } = attributes;
-  const stored = parameters.stored?.(weight);
+  const { weight, bias, weightRow, terms, weightFormat: product } = attributes;
   const format = floatFormat(observations.dtype(node.name)!);
   const inside = investigation
     .interior(node.name)
     .slice(1)
     .filter(({ name }) => !summed.includes(name));
-  if (!stored || !format || weightRow || !recipe || (terms && terms.w !== terms.x)) return undefined;
+  if (!format || weightRow || !recipe || (terms && terms.w !== terms.x)) return undefined;
   if (inside.some(({ op }) => op.kind === "linear" || op.kind === "attention")) return undefined;
   const settings = (recipe.ops.get(roleOf(node)) ?? node.op.recipes?.[0])?.settings ?? {};
   const inputs = investigation.graph.node(operand).columns;
+  const stored = storedWeight(parameters, weight, { store: recipe.store, settings });
+  if (!stored) return undefined;
   const rows = observations.outputRows(node.name);
   const { columns } = node;
   const width = narrowest * Math.max(1, Math.ceil(rows.length / rowsOfNarrowest));
@@ -62,16 +75,18 @@ export function residualSums(investigation: Investigation, check: UnitCheck): Re
     summed.length > 0 || settings.biasAfter === true || Number(settings.parts ?? 1) > 1 || format.fractionBits > 16;
   const add = rowAdder({ signs, width, format, biases: bias ? parameters.rows(bias, 0, 1) : undefined, coarse });
   const z = new Float64Array(rows.length * blocks);
-  const quiet = evaluator.under(recipe, node, false);
+  const reader = investigation.graph.node(summed[0] ?? node.name);
+  const narrow = product?.operands[Number(settings.operand ?? -1)];
+  const readOperand = operandReader(investigation, { node, reader, operand, recipe }, narrow);
   const perPass = Math.max(1, Math.floor(operandElements / inputs));
   kernels ??= new BlockSums();
   const y = new Float64Array(columns);
   for (let first = 0; first < rows.length; first += perPass) {
     const taken = rows.subarray(first, first + perPass);
-    const x = quiet.read(operand, taken, summed[0] ?? node.name, indices(inputs)).value;
+    const x = readOperand(taken);
     if (settings.tf32) roundToFormat(x, tf32Format);
     if (terms) clearOthers(x, inputs, terms);
-    const roundedTo = settings.tf32 ? "tf32" : parameters.dtype?.(weight);
+    const roundedTo = settings.tf32 ? "tf32" : stored.heldAs;
     const products = kernels.products({
       weights: stored,
       format: { dtype: stored.dtype, roundedTo },
@@ -108,6 +123,51 @@ function productOf({ graph, observations }: Investigation, node: GraphNode) {
   const term = first.op.attributes as unknown as LinearAttributes;
   const summed = { ...term, terms: undefined, bias: attributes.bias ?? term.bias };
   return { attributes: summed, operand: first.inputs[0]!, terms: node.inputs };
+}
+
+/** A weight's bytes as they are stored; where that says nothing by itself, its numbers in float64. */
+function storedWeight(
+  parameters: ParameterReader,
+  weight: string,
+  rounding: OpRounding,
+): (StoredParameter & { readonly heldAs?: DType | undefined }) | undefined {
+  const stored = parameters.stored?.(weight);
+  if (stored) return { ...stored, heldAs: parameters.dtype?.(weight) };
+  const inputs = parameters.quantised?.(weight)?.shape[1];
+  if (inputs === undefined) return undefined;
+  return {
+    dtype: "float64",
+    readInto(target, first) {
+      const { buffer, byteOffset, byteLength } = weightRows(
+        parameters,
+        weight,
+        first,
+        target.byteLength / (8 * inputs),
+        rounding,
+      );
+      target.set(new Uint8Array(buffer, byteOffset, byteLength));
+    },
+  };
+}
+
+/** Rows of a product's operand as `reader` multiplies it: as it was recorded, or in narrow numbers. */
+function operandReader(
+  { graph, evaluator }: Investigation,
+  read: { node: GraphNode; reader: GraphNode; operand: string; recipe: UnitRecipe },
+  narrow: OperandQuantisation | undefined,
+): (rows: Int32Array) => Float64Array {
+  const { node, reader, operand, recipe } = read;
+  const input = graph.node(operand);
+  if (!narrow) {
+    const quiet = evaluator.under(recipe, node, false);
+    const columns = indices(input.columns);
+    return (rows) => quiet.read(input.name, rows, reader.name, columns).value;
+  }
+  const fake = recipe.ops.get(roleOf(node))?.settings.fake;
+  const op = quantised({ ...narrow.quantisation, arithmetic: fake ? recipe.store : undefined });
+  const quantisedInput: GraphNode = { ...input, name: `${node.name} operand`, op, inputs: [input.name] };
+  const quiet = evaluator.rewritten([quantisedInput]).under(recipe, node, false);
+  return (rows) => quiet.evaluate(quantisedInput.name, rows).value;
 }
 
 interface Product {

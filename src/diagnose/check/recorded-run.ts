@@ -1,6 +1,7 @@
 import type { Capture } from "../../capture/capture.js";
 import { CaptureObservations, type Viewpoint } from "../../capture/observations.js";
 import { Evaluator } from "../../spec/evaluator.js";
+import { quantisedProducts } from "../../spec/formats/products.js";
 import type { Graph, GraphNode } from "../../spec/graph.js";
 import type { ModelConfig } from "../../spec/models/config.js";
 import { declaredParameters, decoderGraph } from "../../spec/models/decoder.js";
@@ -50,7 +51,9 @@ export class RecordedRun {
     parameters: ParameterReader,
     shared: Partial<SharedRun> = {},
   ) {
-    this.observations = shared.observations ?? new CaptureObservations(capture, decoderGraph(config), shared.viewpoint);
+    this.observations =
+      shared.observations ??
+      new CaptureObservations(capture, quantisedProducts(decoderGraph(config), parameters), shared.viewpoint);
     this.graph = shared.evaluator?.graph ?? this.observations.graph;
     this.precision = shared.precision ?? {
       store: storeType(this.observations, this.graph, capture),

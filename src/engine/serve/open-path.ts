@@ -1,5 +1,6 @@
+import type { ParameterBytes } from "../../spec/families/unpacked-parameters.js";
 import type { ModelConfig } from "../../spec/models/config.js";
-import type { Checkpoint } from "../../tensor/checkpoint.js";
+import type { ParameterReader } from "../../tensor/checkpoint.js";
 import type { DType } from "../../tensor/dtype.js";
 import { InputError } from "../../tensor/errors.js";
 import { ReferencePath } from "../reference/reference-path.js";
@@ -10,7 +11,7 @@ export type PathName = (typeof pathNames)[number];
 
 export interface OpenPathOptions {
   readonly config: ModelConfig;
-  readonly checkpoint: Checkpoint;
+  readonly checkpoint: ParameterReader & ParameterBytes;
   readonly pageCount: number;
   readonly pageSize: number;
   /** Type that the reference path stores values in. @default "float32" */

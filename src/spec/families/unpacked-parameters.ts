@@ -1,4 +1,5 @@
 import type { Checkpoint, ParameterReader } from "../../tensor/checkpoint.js";
+import { partOfQuantised } from "../../tensor/quantised-parameter.js";
 import type { Part } from "../graph.js";
 import type { DeclaredParameter } from "./declaration.js";
 
@@ -22,6 +23,11 @@ export function unpackedParameters(declared: readonly DeclaredParameter[], packe
       return part && whole
         ? { dtype: whole.dtype, readInto: (target, first) => whole.readInto(target, part.first + first) }
         : whole;
+    },
+    quantised(name) {
+      const own = parts.get(name);
+      const whole = packed.quantised?.(own?.part.name ?? name);
+      return own && whole ? partOfQuantised(whole, own.part.first, own.shape) : whole;
     },
     rows(name, first, count) {
       const own = parts.get(name);

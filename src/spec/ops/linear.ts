@@ -1,4 +1,3 @@
-import type { ParameterReader } from "../../tensor/checkpoint.js";
 import { floatFormat, unitInLastPlace } from "../../tensor/dtype.js";
 import { roundAll, roundToFormat } from "../../tensor/rounding.js";
 import {
@@ -16,6 +15,7 @@ import {
 import {
   type Block,
   emptyBlock,
+  indices,
   type MutableBlock,
   mayBe,
   type Op,
@@ -26,6 +26,9 @@ import {
 } from "../op.js";
 import type { Recipe } from "../recipe.js";
 import { type Accumulator, accumulate, accumulatorNoise, type Products } from "./accumulator.js";
+import { type QuantisedProduct, recipesOf } from "./linear-recipes.js";
+import { weightReader } from "./linear-weights.js";
+import { quantised } from "./quantised.js";
 import { overTerms, type Terms } from "./terms.js";
 
 export interface LinearAttributes {
@@ -39,60 +42,23 @@ export interface LinearAttributes {
   readonly accumulator?: Accumulator;
   /** The inputs that are summed over: those of one rank; all when absent. */
   readonly terms?: Terms | undefined;
+  /** Where the weight is kept in a narrow format: which roundings that makes legal. */
+  readonly weightFormat?: QuantisedProduct | undefined;
 }
-
-const exact = { tf32: false, parts: 1, even: false, running: false, biasAfter: false };
-
-/**
- * Where a product rounds. `tf32`: operands are rounded to 10 fraction bits first. `parts`: the sum is split along its
- * terms, at multiples of a tile or evenly, and each part is stored in the type between ops (PyTorch allows that on CUDA by
- * default); `running`: so is every sum of parts. `biasAfter`: the product is stored before the bias is added.
- */
-export const linearRecipes: readonly Recipe[] = [
-  {
-    id: "one-rounding",
-    title: "float32 sum, one rounding",
-    known: ["cuBLAS", "oneDNN", "Faultline's kernels"],
-    settings: exact,
-  },
-  ...[false, true].flatMap((running) =>
-    [false, true].flatMap((even) =>
-      [2, 3, 4, 6, 8].map((parts) => ({
-        id: `split-${parts}${even ? "-evenly" : ""}${running ? "-running" : ""}`,
-        title: `the sum in ${parts} parts, each stored in 16 bits${running ? ", and every sum of parts too" : ""}`,
-        known: ["cuBLAS split-K with reduced-precision reduction"],
-        refines: "one-rounding",
-        settings: { ...exact, parts, even, running },
-      })),
-    ),
-  ),
-  {
-    id: "tf32",
-    title: "operands rounded to TF32, float32 sum",
-    known: ["cuBLAS with TF32 allowed"],
-    settings: { ...exact, tf32: true },
-  },
-];
-
-const biasAfter: Recipe = {
-  id: "bias-after",
-  title: "the product is rounded before the bias is added",
-  known: ["unfused bias"],
-  settings: { ...exact, biasAfter: true },
-};
 
 /** y = x Wᵀ + b over the last axis: x [rows, inputs], W [columns, inputs], b [columns]. */
 export function linear(attributes: LinearAttributes): Op {
   const { weight, bias, accumulator, terms, weightRow = (column: number) => column } = attributes;
   if (terms) return { ...overTerms(linear({ ...attributes, terms: undefined }), terms), attributes: { ...attributes } };
-  return {
+  const recipes = recipesOf(bias !== undefined, attributes.weightFormat);
+  const op: Op = {
     kind: "linear",
     attributes: { ...attributes },
-    recipes: bias ? [linearRecipes[0]!, biasAfter, ...linearRecipes.slice(1)] : linearRecipes,
+    recipes,
     evaluate(context, rows, columns) {
       const { parameters, arithmetic, noise, rounding } = context;
       const n = context.width(0);
-      const x = operandOf(context.input(0, rows), rounding);
+      const x = operandOf(context, rows, attributes.weightFormat);
       const out = emptyBlock(rows.length * columns.length, noise);
       const biases = bias ? parameters.rows(bias, 0, 1) : undefined;
       const weights = weightReader(columns, parameters, weight, n, weightRow, rounding);
@@ -124,12 +90,34 @@ export function linear(attributes: LinearAttributes): Op {
             );
         }
       }
-      if (!biases || accumulator?.biasFirst) return out;
-      if (rounding?.settings.biasAfter) roundAll(out.value, rounding.store);
-      for (let i = 0; i < out.value.length; i++) out.value[i]! += biases[weightRow(columns[i % columns.length]!)]!;
+      if (biases && !accumulator?.biasFirst) {
+        if (rounding?.settings.biasAfter) roundAll(out.value, rounding.store);
+        for (let i = 0; i < out.value.length; i++) out.value[i]! += biases[weightRow(columns[i % columns.length]!)]!;
+      }
+      if (noise && !rounding && attributes.weightFormat) addQuantisationNoise(op, recipes, context, rows, columns, out);
       return out;
     },
   };
+  return op;
+}
+
+/** Without a recipe, the error of an element reaches as far as any legal way of rounding weights and operands takes it. */
+function addQuantisationNoise(
+  op: Op,
+  recipes: readonly Recipe[],
+  context: OpContext,
+  rows: Int32Array,
+  columns: Int32Array,
+  out: MutableBlock,
+): void {
+  const { store } = context.precision;
+  const farthest = new Float64Array(out.value.length);
+  for (const { settings } of recipes) {
+    if ((settings.weight === undefined && settings.operand === undefined) || settings.biasAfter) continue;
+    const { value } = op.evaluate({ ...context, noise: false, rounding: { store, settings } }, rows, columns);
+    for (let i = 0; i < value.length; i++) farthest[i] = Math.max(farthest[i]!, Math.abs(value[i]! - out.value[i]!));
+  }
+  for (let i = 0; i < farthest.length; i++) out.variance[i]! += farthest[i]! ** 2;
 }
 
 /** Of a narrow running sum: its own flips, and what the operands' uncertainty makes of the sum. */
@@ -148,8 +136,16 @@ function addAccumulatorNoise(
   raiseJump(out, at, Math.max(jump, reachingJump));
 }
 
-/** x as it is multiplied; an unrecorded one may have been rounded to either of two neighbours. */
-function operandOf(x: Block, rounding: OpRounding | undefined): Block {
+/** x [rows, inputs] as it is multiplied; an unrecorded one may have been rounded to either of two neighbours. */
+export function operandOf(context: OpContext, rows: Int32Array, product: QuantisedProduct | undefined): Block {
+  const { rounding } = context;
+  const operand = product?.operands[Number(rounding?.settings.operand ?? -1)];
+  if (operand) {
+    const arithmetic = rounding!.settings.fake ? rounding!.store : undefined;
+    const op = quantised({ ...operand.quantisation, arithmetic });
+    return op.evaluate(context, rows, indices(context.width(0)));
+  }
+  const x = context.input(0, rows);
   if (!rounding?.settings.tf32) return x;
   const value = x.value.slice();
   roundToFormat(value, tf32Format);
@@ -268,37 +264,4 @@ function sums({ x, xStart, w, wStart }: Factors, first: number, n: number) {
   const many = small > n / 64;
   const lost = many ? stagnation(largest, n, (k) => w[wStart + first + k]! * x.value[xStart + first + k]!) : 0;
   return { sum, squares, path: longerPath(sum, n, partials, partialSquares), reaching: reaching + lost * lost, jump };
-}
-
-/** Weight rows by position in `columns`: read as one range when all are wanted, else row by row. */
-function weightReader(
-  columns: Int32Array,
-  parameters: ParameterReader,
-  weight: string,
-  n: number,
-  weightRow: (column: number) => number,
-  rounding: OpRounding | undefined,
-): (c: number) => { values: Float64Array; start: number } {
-  const first = columns[0] ?? 0;
-  const contiguous = columns.every((column, c) => weightRow(column) === first + c);
-  const read = (from: number, count: number) => {
-    const values = parameters.rows(weight, from, count);
-    if (!rounding?.settings.tf32) return values;
-    const rounded = values.slice();
-    roundToFormat(rounded, tf32Format);
-    return rounded;
-  };
-  const chunk = Math.max(1, Math.floor(2 ** 22 / n));
-  if (!contiguous) return (c) => ({ values: read(weightRow(columns[c]!), 1), start: 0 });
-  let loaded: Float64Array | undefined;
-  let loadedFrom = -1;
-  return (c) => {
-    const block = Math.floor(c / chunk);
-    if (block !== loadedFrom || !loaded) {
-      const from = block * chunk;
-      loaded = read(first + from, Math.min(chunk, columns.length - from));
-      loadedFrom = block;
-    }
-    return { values: loaded, start: (c - block * chunk) * n };
-  };
 }

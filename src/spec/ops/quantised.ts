@@ -1,3 +1,5 @@
+import type { DType } from "../../tensor/dtype.js";
+import { roundAll } from "../../tensor/rounding.js";
 import {
   type Block,
   emptyBlock,
@@ -11,6 +13,8 @@ import { type Extremes, type Quantisation, quantiseRange, type Scale, scaleOf, w
 
 /** Relative error of a scaled value: a division, or a product with a reciprocal. A tie within it may go either way. */
 const scaledError = 2 ** -22;
+/** So many standard deviations of its own a value may lie to the other side of a tie. */
+const reach = 4;
 
 /**
  * Input 0 after a pass through narrow numbers: an operand that was quantised on the fly, a cache in a type of its own.
@@ -23,10 +27,10 @@ export function quantised(quantisation: Quantisation): Op {
     attributes: { format: format.id, tile: [tile.rows, tile.columns], scaling, scaleType },
     evaluate(context, rows, columns) {
       const width = context.width(0);
-      const x = context.input(0, rows);
+      const x = asStored(context.input(0, rows), quantisation.arithmetic);
       const changed = x.value.slice();
       const off = context.noise ? new Float64Array(changed.length) : undefined;
-      const sides = off && [1 - scaledError, 1 + scaledError].map((factor) => x.value.map((v) => v * factor));
+      const sides = off && [-1, 1].map((side) => x.value.map((v, i) => v + side * reachOf(x, i)));
       const scales = new Map<string, Scale[]>();
       for (let r = 0; r < rows.length; r++) {
         const own = scalesOf(context, quantisation, x, r, rows[r]!, scales);
@@ -41,6 +45,20 @@ export function quantised(quantisation: Quantisation): Op {
       return select(context, x, changed, off, rows.length, columns, width);
     },
   };
+}
+
+/** How far a value may lie from where it is taken to be before it is rounded. */
+function reachOf(x: Block, i: number): number {
+  const own = usableVariance(x, i);
+  return scaledError * Math.abs(x.value[i]!) + (own < Infinity ? reach * Math.sqrt(own) : 0);
+}
+
+/** What is quantised in a 16-bit type was stored in it before. */
+function asStored(x: Block, dtype: DType | undefined): Block {
+  if (!dtype) return x;
+  const value = x.value.slice();
+  roundAll(value, dtype);
+  return { ...x, value };
 }
 
 function select(
@@ -101,10 +119,8 @@ function scalesOf(
       const place = Math.floor((row - step.firstRow) / tile.rows);
       const first = tile.rows === Infinity ? 0 : place * tile.rows;
       const count = Math.min(tile.rows, step.rowCount - first);
-      const all = context.input(
-        0,
-        Int32Array.from({ length: count }, (_, i) => step.firstRow + first + i),
-      ).value;
+      const others = Int32Array.from({ length: count }, (_, i) => step.firstRow + first + i);
+      const all = asStored(context.input(0, others), quantisation.arithmetic).value;
       for (let i = 0; i < count; i++) join(all, i * width);
     }
   }

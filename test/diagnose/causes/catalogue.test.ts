@@ -18,6 +18,8 @@ import { Judge } from "../../../src/diagnose/explain/judge.js";
 import { type BatchLengths, randomSteps } from "../../../src/lab/batch.js";
 import { findFault } from "../../../src/lab/catalogue.js";
 import type { Situation } from "../../../src/lab/fault.js";
+import { formatFaults, misreadWeight } from "../../../src/lab/faults/weight-formats.js";
+import { writeQuantisedModel } from "../../../src/lab/quantised-model.js";
 import { randomGenerator } from "../../../src/lab/random.js";
 import { runLab } from "../../../src/lab/run.js";
 import { type TinyFamily, writeTinyModel } from "../../../src/lab/tiny-model.js";
@@ -57,6 +59,7 @@ function investigate(id: string, row: Shown): Investigation {
     onTestFinished(() => opened.close());
     return opened.investigation;
   }
+  if (row.misread) return investigateMisread(id, row.at, row.misread);
   const fault = typeof row.fault === "string" ? findFault(row.fault) : localFault(row.fault);
   const { family = "qwen3", store = "bfloat16", values = {}, padding, cache } = row;
   const model = models.get(family)!;
@@ -79,6 +82,31 @@ function investigate(id: string, row: Shown): Investigation {
   if (!row.meaning) return run;
   const node = run.graph.node(named(row.at));
   return run.withSpec(run.evaluator.rewritten([{ ...node, op: row.meaning(node) }]));
+}
+
+/** The same of a checkpoint in a weight format. */
+function investigateMisread(id: string, at: string, [codec, misreading]: NonNullable<Shown["misread"]>): Investigation {
+  const source = writeTinyModel(join(folder, `${id} plain`), {
+    seed: 4,
+    config: { ...config, intermediate_size: 160 },
+  });
+  const model = writeQuantisedModel(source, join(folder, `${id} ${codec}`), codec);
+  const fault = formatFaults.find((one) => one.id === misreading)!;
+  const path = join(folder, `${id}.safetensors`);
+  runLab({
+    model,
+    store: "bfloat16",
+    path,
+    steps: randomSteps(randomGenerator(7), model.config.vocabularySize, [[12]]),
+    injections: [misreadWeight(source, codec, `${named(at)}.weight`, fault, "bfloat16")],
+  });
+  const capture = openCapture(path);
+  onTestFinished(() => {
+    capture.close();
+    source.parameters.close();
+    model.parameters.close();
+  });
+  return choosePrecision(new Investigation(capture, model.config, model.parameters));
 }
 
 /** A value, with the recorded unit that it lies in. */

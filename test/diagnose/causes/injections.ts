@@ -7,6 +7,7 @@ import type { BatchPadding } from "../../../src/lab/padded-batch.js";
 import type { CacheLayout } from "../../../src/lab/paged-cache.js";
 import { attributesOf, dependent, elementwise, gathered, spoilt, withOp } from "../../../src/lab/rewrite.js";
 import type { TinyFamily } from "../../../src/lab/tiny-model.js";
+import type { CodecId } from "../../../src/lab/weight-codecs.js";
 import type { GraphNode } from "../../../src/spec/graph.js";
 import { emptyBlock, type Op } from "../../../src/spec/op.js";
 import type { AttentionAttributes } from "../../../src/spec/ops/attention.js";
@@ -30,6 +31,8 @@ export interface Shown {
   readonly lengths?: BatchLengths;
   readonly padding?: BatchPadding;
   readonly cache?: CacheLayout;
+  /** The weight format of the checkpoint, and what a runtime does wrong that reads it: `fault` is not put in then. */
+  readonly misread?: readonly [codec: CodecId, fault: string];
   /** What the model means where its family does not: the run is right without it, and wrong by it. */
   readonly meaning?: (node: GraphNode) => Op;
 }

@@ -39,6 +39,27 @@ const paged = {
 
 /** A run for every cause that is found by a rewrite; those of ranks have recordings of their own (ranks.test.ts). */
 export const shown: Readonly<Record<Exclude<CauseId, keyof typeof recordCauses | keyof typeof rankCauses>, Shown>> = {
+  "weight-scale-missed": { fault: "scale-missed", at: "mlp.up_proj", misread: ["awq", "scale-missed"] },
+  "weight-scale-inverted": { fault: "scale-inverted", at: "mlp.up_proj", misread: ["fp8-blocks", "scale-inverted"] },
+  "weight-scale-transposed": {
+    fault: "scale-transposed",
+    at: "mlp.up_proj",
+    misread: ["packed-int4", "scale-transposed"],
+  },
+  "weight-scale-shifted": {
+    fault: "scale-of-next-group",
+    at: "mlp.up_proj",
+    misread: ["mxfp4", "scale-of-next-group"],
+  },
+  "weight-zero-point-missed": { fault: "zero-point-missed", at: "mlp.up_proj", misread: ["awq", "zero-point-missed"] },
+  "weight-zero-point-shifted": {
+    fault: "zero-point-off-by-one",
+    at: "mlp.up_proj",
+    misread: ["gptq", "zero-point-off-by-one"],
+  },
+  "weight-packing-order": { fault: "awq-order-ignored", at: "mlp.up_proj", misread: ["awq", "awq-order-ignored"] },
+  "weight-halves-exchanged": { fault: "halves-exchanged", at: "mlp.up_proj", misread: ["nvfp4", "halves-exchanged"] },
+  "weight-group-order": { fault: "group-order-ignored", at: "mlp.up_proj", misread: ["gptq", "group-order-ignored"] },
   "embedding-row-shifted": { fault: "C9.15-embedding-row-shifted", values: { offset: 1 }, at: ".model.embed_tokens" },
   "token-ids-rounded": { fault: "C7.10-token-ids-rounded", at: ".model.embed_tokens" },
   "token-ids-truncated": { fault: lookingUp((token) => token % 256), at: ".model.embed_tokens" },

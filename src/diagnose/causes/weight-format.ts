@@ -1,0 +1,156 @@
+import type { Op } from "../../spec/op.js";
+import type { ParameterReader } from "../../tensor/checkpoint.js";
+import { heldAs } from "../../tensor/held-parameters.js";
+import type { Misreading, QuantisedParameter } from "../../tensor/quantised-parameter.js";
+import type { CauseEntries } from "./cause-entry.js";
+import type { Hypothesis } from "./hypothesis.js";
+import { hypothesesOf, ofKind, type Proposal, type Search } from "./proposal.js";
+import { storeType } from "./store-type.js";
+import { replaced } from "./transform.js";
+
+/** The bytes of a weight in a narrow format taken for other numbers. */
+export const weightFormatCauses = {
+  "weight-scale-missed": {
+    kind: "parameter",
+    transform: "T9",
+    legend: "The numbers of a quantised weight are not multiplied by one of their scales.",
+    hiddenBy: "scales of 1",
+    confusedWith: ["weight-scale-inverted", "scaled"],
+  },
+  "weight-scale-inverted": {
+    kind: "parameter",
+    transform: "T9",
+    legend: "The numbers of a quantised weight are divided by a scale instead of multiplied, or the reverse.",
+    hiddenBy: "scales of 1",
+    confusedWith: ["weight-scale-missed", "scaled"],
+  },
+  "weight-scale-transposed": {
+    kind: "parameter",
+    transform: "T1",
+    legend: "The scales of a quantised weight are read as if they lay along the other axis.",
+    hiddenBy: "a scale per row or per tensor; equal scales",
+    confusedWith: ["weight-scale-shifted"],
+  },
+  "weight-scale-shifted": {
+    kind: "parameter",
+    transform: "T3",
+    legend:
+      "Every group of a quantised weight takes the scale or the zero point of the next one, or of the one before.",
+    hiddenBy: "equal scales",
+    confusedWith: ["weight-scale-transposed", "weight-group-order"],
+  },
+  "weight-zero-point-missed": {
+    kind: "parameter",
+    transform: "T9",
+    legend: "The zero points of a quantised weight are not taken away.",
+    hiddenBy: "zero points of 0; operands that sum to 0 over every group",
+    confusedWith: ["weight-zero-point-shifted"],
+  },
+  "weight-zero-point-shifted": {
+    kind: "parameter",
+    transform: "T9",
+    legend:
+      "The zero points of a quantised weight are one level too high or too low: two conventions of what is stored.",
+    hiddenBy: "operands that sum to 0 over every group",
+    confusedWith: ["weight-zero-point-missed"],
+    report: ["vllm-project/vllm#26343", "zero points of two conventions were one apart"],
+  },
+  "weight-packing-order": {
+    kind: "parameter",
+    transform: "T1",
+    legend: "The numbers packed into a word are taken in another order than they were put there.",
+    hiddenBy: "equal numbers in every word",
+    confusedWith: ["weight-halves-exchanged"],
+  },
+  "weight-halves-exchanged": {
+    kind: "parameter",
+    transform: "T1",
+    legend: "The two 4-bit numbers of every byte are exchanged.",
+    hiddenBy: "equal halves",
+    confusedWith: ["weight-packing-order"],
+  },
+  "weight-group-order": {
+    kind: "parameter",
+    transform: "T3",
+    legend: "Groups of inputs are taken side by side although the checkpoint gives each input a group of its own.",
+    hiddenBy: "groups that do lie side by side",
+    confusedWith: ["weight-scale-shifted"],
+  },
+} as const satisfies CauseEntries;
+
+const ids = Object.keys(weightFormatCauses) as (keyof typeof weightFormatCauses)[];
+const hypothesis = hypothesesOf(weightFormatCauses);
+
+export const weightFormatSearches: readonly Search[] = [
+  {
+    causes: ids,
+    stage: "named",
+    appliesTo: (proposal) => ofKind("linear", "embedding")(proposal) && misreadingsOf(proposal).length > 0,
+    rewrites: misreadWeights,
+  },
+];
+
+/** What the declaration of the weight's format says can happen to it. */
+function misreadingsOf({ site, investigation }: Proposal): readonly Misreading[] {
+  const { weight } = site.op.attributes;
+  return (typeof weight === "string" && investigation.parameters.quantised?.(weight)?.misreadings) || [];
+}
+
+function misreadWeights(proposal: Proposal): Hypothesis[] {
+  const { site, investigation } = proposal;
+  const weight = site.op.attributes.weight as string;
+  const store = storeType(investigation);
+  return misreadingsOf(proposal).flatMap((misreading) => {
+    const cause = ids.find((id) => id === misreading.cause);
+    if (!cause) throw new Error(`a weight format misreads as "${misreading.cause}", which no cause is called`);
+    const { parameters, statement } = misreading;
+    return hypothesis(cause, site, [replaced(site, { op: misread(site.op, weight, misreading, store) })], {
+      parameters,
+      statement,
+    });
+  });
+}
+
+/** The same op on parameters of which one is misread. */
+function misread(op: Op, weight: string, misreading: Misreading, store: "float16" | "bfloat16" | "float32"): Op {
+  return {
+    ...op,
+    attributes: { ...op.attributes, misread: misreading.statement },
+    evaluate(context, rows, columns) {
+      const parameters = withMisread(context.parameters, weight, misreading, store);
+      return op.evaluate({ ...context, parameters }, rows, columns);
+    },
+  };
+}
+
+const readers = new WeakMap<QuantisedParameter, Map<Misreading, QuantisedParameter>>();
+
+function withMisread(
+  parameters: ParameterReader,
+  weight: string,
+  misreading: Misreading,
+  store: "float16" | "bfloat16" | "float32",
+): ParameterReader {
+  const right = parameters.quantised?.(weight);
+  if (!right) return parameters;
+  const known = readers.get(right) ?? new Map<Misreading, QuantisedParameter>();
+  readers.set(right, known);
+  const wrong = known.get(misreading) ?? right.misread(misreading);
+  known.set(misreading, wrong);
+  const held = heldAs(
+    {
+      shape: () => wrong.shape,
+      names: () => [],
+      dtype: () => wrong.dtype,
+      rows: (_, first, count) => wrong.rows(first, count),
+    },
+    store,
+  );
+  return {
+    shape: (name) => parameters.shape(name),
+    names: () => parameters.names(),
+    dtype: (name) => parameters.dtype?.(name),
+    quantised: (name) => (name === weight ? wrong : parameters.quantised?.(name)),
+    rows: (name, first, count) => (name === weight ? held : parameters).rows(name, first, count),
+  };
+}

@@ -1,0 +1,55 @@
+import type { DType } from "./dtype.js";
+import type { Quantisation } from "./quantisation.js";
+
+/**
+ * Where the product of a narrow number and its scale is rounded: as the format's reference implementation dequantises, not
+ * at all (a kernel that scales its sums), or the scale and the product each to a type (a kernel that dequantises in the type
+ * it multiplies in).
+ */
+export type WeightRounding = "reference" | "exact" | DType;
+
+/** A way in which code that was written for the format, or for its neighbour, takes the same bytes for other numbers. */
+export interface Misreading {
+  /** Id in the catalogue of causes. */
+  readonly cause: string;
+  /** Transform class T1 to T20. */
+  readonly transform: string;
+  /** One sentence about the tensors concerned. */
+  readonly statement: string;
+  readonly parameters: Readonly<Record<string, number | string>>;
+}
+
+/** A parameter that a checkpoint keeps in narrow numbers and scales. */
+export interface QuantisedParameter {
+  readonly shape: readonly number[];
+  /** Type that the format's reference implementation dequantises to. */
+  readonly dtype: DType;
+  /**
+   * Rows `first` to `first + count - 1` of the numbers that are meant, as float64.
+   * @param rounding "reference" unless given.
+   * @throws InputError when the stored tensors contradict each other.
+   */
+  rows(first: number, count: number, rounding?: WeightRounding): Float64Array;
+  /** Ways in which a product with this weight may quantise its other operand on the fly, as the config says. */
+  readonly operands: readonly Quantisation[];
+  readonly misreadings: readonly Misreading[];
+  /** The same bytes, misread. */
+  misread(misreading: Misreading): QuantisedParameter;
+}
+
+/** The rows of a quantised parameter from `firstRow` on as a parameter of their own, of that shape. */
+export function partOfQuantised(
+  whole: QuantisedParameter,
+  firstRow: number,
+  shape: readonly number[],
+): QuantisedParameter {
+  const { dtype, operands, misreadings } = whole;
+  return {
+    shape,
+    dtype,
+    operands,
+    misreadings,
+    misread: (misreading) => partOfQuantised(whole.misread(misreading), firstRow, shape),
+    rows: (first, count, rounding) => whole.rows(firstRow + first, count, rounding),
+  };
+}
