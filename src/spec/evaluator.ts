@@ -207,14 +207,15 @@ export class Evaluator {
     const { value, variance } = block;
     if (!this.recipe) {
       if (this.noise) {
-        for (let i = 0; i < value.length; i++) variance[i]! += storeVariance(value[i]!, this.precision.store);
+        const store = node.op.dtype ?? this.precision.store;
+        for (let i = 0; i < value.length; i++) variance[i]! += storeVariance(value[i]!, store);
       }
       return block;
     }
     // Another name of a value is not another store.
     if (node.op.stored || node.op.kind === "identity" || node.op.kind === "select") return block;
     if (this.recipe.kept.has(roleOf(node.name)) || this.#recomputes(node)) return block;
-    const { store } = this.recipe;
+    const store = node.op.dtype ?? this.recipe.store;
     const out: MutableBlock = { value, variance, ...(block.range && { range: block.range }) };
     if (this.noise) storeNoise(out, block.jump, store);
     roundAll(value, store);
@@ -254,6 +255,8 @@ export class Evaluator {
       rounding: this.#rounding(node),
       input: (index, rows, columns, at) => this.read(node.inputs[index]!, rows, node.name, columns, at ?? readAt),
       width: (index) => this.graph.node(node.inputs[index]!).columns,
+      recorded: (row) =>
+        this.observations.has(node.name) ? this.observations.row(node.name, row, node.name)?.value : undefined,
     };
   }
 }

@@ -11,6 +11,8 @@ export interface ParameterReader {
   shape(name: string): readonly number[] | undefined;
   /** Rows `first` to `first + count` of a parameter [rows, columns], as float64. */
   rows(name: string, first: number, count: number): Float64Array;
+  /** Elements `first` to `first + count` of a parameter, all its axes in one; a row of one with many axes may be large. */
+  elements?(name: string, first: number, count: number): Float64Array;
   names(): Iterable<string>;
   /** The type a parameter is stored in, where that is known. */
   dtype?(name: string): DType | undefined;
@@ -80,6 +82,17 @@ export class Checkpoint implements ParameterReader {
     return dtype && { dtype, readInto: (target, first) => this.readInto(name, target, first) };
   }
 
+  elements(name: string, first: number, count: number): Float64Array {
+    const { shape } = this.#located(name).entry;
+    const all = shape.reduce((product, n) => product * n, 1);
+    if (first < 0 || count < 0 || first + count > all) {
+      throw new InputError(
+        `${this.directory}: "${name}" has ${all} elements; elements ${first} to ${first + count - 1} were asked for`,
+      );
+    }
+    return this.#decode(name, first, count);
+  }
+
   /** What was read recently stays decoded, up to a fixed number of bytes; small parameters are decoded whole. */
   rows(name: string, first: number, count: number): Float64Array {
     const { shape } = this.#located(name).entry;
@@ -99,7 +112,8 @@ export class Checkpoint implements ParameterReader {
     const key = `${name} ${first} ${count}`;
     const cached = this.#cache.get(key);
     if (cached) return cached;
-    const values = this.#decode(name, first, count);
+    const columns = columnCount(this.#located(name).entry.shape);
+    const values = this.#decode(name, first * columns, count * columns);
     if (values.byteLength > cacheLimitBytes / 4) return values;
     this.#cache.set(key, values);
     this.#cacheBytes += values.byteLength;
@@ -114,14 +128,13 @@ export class Checkpoint implements ParameterReader {
   /** Bytes are read in pieces that stay in the cache until they are decoded. */
   #decode(name: string, first: number, count: number): Float64Array {
     const { file, entry } = this.#located(name);
-    const columns = columnCount(entry.shape);
     const width = byteWidth(entry.dtype);
-    const values = new Float64Array(count * columns);
+    const values = new Float64Array(count);
     const pieceElements = this.#piece.length / width;
     for (let at = 0; at < values.length; at += pieceElements) {
       const elements = Math.min(pieceElements, values.length - at);
       const bytes = this.#piece.subarray(0, elements * width);
-      file.readInto(bytes, entry, (first * columns + at) * width);
+      file.readInto(bytes, entry, (first + at) * width);
       decodeInto(bytes, entry.dtype, 0, elements, values, at);
     }
     return values;

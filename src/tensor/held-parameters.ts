@@ -19,6 +19,13 @@ export function heldAs(parameters: ParameterReader, dtype: DType): ParameterRead
     names: () => parameters.names(),
     dtype: () => dtype,
     stored: (name) => parameters.stored?.(name),
+    ...(parameters.elements && {
+      elements(name: string, first: number, count: number) {
+        const values = parameters.elements!(name, first, count);
+        if (isRounded(name)) roundAll(values, dtype);
+        return values;
+      },
+    }),
     rows(name, first, count) {
       const values = parameters.rows(name, first, count);
       if (!isRounded(name)) return values;
