@@ -71,6 +71,12 @@ export const singleOps: Record<
     widths: [64, 32, 32],
     columns: 64,
   },
+  "attention with sinks": {
+    op: attention({ heads: 4, keyValueHeads: 2, headDim: 16, scale: 0.25, sink: "sinks" }),
+    widths: [64, 32, 32],
+    columns: 64,
+    parameters: parametersOf({ sinks: { shape: [4], values: [0.5, -2, 3, 1] } }),
+  },
   activation: { op: activation("silu"), widths: [64], columns: 64 },
   add: { op: add(), widths: [64, 64], columns: 64 },
   multiply: { op: multiply(), widths: [64, 64], columns: 64 },

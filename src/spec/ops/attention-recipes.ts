@@ -6,6 +6,8 @@ export interface AttentionRounding {
   readonly scores: boolean;
   /** The scaled score is stored. */
   readonly scaled: boolean;
+  /** The largest score is subtracted and the difference stored before it is exponentiated. */
+  readonly centred: boolean;
   /** Queries are scaled and stored before the product. */
   readonly scaledQuery: boolean;
   /** What multiplies the values: normalised probabilities or unnormalised exponentials, stored, or float32 numbers. */
@@ -30,6 +32,7 @@ export interface AttentionRounding {
 export const float32Attention: AttentionRounding = {
   scores: false,
   scaled: false,
+  centred: false,
   scaledQuery: false,
   weights: "float32",
   roundedSum: false,
@@ -116,6 +119,12 @@ export const attentionRecipes: readonly Recipe[] = [
       scaled: true,
       weights: "probabilities",
     },
+  ),
+  recipe(
+    "eager-centred",
+    "scores rounded, scaled and rounded, less their largest and rounded, probabilities rounded",
+    ["Hugging Face eager with attention sinks"],
+    { scores: true, scaled: true, centred: true, weights: "probabilities" },
   ),
   recipe(
     "scaled-query",
