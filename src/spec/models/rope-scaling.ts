@@ -12,6 +12,7 @@ export const ropeParametersSchema = z.looseObject({
   beta_fast: z.number().positive().optional(),
   beta_slow: z.number().positive().optional(),
   attention_factor: z.number().positive().optional(),
+  truncate: z.boolean().optional(),
 });
 
 type RopeParameters = z.infer<typeof ropeParametersSchema>;
@@ -60,8 +61,11 @@ export function ropeFrequencies(
       const original = rope.original_max_position_embeddings ?? maxPositions;
       const correction = (rotations: number) =>
         (headDim * Math.log(original / (rotations * 2 * Math.PI))) / (2 * Math.log(theta));
-      const low = Math.max(Math.floor(correction(rope.beta_fast ?? 32)), 0);
-      const high = Math.min(Math.ceil(correction(rope.beta_slow ?? 1)), headDim - 1);
+      // gpt-oss leaves the bounds of the ramp between two channels.
+      const whole = rope.truncate !== false;
+      const [fast, slow] = [correction(rope.beta_fast ?? 32), correction(rope.beta_slow ?? 1)];
+      const low = Math.max(whole ? Math.floor(fast) : fast, 0);
+      const high = Math.min(whole ? Math.ceil(slow) : slow, headDim - 1);
       const scaled = base.map((f, j) => {
         const ramp = Math.min(Math.max((j - low) / Math.max(high - low, 0.001), 0), 1);
         return (f / factor) * ramp + f * (1 - ramp);

@@ -145,9 +145,9 @@ function combine(context: OpContext, row: CombinedRow, width: number, c: number,
     const smooth =
       scaled(weight * weight, usableVariance(made, i)) +
       scaled(made.value[i]! ** 2, usableVariance(weights, first + slot)) +
-      exact * exact * computeVariance;
+      inFloat32(exact);
     variance += settings?.products ? flipped(exact, smooth, store, out, at) : smooth;
-    if (running) variance = flipped(before, variance, store, out, at);
+    if (running) variance = flipped(before, variance + inFloat32(before), store, out, at);
     if (made.jump) raiseJump(out, at, Math.abs(weight) * made.jump[i]!);
     if (weights.jump) raiseJump(out, at, Math.abs(made.value[i]!) * weights.jump[first + slot]!);
   }
@@ -155,7 +155,13 @@ function combine(context: OpContext, row: CombinedRow, width: number, c: number,
   if (!noise) return;
   // Weights, products and partial sums may each have been stored on their way.
   const stores = rounding ? 0 : 3 * storeVariance(Math.sqrt(squares), store);
-  out.variance[at] = variance + stores + computeVariance * order.length * (squares + sum * sum);
+  const summed = running ? 0 : computeVariance * order.length * (squares + sum * sum);
+  out.variance[at] = variance + stores + summed;
+}
+
+/** Variance of a number's rounding to float32: none where it is one, as a product of two bfloat16 numbers is. */
+function inFloat32(value: number): number {
+  return Math.fround(value) === value ? 0 : value * value * computeVariance;
 }
 
 /** What a store of an uncertain number adds: nothing, or a flip to its other neighbour. */

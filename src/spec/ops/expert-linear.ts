@@ -1,5 +1,6 @@
 import { type ExpertWeights, expertBias, expertRows } from "../expert-weights.js";
 import { type Block, emptyBlock, type MutableBlock, type Op, type OpContext, usableVariance } from "../op.js";
+import type { Recipe } from "../recipe.js";
 import { linear } from "./linear.js";
 
 export interface ExpertLinearAttributes extends ExpertWeights {
@@ -27,7 +28,7 @@ export function expertLinear(attributes: ExpertLinearAttributes): Op {
   return {
     kind: "expert-linear",
     attributes: { ...attributes },
-    recipes: product.recipes,
+    recipes: attributes.bias === undefined ? product.recipes : biasAfterFirst(product.recipes!),
     evaluate(context, rows, columns) {
       const x = context.input(0, rows);
       const indices = context.input(1, rows);
@@ -52,6 +53,11 @@ export function expertLinear(attributes: ExpertLinearAttributes): Op {
       return out;
     },
   };
+}
+
+/** Grouped kernels take no bias: most implementations add it to the rounded product. */
+function biasAfterFirst(recipes: readonly Recipe[]): Recipe[] {
+  return [...recipes].sort((a, b) => Number(b.settings.biasAfter) - Number(a.settings.biasAfter));
 }
 
 /** The columns asked for that lie in one slot: within it, and where they go. */

@@ -224,8 +224,9 @@ function elementNoise(
     total += 3 * storeVariance(Math.sqrt(squaresOfAll), precision.store);
     if (bias !== 0) total += storeVariance(out.value[at]!, precision.store);
   }
-  // A sum that starts from its bias carries the bias through all its roundings.
-  out.variance[at] = total + 2 * computeVariance * bounds.at(-1)! * bias * bias;
+  // A sum that starts from its bias carries the bias through all its roundings; added to a stored product it is exact.
+  const carried = rounding?.settings.biasAfter ? 0 : 2 * computeVariance * bounds.at(-1)! * bias * bias;
+  out.variance[at] = total + carried;
   // Σ|term| is at most sqrt(n Σ term²).
   if (squaresOfAll * bounds.at(-1)! > float32Max * float32Max || Number.isNaN(squaresOfAll)) {
     out.range ??= new Uint8Array(out.value.length);
