@@ -108,8 +108,7 @@ export class CacheFormats {
 
   /** Caches of the same side, keys or values, in other layers. */
   #siblings(node: GraphNode): GraphNode[] {
-    const side = (name: string) => name.slice(name.lastIndexOf("."));
-    return this.#caches().filter(({ name }) => name !== node.name && side(name) === side(node.name));
+    return this.#caches().filter(({ name, site }) => name !== node.name && site.what === node.site.what);
   }
 
   /** What a cache's own records say. */

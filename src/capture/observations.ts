@@ -41,7 +41,7 @@ export class CaptureObservations implements Observations {
   ) {
     this.graph = graph;
     this.#formats = new CacheFormats(this);
-    expectPlausible(capture, graph.nodes.get("lm_head")?.columns);
+    expectPlausible(capture, graph.at({ what: "logits" })?.columns);
     this.rows = placeSteps(capture);
     const stepIndexOf = new Map(capture.steps.map((step, index) => [step.step, index]));
     for (const record of capture.records) {
@@ -55,7 +55,7 @@ export class CaptureObservations implements Observations {
     }
     if (this.#records.names().length === 0) {
       throw new InputError(
-        `${capture.path}: none of the ${capture.records.length} recorded values is a value of this model; expected names such as model.layers.0.self_attn.q_proj`,
+        `${capture.path}: none of the ${capture.records.length} recorded values is a value of this model; expected names such as ${graph.all("query")[0]?.name}`,
       );
     }
     this.unknown.push(...this.#formats.unreadable());

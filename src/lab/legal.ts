@@ -4,7 +4,8 @@ import type { Precision } from "../spec/noise.js";
 import type { AttentionAttributes } from "../spec/ops/attention.js";
 import type { LinearAttributes } from "../spec/ops/linear.js";
 import { type RmsNormAttributes, rmsNorm } from "../spec/ops/rmsnorm.js";
-import { type Recipe, roleOf, UnitRecipe } from "../spec/recipe.js";
+import { type Recipe, UnitRecipe } from "../spec/recipe.js";
+import { type Place, roleOf, type What } from "../spec/site.js";
 import type { ParameterReader } from "../tensor/checkpoint.js";
 import { type DType, roundTo } from "../tensor/dtype.js";
 import { choose } from "./fault.js";
@@ -42,7 +43,16 @@ export function plainImplementation(graph: Graph, store: DType): Implementation 
 }
 
 /** Values that fused kernels often do not write at all. */
-const fusable = ["q_proj", "k_proj", "q_norm", "k_norm", "input_layernorm", "gate_proj", "up_proj", "o_proj.input"];
+const fusable: readonly Partial<Place>[] = [
+  { what: "query" },
+  { what: "key" },
+  { what: "query-norm" },
+  { what: "key-norm" },
+  { what: "norm", block: "attention" },
+  { what: "gate" },
+  { what: "up" },
+  { what: "mixed" },
+];
 
 /**
  * Draws a correct implementation: a recipe per role, orders of summation per node, values kept in float32 while a rounded
@@ -79,7 +89,7 @@ export function legalImplementation(
     if (op.kind === "attention" && flash && "heads" in op.attributes && !("lookAhead" in op.attributes)) {
       return { ...node, op: flashAttention(op.attributes as unknown as AttentionAttributes, flash) };
     }
-    const role = roleOf(node.name);
+    const role = roleOf(node);
     if (op.recipes && !recipes.has(role)) recipes.set(role, drawRecipe(op.recipes, store, tf32, random));
     return { ...node, op: withArithmetic(op, draw()) };
   });
@@ -89,7 +99,7 @@ export function legalImplementation(
     kept: Object.entries(kept).flatMap(([name, isKept]) => (isKept ? [name] : [])),
     flash,
     folded,
-    fused,
+    fused: fused.map(({ what }) => what),
     recipes: Object.fromEntries([...recipes].map(([role, { id }]) => [role, id])),
   };
   return {
@@ -99,7 +109,7 @@ export function legalImplementation(
     precision: { store, compute: tf32 ? "tf32" : "float32" },
     unrecorded: new Set([
       ...fold.unrecorded,
-      ...[...graph.nodes.keys()].filter((name) => fused.some((suffix) => name.endsWith(`.${suffix}`))),
+      ...fused.flatMap(({ what, block }) => graph.all(what!, block).map(({ name }) => name)),
     ]),
     parameters: fold.parameters,
     description,
@@ -135,16 +145,23 @@ interface Kept {
   readonly rotated: boolean;
 }
 
+/** What of a decoder stays in float32 together. */
+const keptTogether: Readonly<Record<keyof Kept, readonly What[]>> = {
+  stream: ["stream", "embedding"],
+  interior: ["activated", "gated"],
+  norms: ["norm", "query-norm", "key-norm", "last-norm"],
+  rotated: ["query-rotated", "key-rotated", "key-cache", "value-cache"],
+  products: ["query", "key", "value", "gate", "up", "output", "branch"],
+};
+
 /** Roles of the values that stay in float32 between their producer and their consumers. */
 function keptRoles(graph: Graph, kept: Kept): Set<string> {
-  const isKept = (name: string) => {
-    if (/layers\.\d+$|layernorm\.input$|embed_tokens$/.test(name)) return kept.stream;
-    if (/act_fn$|down_proj\.input$/.test(name)) return kept.interior;
-    if (/norm$/.test(name)) return kept.norms;
-    if (/rope$|cache$/.test(name)) return kept.rotated;
-    return kept.products && /proj$|self_attn$|mlp$/.test(name);
-  };
-  return new Set([...graph.nodes.keys()].filter(isKept).map(roleOf));
+  const parts = Object.keys(keptTogether) as (keyof Kept)[];
+  return new Set(
+    parts
+      .filter((part) => kept[part])
+      .flatMap((part) => keptTogether[part].flatMap((what) => graph.all(what).map(roleOf))),
+  );
 }
 
 /** Norm weights multiplied into the weights of the products that read them, rounded once more. */
@@ -153,7 +170,7 @@ function foldNorms(graph: Graph, parameters: ParameterReader, store: DType) {
   const changed = new Map<string, ChangedParameter>();
   const unrecorded: string[] = [];
   for (const node of graph.nodes.values()) {
-    if (!/input_layernorm$|post_attention_layernorm$/.test(node.name) || node.op.kind !== "rmsnorm") continue;
+    if (node.name !== node.site.name || node.site.what !== "norm" || node.op.kind !== "rmsnorm") continue;
     const readers = graph.consumers(node.name).map((name) => graph.node(name));
     const attributes = node.op.attributes as unknown as RmsNormAttributes;
     if (!attributes.weight || !readers.every((reader) => reader.op.kind === "linear")) continue;

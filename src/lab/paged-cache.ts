@@ -67,15 +67,15 @@ export class PagedCache {
   }
 
   /** The pages of a step's tables as the side's writer and readers address them. */
-  view({ name, columns, heads }: GraphNode, step: PlacedStep, epoch: number): PagedView {
+  view({ name, columns, heads, site }: GraphNode, step: PlacedStep, epoch: number): PagedView {
     const { layout, pageSize, combined, dtype } = this.options;
     const width = columns / heads!;
     const half = pageSize * columns;
     const page = combined === "page" ? 2 * half : half;
-    const isValue = name.endsWith("v_cache");
+    const isValue = site.what === "value-cache";
     const between = combined === "page" ? half : combined === "buffer" ? this.pageCount * half : 0;
     return {
-      storage: combined ? name.replace(/[kv]_cache$/, "kv_cache") : name,
+      storage: combined ? `kv_cache of layer ${site.layer}` : name,
       epoch,
       dtype,
       layout,

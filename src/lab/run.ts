@@ -4,6 +4,7 @@ import type { Graph, GraphNode } from "../spec/graph.js";
 import type { Precision } from "../spec/noise.js";
 import { indices } from "../spec/op.js";
 import { type PlacedStep, RowTable, type Step } from "../spec/rows.js";
+import type { What } from "../spec/site.js";
 import type { ParameterReader } from "../tensor/checkpoint.js";
 import { type DType, encode } from "../tensor/dtype.js";
 import { type TensorBytes, writeSafetensors } from "../tensor/safetensors.js";
@@ -58,10 +59,11 @@ export interface LabRun {
   readonly sampled: readonly number[];
 }
 
-/** Values that Hugging Face modules return; the spec's other values live inside a module. */
-const inside = /act_fn$|down_proj\.input$|layernorm\.input$|_cache$|^model$|^lm_head\.input$|^sample$| /;
+/** Values that no Hugging Face module returns; so is the stream in the middle of a layer. */
+const inside = new Set<What>(["activated", "gated", "key-cache", "value-cache", "hidden", "gathered", "sample"]);
 
-const stream = /^model\.embed_tokens$|^model\.layers\.\d+$|^model\.norm$|^lm_head$/;
+/** The residual stream and what is made of it in the end. */
+const stream = new Set<What>(["embedding", "stream", "last-norm", "logits"]);
 
 /** Runs the decoder forward once, with faults, and writes what a recorder of module outputs would have seen. */
 export function runLab(options: RunOptions): LabRun {
@@ -105,8 +107,10 @@ export function runLab(options: RunOptions): LabRun {
   const recorded = new Set<string>();
   for (const node of model.graph.nodes.values()) {
     const inLayer = node.layer === undefined || !options.layers || options.layers.includes(node.layer);
-    if (!inLayer || inside.test(node.name) || hidden.has(node.name)) continue;
-    if (!options.streamOnly || stream.test(node.name)) recorded.add(node.name);
+    const { what, block } = node.site;
+    const within = inside.has(what) || (what === "stream" && block === "attention");
+    if (!inLayer || within || hidden.has(node.name)) continue;
+    if (!options.streamOnly || stream.has(what)) recorded.add(node.name);
   }
   const recorder = new Recorder(options, evaluator, recorded, injections);
   if (options.path.endsWith(".safetensors")) recorder.plain(placed[0]!, padded);
@@ -185,11 +189,13 @@ class Recorder {
       const perSequence = rows.length / batch;
       let values = this.#values(name, rows);
       let shape = [batch, perSequence, columns];
-      if (heads && name.endsWith("_rope")) {
+      const { what } = this.options.model.graph.node(name).site;
+      if (heads && (what === "query-rotated" || what === "key-rotated")) {
         const headDim = columns / heads;
         values = headsFirst(values, perSequence, heads, headDim);
         shape = [batch, heads, perSequence, headDim];
-      } else if (heads && /[qk]_norm$/.test(name)) shape = [batch, perSequence, heads, columns / heads];
+      } else if (heads && (what === "query-norm" || what === "key-norm"))
+        shape = [batch, perSequence, heads, columns / heads];
       const dtype = this.#claimed.get(name) ?? this.options.store;
       tensors.push({ name, dtype, shape, bytes: encode(values, this.options.store) });
     }
@@ -253,7 +259,8 @@ class Recorder {
   }
 
   #rows(name: string, step: PlacedStep): Int32Array {
-    if (name === "lm_head" && this.options.lastTokens) return this.#lastRows(step);
+    if (this.options.lastTokens && this.options.model.graph.node(name).site.what === "logits")
+      return this.#lastRows(step);
     return Int32Array.from({ length: step.rowCount }, (_, i) => step.firstRow + i);
   }
 

@@ -6,8 +6,9 @@ import { assemble, pick, type Row, rowOf, unknownRow } from "./evaluated-row.js"
 import type { Graph, GraphNode } from "./graph.js";
 import { flipVariance, type Precision, storeVariance } from "./noise.js";
 import { areAll, type Block, indices, type MutableBlock, type OpContext, type OpRounding, raiseJump } from "./op.js";
-import { roleOf, type UnitRecipe } from "./recipe.js";
+import type { UnitRecipe } from "./recipe.js";
 import type { RowTable } from "./rows.js";
+import { roleOf } from "./site.js";
 
 /** Where evaluation stops: values somebody recorded. */
 export interface Observations {
@@ -192,14 +193,11 @@ export class Evaluator {
   }
 
   /** Whether the unit's kernel had this recorded value in float32 instead of reading it back. */
-  #recomputes({ name, layer }: GraphNode): boolean {
+  #recomputes(node: GraphNode): boolean {
     const { recipe } = this;
-    return recipe !== undefined && recipe.recomputed.size > 0 && recipe.recomputed.has(this.#placed(name, layer));
-  }
-
-  /** A role with its distance in layers from the unit: a chain of residuals has the same role in every layer. */
-  #placed(name: string, layer: number | undefined): string {
-    return placedRole(name, layer, this.recipeLayer);
+    return (
+      recipe !== undefined && recipe.recomputed.size > 0 && recipe.recomputed.has(placedRole(node, this.recipeLayer))
+    );
   }
 
   #stored(node: GraphNode, rows: Int32Array, columns: Int32Array, readAt?: number): Block {
@@ -214,7 +212,7 @@ export class Evaluator {
     }
     // Another name of a value is not another store.
     if (node.op.stored || node.op.kind === "identity" || node.op.kind === "select") return block;
-    if (this.recipe.kept.has(roleOf(node.name)) || this.#recomputes(node)) return block;
+    if (this.recipe.kept.has(roleOf(node)) || this.#recomputes(node)) return block;
     const store = node.op.dtype ?? this.recipe.store;
     const out: MutableBlock = { value, variance, ...(block.range && { range: block.range }) };
     if (this.noise) storeNoise(out, block.jump, store);
@@ -236,12 +234,12 @@ export class Evaluator {
     return { value: observed.value, variance };
   }
 
-  #rounding({ name, op }: GraphNode): OpRounding | undefined {
+  #rounding(node: GraphNode): OpRounding | undefined {
     const { recipe } = this;
     if (!recipe) return undefined;
     // In float64 nothing is rounded inside an op: only stores are.
     if (this.precision.compute === "float64") return { store: recipe.store, settings: {} };
-    const chosen = recipe.ops.get(roleOf(name)) ?? op.recipes?.[0];
+    const chosen = recipe.ops.get(roleOf(node)) ?? node.op.recipes?.[0];
     return { store: recipe.store, settings: chosen?.settings ?? {} };
   }
 
@@ -272,7 +270,7 @@ function storeNoise(out: MutableBlock, before: Float64Array | undefined, store: 
   }
 }
 
-/** The role of a value, with its layer counted from the unit's. */
-export function placedRole(name: string, layer: number | undefined, unitLayer: number | undefined): string {
-  return `${(layer ?? 0) - (unitLayer ?? 0)} ${roleOf(name)}`;
+/** The role of a value, with its distance in layers from the unit: a chain of residuals has the same role in every layer. */
+export function placedRole(node: GraphNode, unitLayer: number | undefined): string {
+  return `${(node.layer ?? 0) - (unitLayer ?? 0)} ${roleOf(node)}`;
 }

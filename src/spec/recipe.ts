@@ -18,11 +18,6 @@ export interface Recipe {
   readonly settings: RecipeSettings;
 }
 
-/** A value's name without its layer: what repeats from layer to layer. */
-export function roleOf(name: string): string {
-  return name.replace(/\.layers\.\d+/, ".layers.*");
-}
-
 /**
  * How all ops of a unit round. A unit is one recorded value and the unrecorded ones it rests on; several roundings may
  * meet in it. Keyed by role, so that what was found in one layer holds for its siblings.

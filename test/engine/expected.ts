@@ -6,6 +6,7 @@ import { Graph } from "../../src/spec/graph.js";
 import { type Precision, storeVariance } from "../../src/spec/noise.js";
 import { indices, type Op } from "../../src/spec/op.js";
 import { RowTable, type Step } from "../../src/spec/rows.js";
+import { outsideLayers } from "../../src/spec/site.js";
 import type { ParameterReader } from "../../src/tensor/checkpoint.js";
 import type { DType } from "../../src/tensor/dtype.js";
 
@@ -48,8 +49,8 @@ export function expected(
   }
   const names = inputs.map((_, i) => `input${i}`);
   const graph = new Graph([
-    ...inputs.map((input, i) => ({ name: names[i]!, op, inputs: [], columns: input.columns })),
-    { name: "output", op, inputs: names, columns },
+    ...inputs.map((input, i) => ({ ...outsideLayers(names[i]!, "hidden"), op, inputs: [], columns: input.columns })),
+    { ...outsideLayers("output", "hidden"), op, inputs: names, columns },
   ]);
   const given = options.parameters ?? {};
   const parameters: ParameterReader = {

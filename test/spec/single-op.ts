@@ -6,6 +6,7 @@ import type { Precision } from "../../src/spec/noise.js";
 import { type Block, indices, type Op } from "../../src/spec/op.js";
 import type { UnitRecipe } from "../../src/spec/recipe.js";
 import { RowTable } from "../../src/spec/rows.js";
+import { outsideLayers } from "../../src/spec/site.js";
 import type { ParameterReader } from "../../src/tensor/checkpoint.js";
 import type { DType } from "../../src/tensor/dtype.js";
 
@@ -60,7 +61,7 @@ export function evaluatorOf(single: SingleOp): Evaluator {
     evaluate: () => ({ value: new Float64Array(0), variance: new Float64Array(0) }),
   };
   const nodes: GraphNode[] = inputs.map((input, i) => ({
-    name: names[i]!,
+    ...outsideLayers(names[i]!, "hidden"),
     op: source,
     inputs: [],
     columns: input.columns,
@@ -74,7 +75,7 @@ export function evaluatorOf(single: SingleOp): Evaluator {
     },
   };
   return new Evaluator({
-    graph: new Graph([...nodes, { name: "out", op, inputs: names, columns }]),
+    graph: new Graph([...nodes, { ...outsideLayers("out", "hidden"), op, inputs: names, columns }]),
     parameters: single.parameters ?? parametersOf({}),
     rows,
     precision: single.precision ?? { store: "float64", compute: "float64" },

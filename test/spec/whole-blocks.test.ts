@@ -5,7 +5,8 @@ import { Evaluator, type Observations } from "../../src/spec/evaluator.js";
 import { readModelConfig } from "../../src/spec/models/config-file.js";
 import { decoderGraph } from "../../src/spec/models/decoder.js";
 import { areAll, indices } from "../../src/spec/op.js";
-import { roleOf, UnitRecipe } from "../../src/spec/recipe.js";
+import { UnitRecipe } from "../../src/spec/recipe.js";
+import { roleOf } from "../../src/spec/site.js";
 import { Checkpoint } from "../../src/tensor/checkpoint.js";
 
 const folder = new URL("../../models/ishmael-7m", import.meta.url).pathname;
@@ -37,7 +38,7 @@ describe.each(["hf_prefill_bf16_cpu.safetensors", "paged_bf16"])("whole rows of 
     let recipes = 0;
     for (const node of nodes) {
       for (const recipe of node.op.recipes ?? [undefined]) {
-        const unit = new UnitRecipe("bfloat16", new Map(recipe ? [[roleOf(node.name), recipe]] : []));
+        const unit = new UnitRecipe("bfloat16", new Map(recipe ? [[roleOf(node), recipe]] : []));
         const of = (seen: Observations, noise: boolean) =>
           make(seen, noise).under(unit, node, noise).evaluate(node.name, rows).value;
         const value = of(observations, false);

@@ -1,5 +1,6 @@
 import type { GraphNode } from "../../spec/graph.js";
-import { type Recipe, roleOf, UnitRecipe } from "../../spec/recipe.js";
+import { type Recipe, UnitRecipe } from "../../spec/recipe.js";
+import { roleOf } from "../../spec/site.js";
 import type { DType } from "../../tensor/dtype.js";
 import { type RecipeScore, type RecipeSearch, searchRecipe } from "./recipe-search.js";
 
@@ -35,7 +36,7 @@ export class RecipeBook {
 
   /** The recipe of `unit`'s role, found on first use by `search` over some of its units. */
   settle(unit: GraphNode, search: () => RecipeSearch): SettledRecipe {
-    const role = roleOf(unit.name);
+    const role = roleOf(unit);
     const known = this.#settled.get(role);
     if (known) return known;
     const found = this.search(search(), true);
@@ -50,7 +51,7 @@ export class RecipeBook {
 
   /** Replaces the recipe of `unit`'s role by a better one, if the units it was settled on agree. */
   refine(unit: GraphNode, recipe: UnitRecipe, search: () => RecipeSearch): void {
-    const role = roleOf(unit.name);
+    const role = roleOf(unit);
     const known = this.#settled.get(role);
     if (!known) return;
     const score = search().score(recipe);
@@ -62,7 +63,7 @@ export class RecipeBook {
     const found = searchRecipe(search, this.start(search.interior), again);
     if (found.score.matched) {
       for (const node of search.interior) {
-        const recipe = found.recipe.ops.get(roleOf(node.name)) ?? node.op.recipes?.[0];
+        const recipe = found.recipe.ops.get(roleOf(node)) ?? node.op.recipes?.[0];
         if (recipe && recipe.refines === undefined && !this.#byKind.has(node.op.kind))
           this.#byKind.set(node.op.kind, recipe);
       }
@@ -73,9 +74,9 @@ export class RecipeBook {
   /** The roundings seen elsewhere in the run, for the ops of a unit. */
   start(interior: readonly GraphNode[]): UnitRecipe {
     const ops = new Map<string, Recipe>();
-    for (const { name, op } of interior) {
-      const usual = this.#byKind.get(op.kind);
-      if (usual && op.recipes?.includes(usual)) ops.set(roleOf(name), usual);
+    for (const node of interior) {
+      const usual = this.#byKind.get(node.op.kind);
+      if (usual && node.op.recipes?.includes(usual)) ops.set(roleOf(node), usual);
     }
     return new UnitRecipe(this.store, ops);
   }

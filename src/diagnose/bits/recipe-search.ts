@@ -1,6 +1,7 @@
 import { placedRole } from "../../spec/evaluator.js";
 import type { Graph, GraphNode } from "../../spec/graph.js";
-import { type Recipe, roleOf, type UnitRecipe } from "../../spec/recipe.js";
+import type { Recipe, UnitRecipe } from "../../spec/recipe.js";
+import { roleOf } from "../../spec/site.js";
 
 /** Ops that a kernel fuses with its neighbours: a consumer may have had their result in float32. */
 const pointwise = new Set(["add", "rmsnorm", "rope", "activation", "multiply"]);
@@ -112,7 +113,7 @@ function coordinates(search: RecipeSearch): { ops: Coordinate[]; between: Coordi
   const between: Coordinate[] = [];
   const unit = interior[0]!;
   for (const node of interior) {
-    const role = roleOf(node.name);
+    const role = roleOf(node);
     if (node.op.recipes) {
       const recipes = node.op.recipes;
       ops.push((from) =>
@@ -127,7 +128,7 @@ function coordinates(search: RecipeSearch): { ops: Coordinate[]; between: Coordi
     for (const name of node.inputs) {
       const input = graph.node(name);
       if (!isRecorded(name) || !pointwise.has(input.op.kind)) continue;
-      const placed = placedRole(name, input.layer, unit.layer);
+      const placed = placedRole(input, unit.layer);
       const inside = unrecordedBelow(search, input);
       between.push((from) => {
         const changed = from.with({ recomputed: [placed, !from.recomputed.has(placed)] });
@@ -143,9 +144,10 @@ function coordinates(search: RecipeSearch): { ops: Coordinate[]; between: Coordi
 function unrecordedBelow({ graph, isRecorded }: RecipeSearch, node: GraphNode): string[] {
   const found = new Set<string>();
   const visit = (name: string) => {
-    if (isRecorded(name) || found.has(roleOf(name))) return;
-    found.add(roleOf(name));
-    graph.node(name).inputs.forEach(visit);
+    const value = graph.node(name);
+    if (isRecorded(name) || found.has(roleOf(value))) return;
+    found.add(roleOf(value));
+    value.inputs.forEach(visit);
   };
   node.inputs.forEach(visit);
   return [...found];

@@ -46,11 +46,6 @@ export function rewritesLayer({ replacements }: Hypothesis): boolean {
   return replacements.length > mostRewritten;
 }
 
-/** A finding's site without its layer number: what repeats from layer to layer. */
-export function role(name: string): string {
-  return name.replace(/\.layers\.\d+/, ".layers.*");
-}
-
 /** A number as people write it. */
 export function short(value: number): string {
   if (Number.isInteger(value) && Math.abs(value) < 1e6) return String(value);

@@ -3,7 +3,8 @@ import type { Evaluator } from "../../spec/evaluator.js";
 import type { GraphNode } from "../../spec/graph.js";
 import type { ModelConfig } from "../../spec/models/config.js";
 import type { Precision } from "../../spec/noise.js";
-import { roleOf, type UnitRecipe } from "../../spec/recipe.js";
+import type { UnitRecipe } from "../../spec/recipe.js";
+import { roleOf } from "../../spec/site.js";
 import type { ParameterReader } from "../../tensor/checkpoint.js";
 import { type Included, matchBits } from "../bits/bits.js";
 import { excess, surpriseLimit } from "../bits/limits.js";
@@ -83,7 +84,7 @@ export class Investigation extends RecordedRun {
 
   /** A unit checked once more under a rewrite: by the recipes that it and its role are known to have, then by the noise model. */
   checkRewritten(name: string, evaluator: Evaluator, more: readonly UnitRecipe[] = []): UnitCheck {
-    const known = [...more, this.#recipes.get(name), this.book.settled.get(roleOf(name))?.recipe];
+    const known = [...more, this.#recipes.get(name), this.book.settled.get(roleOf(this.graph.node(name)))?.recipe];
     for (const recipe of new Set(known)) {
       if (!recipe) continue;
       const check = this.checkUnder(name, recipe, evaluator);
@@ -95,13 +96,13 @@ export class Investigation extends RecordedRun {
   /** Recipes under which a rewrite of a unit is tried: what its role rounds like, or where no unit of it could tell, all there are. */
   recipesFor(name: string): UnitRecipe[] {
     const node = this.graph.node(name);
-    const settled = this.book.settled.get(roleOf(name));
+    const settled = this.book.settled.get(roleOf(node));
     const usual = this.book.start(this.interior(name));
     if (settled?.score.matched) return [settled.recipe];
     const found = this.#recipes.get(name) ?? settled?.recipe;
     const all = (node.op.recipes ?? [])
       .filter(({ refines }) => refines === undefined)
-      .map((recipe) => usual.with({ op: [roleOf(name), recipe] }));
+      .map((recipe) => usual.with({ op: [roleOf(node), recipe] }));
     return [usual, ...(found ? [found] : []), ...all];
   }
 
@@ -187,7 +188,7 @@ export class Investigation extends RecordedRun {
   /** Units of the same role on which its recipe is settled: from the first, the middle and the last layers that hold numbers. */
   #probes(node: GraphNode): string[] {
     const siblings = this.units()
-      .filter((other) => roleOf(other.name) === roleOf(node.name) && this.hasBits(other.name))
+      .filter((other) => roleOf(other) === roleOf(node) && this.hasBits(other.name))
       .map(({ name }) => name);
     const alive = siblings.filter((name) => {
       const { rows, columns } = this.draw(name, { rows: 2, columns: 64 });

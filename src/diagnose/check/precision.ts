@@ -1,4 +1,4 @@
-import { roleOf } from "../../spec/recipe.js";
+import { roleOf } from "../../spec/site.js";
 import type { Investigation } from "./investigation.js";
 
 /** Float32 recordings may have been computed in TF32: the recipes of their matrix products tell. */
@@ -7,7 +7,7 @@ export function choosePrecision(investigation: Investigation): Investigation {
   const products = investigation
     .units()
     .filter((node) => node.op.kind === "linear" && investigation.hasBits(node.name));
-  const roles = new Map(products.map((node) => [roleOf(node.name), node]));
+  const roles = new Map(products.map((node) => [roleOf(node), node]));
   const tf32 = [...roles].some(([role, node]) => {
     const { recipe, matched } = investigation.check(node.name);
     return matched && recipe?.ops.get(role)?.settings.tf32 === true;

@@ -1,6 +1,6 @@
 import { indices } from "../../spec/op.js";
 import type { LinearAttributes } from "../../spec/ops/linear.js";
-import { roleOf } from "../../spec/recipe.js";
+import { roleOf } from "../../spec/site.js";
 import { BlockSums } from "../../tensor/block-sums.js";
 import { type FloatFormat, floatFormat, squaredUlps, tf32Format, unitInLastPlace } from "../../tensor/dtype.js";
 import { randomSigns } from "../../tensor/random-signs.js";
@@ -44,7 +44,7 @@ export function residualSums(investigation: Investigation, check: UnitCheck): Re
   const inside = investigation.interior(node.name).slice(1);
   if (!stored || !format || weightRow || !recipe) return undefined;
   if (inside.some(({ op }) => op.kind === "linear" || op.kind === "attention")) return undefined;
-  const settings = (recipe.ops.get(roleOf(node.name)) ?? node.op.recipes?.[0])?.settings ?? {};
+  const settings = (recipe.ops.get(roleOf(node)) ?? node.op.recipes?.[0])?.settings ?? {};
   const inputs = investigation.graph.node(node.inputs[0]!).columns;
   const rows = observations.outputRows(node.name);
   const { columns } = node;

@@ -188,9 +188,9 @@ function union(a: Int32Array, b: Int32Array): Int32Array {
 /** The runtime's 16- or 32-bit type: what most recorded values have. */
 function storeType(observations: CaptureObservations, graph: Graph, capture: Capture): DType {
   const counts = new Map<DType, number>();
-  for (const name of graph.nodes.keys()) {
+  for (const { name, op } of graph.nodes.values()) {
     const dtype = observations.dtype(name);
-    if (dtype && floatFormat(dtype) && !name.endsWith("_cache")) counts.set(dtype, (counts.get(dtype) ?? 0) + 1);
+    if (dtype && floatFormat(dtype) && op.kind !== "append") counts.set(dtype, (counts.get(dtype) ?? 0) + 1);
   }
   const [most] = [...counts].sort((a, b) => b[1] - a[1]);
   if (most) return most[0];

@@ -25,7 +25,7 @@ export function toRecord(run: RecordedRun, unit: GraphNode): string[] {
   const span = spanOf(run, unit);
   if (!span || span.first === span.last) return inside.slice(0, 3).map(({ name }) => name);
   const middle = Math.floor((span.first + span.last - 1) / 2);
-  const stream = inside.find(({ name }) => name.endsWith(`.layers.${middle}`));
+  const stream = inside.find(({ name }) => name === run.graph.streamAfter(middle)?.name);
   return [(stream ?? inside[0]!).name];
 }
 

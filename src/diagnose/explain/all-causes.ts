@@ -59,7 +59,7 @@ function markLatent(investigation: Investigation, entry: AssembledCause): Assemb
   const { cause } = entry;
   if (cause.cause !== "position-offset" || cause.extent.rows) return entry;
   const ropes = investigation.units().filter((node) => node.op.kind === "rope");
-  const shifted = new Set(cause.units.filter((unit) => unit.endsWith("_rope")));
+  const shifted = new Set(cause.units.filter((unit) => investigation.graph.find(unit)?.op.kind === "rope"));
   const uniform = ropes.length > 0 && ropes.every((node) => shifted.has(node.name));
   if (!uniform) return entry;
   const statement = `${cause.statement}; all queries and keys share it, so no score changes: latent, it becomes real as soon as unshifted keys join`;

@@ -1,6 +1,7 @@
 import type { GraphNode } from "../../spec/graph.js";
+import { roleOf } from "../../spec/site.js";
 import { propose, proposeFitted } from "../causes/catalogue.js";
-import { type Hypothesis, rewritesLayer, role } from "../causes/hypothesis.js";
+import { type Hypothesis, rewritesLayer } from "../causes/hypothesis.js";
 import { either } from "../causes/transform.js";
 import { regionOf } from "../check/extent.js";
 import type { Investigation, UnitCheck } from "../check/investigation.js";
@@ -53,7 +54,7 @@ export class Explainer {
 
   explain(check: UnitCheck): ExplainedFinding {
     const deadline = this.#deadlineFor(check);
-    const own = role(check.node.name);
+    const own = roleOf(check.node);
     let explanations = this.#tryKnown(check, deadline);
     if (explanations.length === 0) explanations = this.#tryShared(check);
     if (explanations.length === 0)
@@ -91,12 +92,12 @@ export class Explainer {
 
   /** What explained the role in another layer, or gave all bits of the same kind of op elsewhere. */
   #tryKnown(check: UnitCheck, deadline: Deadline): Explanation[] {
-    const ofRole = this.#byRole.get(role(check.node.name));
+    const ofRole = this.#byRole.get(roleOf(check.node));
     if (ofRole) {
-      const keys = new Set(ofRole.map(({ hypothesis }) => roleKey(hypothesis)));
+      const keys = new Set(ofRole.map(({ hypothesis }) => this.#roleKey(hypothesis)));
       const causes = new Set(ofRole.map(({ hypothesis }) => hypothesis.cause));
       const found = this.#try(check, deadline, (site) =>
-        this.#proposed(check, site, causes).filter((h) => keys.has(roleKey(h))),
+        this.#proposed(check, site, causes).filter((h) => keys.has(this.#roleKey(h))),
       );
       if (found.length > 0) return found;
     }
@@ -156,7 +157,7 @@ export class Explainer {
   }
 
   #explainFresh(check: UnitCheck, deadline: Deadline): Explanation[] {
-    if ((this.#failures.get(role(check.node.name)) ?? 0) >= maxFailures) return [];
+    if ((this.#failures.get(roleOf(check.node)) ?? 0) >= maxFailures) return [];
     const single = this.investigation.hasBits(check.node.name)
       ? this.#try(check, deadline, (site) => this.#proposed(check, site))
       : this.#trySpanning(check, deadline);
@@ -185,7 +186,7 @@ export class Explainer {
 
   #givesBits({ node }: UnitCheck): boolean {
     if (!this.investigation.hasBits(node.name)) return false;
-    return this.investigation.book.settled.get(role(node.name))?.score.matched === true;
+    return this.investigation.book.settled.get(roleOf(node))?.score.matched === true;
   }
 
   #proposed(check: UnitCheck, site: GraphNode, causes?: ReadonlySet<string>): Hypothesis[] {
@@ -250,9 +251,10 @@ export class Explainer {
     }
     return rank(out);
   }
-}
 
-/** What a hypothesis is, whatever the layer: tried first where the same role fails again. */
-function roleKey(h: Hypothesis): string {
-  return `${role(h.site)} ${h.group.replace(/\.layers\.\d+/g, ".layers.*").replace(/ \d+$/, "")}`;
+  /** What a hypothesis is, whatever the layer: tried first where the same role fails again. */
+  #roleKey({ site, group }: Hypothesis): string {
+    const { graph } = this.investigation;
+    return `${roleOf(graph.node(site))} ${group.replace(/\.layers\.\d+/g, ".layers.*").replace(/ \d+$/, "")}`;
+  }
 }

@@ -1,5 +1,6 @@
 import type { Evaluator } from "../../spec/evaluator.js";
-import { roleOf, type UnitRecipe } from "../../spec/recipe.js";
+import type { UnitRecipe } from "../../spec/recipe.js";
+import { roleOf } from "../../spec/site.js";
 import { type BitMatch, type Nearness, nearness } from "../bits/bits.js";
 import type { Sample } from "../bits/sample.js";
 import type { Statistics } from "../bits/statistics.js";
@@ -234,7 +235,7 @@ export class Judge {
       recipes = !own || ofRole.some((recipe) => sameRecipe(recipe, own)) ? ofRole : [...ofRole, own];
       this.#known.set(check, recipes);
     }
-    const added = replacements.filter(({ name }) => !graph.find(name)).map(({ name }) => roleOf(name));
+    const added = replacements.filter(({ name }) => !graph.find(name)).map(roleOf);
     if (added.length === 0) return recipes;
     const kept = recipes.map((recipe) => added.reduce((so, role) => so.with({ kept: [role, true] }), recipe));
     return [...recipes, ...kept];
@@ -246,7 +247,7 @@ export class Judge {
     const [usual] = this.investigation.recipesFor(name);
     return (op.recipes ?? [])
       .filter(({ refines }) => refines === undefined)
-      .map((recipe) => usual!.with({ op: [roleOf(name), recipe] }));
+      .map((recipe) => usual!.with({ op: [roleOf(check.node), recipe] }));
   }
 
   #probe(check: UnitCheck): Probe {

@@ -1,6 +1,7 @@
-import type { GraphNode } from "../../spec/graph.js";
+import type { Graph, GraphNode } from "../../spec/graph.js";
+import { roleOf } from "../../spec/site.js";
 import { proposeNamed } from "../causes/catalogue.js";
-import { type Hypothesis, role } from "../causes/hypothesis.js";
+import type { Hypothesis } from "../causes/hypothesis.js";
 import type { Investigation, UnitCheck } from "../check/investigation.js";
 import type { Deadline } from "./deadline.js";
 
@@ -22,6 +23,7 @@ export function* candidates(
   part: SpanPart,
   deadline: Deadline,
 ): Generator<Hypothesis> {
+  const { graph } = investigation;
   let count = 0;
   const byLayer = new Map<number | undefined, Hypothesis[]>();
   for (const site of sites) {
@@ -34,10 +36,10 @@ export function* candidates(
     count += proposed.length;
     byLayer.set(site.layer, [...(byLayer.get(site.layer) ?? []), ...proposed]);
   }
-  const kin = ({ site }: Hypothesis) => kinOf(investigation.graph.node(site));
+  const kin = ({ site }: Hypothesis) => kinOf(graph, graph.node(site));
   if (byLayer.size > 1) {
     const all = [...byLayer.values()].flat();
-    yield* together(all, ({ site }) => role(site));
+    yield* together(all, ({ site }) => roleOf(graph.node(site)));
     yield* together(all, kin);
   }
   for (const proposed of byLayer.values()) {
@@ -57,8 +59,8 @@ function isFitted({ fitted, heldOut }: Hypothesis): boolean {
 }
 
 /** Ops that one piece of code computes: queries and keys of a layer, gate and up, both norms of the stream. */
-function kinOf({ op, heads, inputs }: GraphNode): string {
-  return op.kind === "linear" ? role(inputs[0]!) : `${op.kind} ${heads !== undefined}`;
+function kinOf(graph: Graph, { op, heads, inputs }: GraphNode): string {
+  return op.kind === "linear" ? roleOf(graph.node(inputs[0]!)) : `${op.kind} ${heads !== undefined}`;
 }
 
 /** One cause at all the places it was proposed for that have the same key. */

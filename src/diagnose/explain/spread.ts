@@ -1,5 +1,7 @@
+import type { GraphNode } from "../../spec/graph.js";
+import { roleOf } from "../../spec/site.js";
 import { propose } from "../causes/catalogue.js";
-import { type Hypothesis, role } from "../causes/hypothesis.js";
+import type { Hypothesis } from "../causes/hypothesis.js";
 import type { Investigation, UnitCheck } from "../check/investigation.js";
 import type { AssembledCause } from "./assemble.js";
 import { combine } from "./combine.js";
@@ -42,27 +44,26 @@ function subsets(causes: readonly AssembledCause[]): AssembledCause[][] {
 
 /** The cause's rewrite at every site of its role among the units' unrecorded nodes. */
 function inUnrecorded(investigation: Investigation, checks: readonly UnitCheck[], cause: AssembledCause): Hypothesis[] {
-  const roles = new Set(cause.hypotheses.map((h) => role(h.site)));
+  const roles = new Set(cause.hypotheses.map((h) => roleOf(investigation.graph.node(h.site))));
   const seen = new Set(cause.hypotheses.map((h) => h.site));
   const out: Hypothesis[] = [];
   for (const finding of checks) {
     for (const site of investigation.interior(finding.node.name)) {
-      if (!roles.has(role(site.name)) || seen.has(site.name)) continue;
+      if (!roles.has(roleOf(site)) || seen.has(site.name)) continue;
       seen.add(site.name);
       const same = propose({ investigation, site, finding }, new Set([cause.cause.cause])).find(
         (h) => h.group === cause.group,
       );
-      out.push(...(same ? [same] : scaledLike(investigation, cause, site.name)));
+      out.push(...(same ? [same] : scaledLike(investigation, cause, site)));
     }
   }
   return out;
 }
 
 /** A fitted factor carries over to other layers as it is. */
-function scaledLike(investigation: Investigation, cause: AssembledCause, site: string): Hypothesis[] {
-  const model = cause.hypotheses.find((h) => h.fitted === 1 && role(h.site) === role(site));
+function scaledLike({ graph }: Investigation, cause: AssembledCause, site: GraphNode): Hypothesis[] {
+  const model = cause.hypotheses.find((h) => h.fitted === 1 && roleOf(graph.node(h.site)) === roleOf(site));
   const own = model?.replacements.find((node) => node.name === model.site);
   if (!model || !own || model.replacements.length > 1 || !model.transfer) return [];
-  const node = investigation.graph.node(site);
-  return [{ ...model, site, replacements: [{ ...node, op: model.transfer(node.op) }] }];
+  return [{ ...model, site: site.name, replacements: [{ ...site, op: model.transfer(site.op) }] }];
 }

@@ -1,10 +1,11 @@
 import type { Evaluator } from "../../spec/evaluator.js";
+import { roleOf } from "../../spec/site.js";
 import type { DType } from "../../tensor/dtype.js";
 import { roundAll } from "../../tensor/rounding.js";
 import type { Sample } from "../bits/sample.js";
 import { type Statistics, statisticsOf } from "../bits/statistics.js";
 import { propose, proposeNamed } from "../causes/catalogue.js";
-import { type Hypothesis, rewritesLayer, role, short } from "../causes/hypothesis.js";
+import { type Hypothesis, rewritesLayer, short } from "../causes/hypothesis.js";
 import type { Investigation, UnitCheck } from "../check/investigation.js";
 import type { Deadline } from "./deadline.js";
 
@@ -107,13 +108,13 @@ function hiddenAt(
   layer: number,
 ): string | undefined {
   const { graph } = investigation;
-  const site = graph.find(hypothesis.site.replace(/\.layers\.\d+/, `.layers.${layer}`));
+  const site = graph.inLayer(graph.node(hypothesis.site), layer);
   if (!site) return undefined;
   const units = checks.filter(({ node }) => investigation.interior(node.name).includes(site));
   if (units.length === 0 || units.every(({ node }) => investigation.isDeep(node.name)))
     return "not recorded finely enough";
   const same = propose({ investigation, site, finding: units[0]! }, new Set([hypothesis.cause])).find(
-    (h) => h.group === hypothesis.group && role(h.site) === role(hypothesis.site),
+    (h) => h.group === hypothesis.group && h.site === site.name,
   );
   if (!same) return undefined;
   const quiet = investigation.evaluator.withoutNoise();
@@ -166,7 +167,7 @@ export function sensitivity(
   const middle = new Map<string, UnitCheck[]>();
   for (const check of checks) {
     if (check.excess > 1 || investigation.isDeep(check.node.name)) continue;
-    const key = role(check.node.name);
+    const key = roleOf(check.node);
     middle.set(key, [...(middle.get(key) ?? []), check]);
   }
   for (const candidates of middle.values()) {
@@ -176,13 +177,13 @@ export function sensitivity(
     const base = baseOf(investigation, check);
     for (const site of investigation.interior(name)) {
       for (const hypothesis of proposeNamed({ investigation, site, finding: base.check })) {
-        const key = `${hypothesis.cause} ${role(hypothesis.site)}`;
+        const key = `${hypothesis.cause} ${roleOf(site)}`;
         // A whole layer more or less is never hidden by rounding.
         if (hypothesis.fitted > 0 || rewritesLayer(hypothesis)) continue;
         if (strongest.get(key)?.visible || deadline.passed) continue;
         const { visible, changed } = effect(investigation, base, hypothesis.replacements, quiet);
         const before = strongest.get(key)?.changed ?? -1;
-        if (visible || changed > before) strongest.set(key, { changed, unit: role(name), visible });
+        if (visible || changed > before) strongest.set(key, { changed, unit: roleOf(check.node), visible });
       }
     }
   }

@@ -135,10 +135,10 @@ export function runFreely(
 }
 
 /** The token the recording ends its first sequence's first step with: sampled, or the largest recorded logit. */
-export function recordedSample({ capture, observations }: Investigation, lastRow: number): number | undefined {
+export function recordedSample({ capture, observations, graph }: Investigation, lastRow: number): number | undefined {
   const sampled = capture.samples.find((sample) => sample.step === capture.steps[0]!.step)?.token_ids[0];
   if (sampled !== undefined) return sampled;
-  const logits = observations.output("lm_head", lastRow)?.value;
+  const logits = observations.output(graph.at({ what: "logits" })!.name, lastRow)?.value;
   if (!logits) return undefined;
   let best = 0;
   for (let i = 1; i < logits.length; i++) if (logits[i]! > logits[best]!) best = i;
@@ -146,13 +146,12 @@ export function recordedSample({ capture, observations }: Investigation, lastRow
 }
 
 /** Recorded streams against the free run's: the same zeros, NaN or overflow, or a magnitude within a factor of 2. */
-function compareStreams({ observations, config }: Investigation, run: FreeRun): { matched: number; of: number } {
+function compareStreams({ observations, graph, config }: Investigation, run: FreeRun): { matched: number; of: number } {
   let matched = 0;
   let of = 0;
-  for (const name of [
-    "model.embed_tokens",
-    ...Array.from(indices(config.layerCount), (layer) => `model.layers.${layer}`),
-  ]) {
+  // What every layer reads, and what the last one leaves.
+  for (const layer of indices(config.layerCount + 1)) {
+    const { name } = graph.streamBefore(layer);
     const recorded = observations.output(name, run.lastRow)?.value;
     if (!recorded) continue;
     of++;
@@ -179,7 +178,7 @@ function continueFrom(run: FreeRun, first: number, endTokens: readonly number[])
   const tokens = [first];
   const seqId = run.table.seqId[run.lastRow]!;
   while (tokens.length < continuationLength && !endTokens.includes(tokens.at(-1)!)) {
-    run.evaluator.forget((name) => name.endsWith("_cache"));
+    run.evaluator.forget((name) => run.evaluator.graph.node(name).op.kind === "append");
     const { firstRow } = run.table.append({
       step: tokens.length,
       seqIds: [seqId],

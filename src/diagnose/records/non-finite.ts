@@ -1,5 +1,5 @@
+import { roleOf } from "../../spec/site.js";
 import type { DirectCause } from "../causes/direct-cause.js";
-import { role } from "../causes/hypothesis.js";
 import { extentOf } from "../check/extent.js";
 import type { Investigation, UnitCheck } from "../check/investigation.js";
 
@@ -31,7 +31,7 @@ export function createdNonFinite(investigation: Investigation, unexplained: read
             ? "a score overflows a narrower type, or a masked slot holds NaN and 0 · NaN is NaN"
             : "an intermediate overflows a narrower type than the recorded ones"
         }`,
-        group: `non-finite-created ${role(node.name)}`,
+        group: `non-finite-created ${roleOf(node)}`,
         samples: statistics.checked,
         ...(where && { rows: where }),
       },

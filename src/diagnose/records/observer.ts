@@ -1,5 +1,5 @@
 import { Evaluator, type Observations } from "../../spec/evaluator.js";
-import { roleOf } from "../../spec/recipe.js";
+import { roleOf } from "../../spec/site.js";
 import type { DirectCause } from "../causes/direct-cause.js";
 import type { Investigation, UnitCheck } from "../check/investigation.js";
 
@@ -39,7 +39,7 @@ function explainsReaders(
   return readersOf(investigation, hidden).every((name) => {
     const check = investigation.checkRewritten(name, evaluator);
     // Where a recipe gives the bits of such units, being within rounding is not enough.
-    const givesBits = investigation.book.settled.get(roleOf(name))?.score.matched === true;
+    const givesBits = investigation.book.settled.get(roleOf(graph.node(name)))?.score.matched === true;
     if (givesBits) return check.matched;
     // And a wrong record must make a difference: what is left uncertain in its place makes every reader look better.
     return check.excess <= 1 && clearly * check.excess <= failing.get(name)!.excess;

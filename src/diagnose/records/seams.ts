@@ -73,8 +73,8 @@ function checkCache(
   compared.keys += checked;
   if (wrong.length === 0) return undefined;
   const { cause, kind, transform, statement, parameters } = explainCache(investigation, name, placed, wrong, type);
-  const layer = investigation.graph.node(name).layer;
-  const where = `${wrong.length} of ${checked} ${name.endsWith("k_cache") ? "keys" : "values"} that step ${placed.record.step} reads are not what was appended (first: sequence ${investigation.capture.steps[placed.stepIndex]!.seq_ids[wrong[0]!.key.b]}, position ${wrong[0]!.key.position})`;
+  const { layer, site } = investigation.graph.node(name);
+  const where = `${wrong.length} of ${checked} ${site.what === "key-cache" ? "keys" : "values"} that step ${placed.record.step} reads are not what was appended (first: sequence ${investigation.capture.steps[placed.stepIndex]!.seq_ids[wrong[0]!.key.b]}, position ${wrong[0]!.key.position})`;
   return {
     cause,
     kind,

@@ -28,7 +28,7 @@ function blamed({ causes }: AuditInput, matches: (unit: string, cause: Cause) =>
 function boundary(input: AuditInput): Audit {
   const { investigation, checks } = input;
   const { observations, graph, config } = investigation;
-  const fault = blamed(input, (unit) => unit.endsWith("o_proj.input"));
+  const fault = blamed(input, (unit) => graph.find(unit)?.op.kind === "attention");
   const operands = [...graph.nodes.values()]
     .filter((node) => node.op.kind === "attention")
     .flatMap((node) => node.inputs);
@@ -40,7 +40,7 @@ function boundary(input: AuditInput): Audit {
   );
   const orders = new Set(recorded.flatMap((name) => observations.denseRecords(name).map(({ axes }) => axes.order)));
   const attentions = checks.filter(({ node }) => node.op.kind === "attention");
-  const a = graph.node("model.layers.0.self_attn.o_proj.input").op.attributes as unknown as AttentionAttributes;
+  const a = graph.all("mixed")[0]!.op.attributes as unknown as AttentionAttributes;
   const contract = `${config.headCount} query and ${config.keyValueHeadCount} key/value heads of ${config.headDim}, scale ${a.scale.toPrecision(4)}`;
   const mixed = dtypes.size > 1 ? `; operands come in ${[...dtypes].join(" and ")}` : "";
   const shape = `${contract}; ${recorded.length} of ${operands.length} operands recorded, ${[...dtypes].join(", ") || "none"}, axis order ${[...orders].join(" and ") || "paged"}${mixed}`;
@@ -55,7 +55,7 @@ function boundary(input: AuditInput): Audit {
 /** Is what is read what was appended? */
 function cache(input: AuditInput): Audit {
   const { seams, investigation } = input;
-  const fault = blamed(input, (unit) => unit.endsWith("_cache"));
+  const fault = blamed(input, (unit) => investigation.graph.find(unit)?.op.kind === "append");
   if (fault) return { pass: false, evidence: fault };
   const { pages, keys } = seams.compared;
   if (pages > 0)
@@ -77,9 +77,11 @@ function cache(input: AuditInput): Audit {
 
 /** Pairing, angles and reshapes around RoPE. */
 function rotary(input: AuditInput): Audit {
+  const { graph, observations } = input.investigation;
   const fault = blamed(
     input,
-    (unit, cause) => unit.endsWith("_rope") || unit === "positions" || cause.cause.startsWith("norm-after"),
+    (unit, cause) =>
+      graph.find(unit)?.op.kind === "rope" || unit === "positions" || cause.cause.startsWith("norm-after"),
   );
   if (fault) return { pass: false, evidence: fault };
   const ropes = input.checks.filter(({ node }) => node.op.kind === "rope");
@@ -91,7 +93,7 @@ function rotary(input: AuditInput): Audit {
       evidence:
         "no rotated query or key was recorded; attention outputs agree with the spec's rotation as far as they were recorded",
     };
-  const positions = Math.max(...input.investigation.observations.rows.position);
+  const positions = Math.max(...observations.rows.position);
   return {
     pass: failing.length === 0,
     evidence: `${ropes.length - failing.length} of ${ropes.length} recorded rotations right at positions 0 to ${positions}, rms z at most ${worst.toFixed(2)}`,

@@ -25,7 +25,7 @@ export function symptomChain(
   detokenize: Detokenize,
 ): string[] {
   const chain: string[] = [];
-  const stream = all.filter(({ node }) => /^model\.layers\.\d+$/.test(node.name));
+  const stream = all.filter(({ node }) => isStream(node));
   const squaresOverflow = all.find(
     ({ node, largest }) => largest * largest > float32Max && node.op.kind !== "embedding",
   );
@@ -57,7 +57,7 @@ export function symptomChain(
       `the residual stream is exactly 0 ${toEnd && last !== dead ? `from layer ${dead.node.layer} to layer ${last.node.layer}` : `after layer ${dead.node.layer}`}: nothing carries the signal past it`,
     );
   }
-  const logits = all.find(({ node }) => node.name === "lm_head");
+  const logits = all.find(({ node }) => node.site.what === "logits");
   const lastRow =
     investigation.observations.rows.steps[0]!.firstRow + investigation.observations.rows.steps[0]!.qoIndptr[1]! - 1;
   const token = recordedSample(investigation, lastRow);
@@ -75,6 +75,11 @@ export function symptomChain(
     chain.push(`argmax takes index ${token}${text === undefined ? "" : `, which is ${JSON.stringify(text)}`}`);
   }
   return chain;
+}
+
+/** Whether a value is what a layer leaves of the residual stream. */
+function isStream({ name, site }: GraphNode): boolean {
+  return name === site.name && site.what === "stream" && site.block === "mlp";
 }
 
 /** "input_layernorm of layer 2". */

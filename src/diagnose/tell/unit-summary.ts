@@ -1,4 +1,5 @@
-import { role, short } from "../causes/hypothesis.js";
+import { roleOf } from "../../spec/site.js";
+import { short } from "../causes/hypothesis.js";
 import type { Investigation, UnitCheck } from "../check/investigation.js";
 import type { CoverageSummary, RecipeSummary, UnitSummary } from "./verdict.js";
 
@@ -18,9 +19,7 @@ export function unchecked(
     }
   }
   const recorded = new Set(checks.map(({ node }) => node.name));
-  const never = [...investigation.graph.nodes.values()].filter(
-    (node) => !recorded.has(node.name) && node.layer !== undefined && /^model\.layers\.\d+$/.test(node.name),
-  );
+  const never = investigation.graph.all("stream", "mlp").filter(({ name }) => !recorded.has(name));
   if (never.length > 0)
     out.push({
       value: `${never.length} layer outputs`,
@@ -31,7 +30,10 @@ export function unchecked(
 
 export function summaries(checks: readonly UnitCheck[]): UnitSummary[] {
   const byRole = new Map<string, UnitCheck[]>();
-  for (const check of checks) byRole.set(role(check.node.name), [...(byRole.get(role(check.node.name)) ?? []), check]);
+  for (const check of checks) {
+    const role = roleOf(check.node);
+    byRole.set(role, [...(byRole.get(role) ?? []), check]);
+  }
   return [...byRole].map(([unit, group]) => ({
     unit,
     count: group.length,
@@ -54,7 +56,7 @@ function equalShare(group: readonly UnitCheck[]): number | null {
 export function settledRecipes({ book, graph }: Investigation, checks: readonly UnitCheck[]): RecipeSummary[] {
   const byRole = new Map<string, UnitCheck[]>();
   for (const check of checks) {
-    const name = role(check.node.name);
+    const name = roleOf(check.node);
     if (check.bits) byRole.set(name, [...(byRole.get(name) ?? []), check]);
   }
   return [...byRole].flatMap(([unit, group]): RecipeSummary[] => {

@@ -1,5 +1,6 @@
 import type { Graph } from "../../spec/graph.js";
-import { type Recipe, roleOf, UnitRecipe } from "../../spec/recipe.js";
+import { type Recipe, UnitRecipe } from "../../spec/recipe.js";
+import { roleOf } from "../../spec/site.js";
 import type { DType } from "../../tensor/dtype.js";
 import type { BitMatch } from "../bits/bits.js";
 import type { SettledRecipe } from "../bits/recipe-book.js";
@@ -33,7 +34,7 @@ export interface CheckOnWire {
 
 export function toWire(investigation: Investigation, check: UnitCheck): CheckOnWire {
   const { node, recipe, ...judgement } = check.judgement;
-  const settled = investigation.book.settled.get(roleOf(node.name));
+  const settled = investigation.book.settled.get(roleOf(node));
   return {
     name: node.name,
     recipe: recipe && recipeToWire(recipe),
@@ -49,7 +50,7 @@ export function fromWire(investigation: Investigation, check: CheckOnWire): Unit
   const { graph, book, evaluator } = investigation;
   const node = graph.node(name);
   if (suspects) investigation.suspect(name, suspects.rows, suspects.columns);
-  if (settled) book.adopt(roleOf(name), { ...settled, recipe: recipeFromWire(graph, settled.recipe) });
+  if (settled) book.adopt(roleOf(node), { ...settled, recipe: recipeFromWire(graph, settled.recipe) });
   const recipe = check.recipe && recipeFromWire(graph, check.recipe);
   if (recipe) investigation.remember(name, recipe);
   const compare = () =>
@@ -68,7 +69,7 @@ const recipesByRole = new WeakMap<Graph, Map<string, readonly Recipe[]>>();
 function recipeFromWire(graph: Graph, { store, ops, kept, recomputed }: RecipeOnWire): UnitRecipe {
   let known = recipesByRole.get(graph);
   if (!known) {
-    known = new Map([...graph.nodes.values()].map(({ name, op }) => [roleOf(name), op.recipes ?? []]));
+    known = new Map([...graph.nodes.values()].map((node) => [roleOf(node), node.op.recipes ?? []]));
     recipesByRole.set(graph, known);
   }
   const found = ops.map(([role, id]): [string, Recipe] => {

@@ -276,7 +276,7 @@ export const attentionFaults: readonly Fault[] = [
       const node = graph.node(output(layer));
       const inputs = [...node.inputs];
       const which = Number(values.operand);
-      const before = inputs[which]!.replace(`layers.${layer}.`, `layers.${layer - 1}.`);
+      const before = graph.inLayer(graph.node(inputs[which]!), layer - 1)!.name;
       if (which === 0) inputs[0] = before;
       else return { nodes: [{ ...graph.node(inputs[which]!), op: append(), inputs: graph.node(before).inputs }] };
       return { nodes: [{ ...node, inputs }] };

@@ -20,10 +20,10 @@ export function unwritten(
   layer: number,
   written: Parameters<typeof gathered>[0],
 ) {
-  const before = name.replace(`layers.${layer}.`, `layers.${layer - 1}.`);
-  const previous = values.content === "previous" && layer > 0;
+  const before = graph.inLayer(graph.node(name), layer - 1);
+  const previous = values.content === "previous" ? before : undefined;
   const op = gathered((row, column, table) => written(row, column, table) ?? (previous ? { input: 1 } : undefined));
-  return spoilt(graph, name, op, previous ? [before] : []);
+  return spoilt(graph, name, op, previous ? [previous.name] : []);
 }
 
 function squareProjections(config: ModelConfig): string[] {
@@ -172,7 +172,7 @@ export const linearFaults: readonly Fault[] = [
     firstBad: (context, layer) => [chosen(context, layer)],
     inject(context, layer) {
       const name = `${chosen(context, layer)}.weight`;
-      const other = name.replace(`layers.${layer}.`, `layers.${layer - 1}.`);
+      const other = `${chosen(context, layer - 1)}.weight`;
       return { parameters: new Map([[name, wholeParameter(context.parameters, other)]]) };
     },
   }),

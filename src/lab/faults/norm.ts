@@ -183,7 +183,7 @@ export const normFaults: readonly Fault[] = [
     inject(context, layer) {
       const { graph } = context;
       const nodes = sides(context, layer, "rope").flatMap((name) => {
-        const normed = name.replace(/rope$/, "norm");
+        const [normed] = graph.node(name).inputs as [string];
         const rotated = { ...graph.node(name), name: `${name} before norm`, inputs: graph.node(normed).inputs };
         return [rotated, { ...graph.node(name), op: graph.node(normed).op, inputs: [rotated.name] }];
       });

@@ -11,6 +11,7 @@ import { multiply } from "../ops/multiply.js";
 import { rmsNorm } from "../ops/rmsnorm.js";
 import { rope } from "../ops/rope.js";
 import { select } from "../ops/select.js";
+import { outsideLayers, type Place, type Site } from "../site.js";
 import type { ModelConfig } from "./config.js";
 
 /** Parameter names that the checkpoint of `config` must hold, with their shapes. */
@@ -54,7 +55,12 @@ export function outputWeight(config: ModelConfig): string {
 /** The spec of a decoder: from token ids to the sampled token. */
 export function decoderGraph(config: ModelConfig): Graph {
   const nodes: GraphNode[] = [
-    { name: "model.embed_tokens", op: embedding("model.embed_tokens.weight"), inputs: [], columns: config.hiddenSize },
+    {
+      ...outsideLayers("model.embed_tokens", "embedding"),
+      op: embedding("model.embed_tokens.weight"),
+      inputs: [],
+      columns: config.hiddenSize,
+    },
   ];
   let stream = "model.embed_tokens";
   for (let layer = 0; layer < config.layerCount; layer++) {
@@ -64,20 +70,20 @@ export function decoderGraph(config: ModelConfig): Graph {
   const hidden = { columns: config.hiddenSize };
   nodes.push(
     {
-      name: "model.norm",
+      ...outsideLayers("model.norm", "last-norm"),
       op: rmsNorm({ weight: "model.norm.weight", epsilon: config.rmsNormEpsilon, width: config.hiddenSize }),
       inputs: [stream],
       ...hidden,
     },
-    { name: "model", op: identity(), inputs: ["model.norm"], ...hidden },
-    { name: "lm_head.input", op: select(), inputs: ["model"], ...hidden },
+    { ...outsideLayers("model", "hidden"), op: identity(), inputs: ["model.norm"], ...hidden },
+    { ...outsideLayers("lm_head.input", "gathered"), op: select(), inputs: ["model"], ...hidden },
     {
-      name: "lm_head",
+      ...outsideLayers("lm_head", "logits"),
       op: linear({ weight: outputWeight(config) }),
       inputs: ["lm_head.input"],
       columns: config.vocabularySize,
     },
-    { name: "sample", op: argmax(), inputs: ["lm_head"], columns: 1 },
+    { ...outsideLayers("sample", "sample"), op: argmax(), inputs: ["lm_head"], columns: 1 },
   );
   return new Graph(nodes);
 }
@@ -86,6 +92,12 @@ function layerNodes(config: ModelConfig, layer: number, stream: string): GraphNo
   const path = `model.layers.${layer}`;
   const attn = `${path}.self_attn`;
   const mlp = `${path}.mlp`;
+  const own = (module: string, block: Place["block"], what: Place["what"]): { name: string; site: Site } => {
+    const name = `${path}${module}`;
+    return { name, site: { name, role: `model.layers.*${module}`, block, what, layer } };
+  };
+  const inAttention = (name: string, what: Place["what"]) => own(`.self_attn.${name}`, "attention", what);
+  const inMlp = (name: string, what: Place["what"]) => own(`.mlp.${name}`, "mlp", what);
   const { hiddenSize, intermediateSize, headDim, headCount, keyValueHeadCount, rmsNormEpsilon: epsilon } = config;
   const queries = { columns: headCount * headDim, heads: headCount };
   const keys = { columns: keyValueHeadCount * headDim, heads: keyValueHeadCount };
@@ -102,25 +114,25 @@ function layerNodes(config: ModelConfig, layer: number, stream: string): GraphNo
   });
   const nodes: Omit<GraphNode, "layer">[] = [
     {
-      name: `${path}.input_layernorm`,
+      ...own(".input_layernorm", "attention", "norm"),
       op: rmsNorm({ weight: `${path}.input_layernorm.weight`, epsilon, width: hiddenSize }),
       inputs: [stream],
       ...hidden,
     },
     {
-      name: `${attn}.q_proj`,
+      ...inAttention("q_proj", "query"),
       op: project(`${attn}.q_proj`, config.queryKeyValueBias),
       inputs: [`${path}.input_layernorm`],
       ...queries,
     },
     {
-      name: `${attn}.k_proj`,
+      ...inAttention("k_proj", "key"),
       op: project(`${attn}.k_proj`, config.queryKeyValueBias),
       inputs: [`${path}.input_layernorm`],
       ...keys,
     },
     {
-      name: `${attn}.v_proj`,
+      ...inAttention("v_proj", "value"),
       op: project(`${attn}.v_proj`, config.queryKeyValueBias),
       inputs: [`${path}.input_layernorm`],
       ...keys,
@@ -129,13 +141,13 @@ function layerNodes(config: ModelConfig, layer: number, stream: string): GraphNo
   if (config.queryKeyNorm) {
     nodes.push(
       {
-        name: `${attn}.q_norm`,
+        ...inAttention("q_norm", "query-norm"),
         op: rmsNorm({ weight: `${attn}.q_norm.weight`, epsilon, width: headDim }),
         inputs: [`${attn}.q_proj`],
         ...queries,
       },
       {
-        name: `${attn}.k_norm`,
+        ...inAttention("k_norm", "key-norm"),
         op: rmsNorm({ weight: `${attn}.k_norm.weight`, epsilon, width: headDim }),
         inputs: [`${attn}.k_proj`],
         ...keys,
@@ -144,12 +156,12 @@ function layerNodes(config: ModelConfig, layer: number, stream: string): GraphNo
   }
   const source = config.queryKeyNorm ? "norm" : "proj";
   nodes.push(
-    { name: `${attn}.q_rope`, op: rotation, inputs: [`${attn}.q_${source}`], ...queries },
-    { name: `${attn}.k_rope`, op: rotation, inputs: [`${attn}.k_${source}`], ...keys },
-    { name: `${attn}.k_cache`, op: append(), inputs: [`${attn}.k_rope`], ...keys },
-    { name: `${attn}.v_cache`, op: append(), inputs: [`${attn}.v_proj`], ...keys },
+    { ...inAttention("q_rope", "query-rotated"), op: rotation, inputs: [`${attn}.q_${source}`], ...queries },
+    { ...inAttention("k_rope", "key-rotated"), op: rotation, inputs: [`${attn}.k_${source}`], ...keys },
+    { ...inAttention("k_cache", "key-cache"), op: append(), inputs: [`${attn}.k_rope`], ...keys },
+    { ...inAttention("v_cache", "value-cache"), op: append(), inputs: [`${attn}.v_proj`], ...keys },
     {
-      name: `${attn}.o_proj.input`,
+      ...inAttention("o_proj.input", "mixed"),
       op: attention({
         heads: headCount,
         keyValueHeads: keyValueHeadCount,
@@ -161,41 +173,41 @@ function layerNodes(config: ModelConfig, layer: number, stream: string): GraphNo
       ...queries,
     },
     {
-      name: `${attn}.o_proj`,
+      ...inAttention("o_proj", "output"),
       op: project(`${attn}.o_proj`, config.outputBias),
       inputs: [`${attn}.o_proj.input`],
       ...hidden,
     },
-    { name: attn, op: identity(), inputs: [`${attn}.o_proj`], ...hidden },
-    { name: `${path}.post_attention_layernorm.input`, op: add(), inputs: [stream, attn], ...hidden },
+    { ...own(".self_attn", "attention", "branch"), op: identity(), inputs: [`${attn}.o_proj`], ...hidden },
+    { ...own(".post_attention_layernorm.input", "attention", "stream"), op: add(), inputs: [stream, attn], ...hidden },
     {
-      name: `${path}.post_attention_layernorm`,
+      ...own(".post_attention_layernorm", "mlp", "norm"),
       op: rmsNorm({ weight: `${path}.post_attention_layernorm.weight`, epsilon, width: hiddenSize }),
       inputs: [`${path}.post_attention_layernorm.input`],
       ...hidden,
     },
     {
-      name: `${mlp}.gate_proj`,
+      ...inMlp("gate_proj", "gate"),
       op: project(`${mlp}.gate_proj`, config.mlpBias),
       inputs: [`${path}.post_attention_layernorm`],
       ...wide,
     },
     {
-      name: `${mlp}.up_proj`,
+      ...inMlp("up_proj", "up"),
       op: project(`${mlp}.up_proj`, config.mlpBias),
       inputs: [`${path}.post_attention_layernorm`],
       ...wide,
     },
-    { name: `${mlp}.act_fn`, op: activation(config.activation), inputs: [`${mlp}.gate_proj`], ...wide },
-    { name: `${mlp}.down_proj.input`, op: multiply(), inputs: [`${mlp}.act_fn`, `${mlp}.up_proj`], ...wide },
+    { ...inMlp("act_fn", "activated"), op: activation(config.activation), inputs: [`${mlp}.gate_proj`], ...wide },
+    { ...inMlp("down_proj.input", "gated"), op: multiply(), inputs: [`${mlp}.act_fn`, `${mlp}.up_proj`], ...wide },
     {
-      name: `${mlp}.down_proj`,
+      ...inMlp("down_proj", "output"),
       op: project(`${mlp}.down_proj`, config.mlpBias),
       inputs: [`${mlp}.down_proj.input`],
       ...hidden,
     },
-    { name: mlp, op: identity(), inputs: [`${mlp}.down_proj`], ...hidden },
-    { name: path, op: add(), inputs: [`${path}.post_attention_layernorm.input`, mlp], ...hidden },
+    { ...own(".mlp", "mlp", "branch"), op: identity(), inputs: [`${mlp}.down_proj`], ...hidden },
+    { ...own("", "mlp", "stream"), op: add(), inputs: [`${path}.post_attention_layernorm.input`, mlp], ...hidden },
   );
   return nodes.map((node) => ({ ...node, layer }));
 }
