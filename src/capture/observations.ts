@@ -30,6 +30,7 @@ export class CaptureObservations implements Observations {
   readonly #tensors = new TensorReader();
   readonly #rowCache = new RowCache();
   readonly #outputRows = new Map<string, Int32Array>();
+  readonly #settled = new Map<string, Map<number, Float64Array>>();
   /** The spec, its caches keeping what the recorded ones keep. */
   readonly graph: Graph;
   readonly #formats: CacheFormats;
@@ -111,6 +112,18 @@ export class CaptureObservations implements Observations {
       }
     }
     return true;
+  }
+
+  settled(name: string, row: number): Float64Array | undefined {
+    return this.#settled.get(name)?.get(row);
+  }
+
+  /** Notes what an unrecorded row was, where rounding leaves it open and something that follows of it tells. */
+  settle(name: string, row: number, value: Float64Array | undefined): void {
+    const rows = this.#settled.get(name) ?? new Map<number, Float64Array>();
+    this.#settled.set(name, rows);
+    if (value) rows.set(row, value);
+    else rows.delete(row);
   }
 
   /** A row as its producer wrote it. */

@@ -19,6 +19,8 @@ export interface Observations {
    * @param readAt step at whose time a KV cache is read.
    */
   row(name: string, row: number, consumer: string, readAt?: number): ObservedRow | undefined;
+  /** What a row of a value that rounding leaves open was found to be from what follows of it. */
+  settled?(name: string, row: number): Float64Array | undefined;
   /** The values of many rows at once, [rows, columns]; undefined where one was not recorded, and `row` tells which. */
   block?(name: string, rows: Int32Array, consumer: string, readAt?: number): Float64Array | undefined;
 }
@@ -237,10 +239,11 @@ export class Evaluator {
   #rounding(node: GraphNode): OpRounding | undefined {
     const { recipe } = this;
     if (!recipe) return undefined;
+    const store = node.op.dtype ?? recipe.store;
     // In float64 nothing is rounded inside an op: only stores are.
-    if (this.precision.compute === "float64") return { store: recipe.store, settings: {} };
+    if (this.precision.compute === "float64") return { store, settings: {} };
     const chosen = recipe.ops.get(roleOf(node)) ?? node.op.recipes?.[0];
-    return { store: recipe.store, settings: chosen?.settings ?? {} };
+    return { store, settings: chosen?.settings ?? {} };
   }
 
   #context(node: GraphNode, readAt?: number): OpContext {
@@ -248,13 +251,14 @@ export class Evaluator {
       rows: this.rows,
       parameters: this.parameters,
       arithmetic: this.arithmetic,
-      precision: this.precision,
+      precision: node.op.dtype ? { ...this.precision, store: node.op.dtype } : this.precision,
       noise: this.noise,
       rounding: this.#rounding(node),
       input: (index, rows, columns, at) => this.read(node.inputs[index]!, rows, node.name, columns, at ?? readAt),
       width: (index) => this.graph.node(node.inputs[index]!).columns,
       recorded: (row) =>
         this.observations.has(node.name) ? this.observations.row(node.name, row, node.name)?.value : undefined,
+      settled: (row) => this.observations.settled?.(node.name, row),
     };
   }
 }

@@ -47,6 +47,8 @@ export interface OpContext {
   width(index: number): number;
   /** What was recorded of the op's own value in a row: asked by ops of which rounding leaves open which result is right. */
   recorded?(row: number): Float64Array | undefined;
+  /** The same where it was not recorded, as far as what follows of it tells. */
+  settled?(row: number): Float64Array | undefined;
 }
 
 /** The meaning of one op. `columns` is the subset of output columns asked for, in that order. */

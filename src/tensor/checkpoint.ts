@@ -14,6 +14,8 @@ export interface ParameterReader {
   /** Elements `first` to `first + count` of a parameter, all its axes in one; a row of one with many axes may be large. */
   elements?(name: string, first: number, count: number): Float64Array;
   names(): Iterable<string>;
+  /** The same parameters in the numbers of the checkpoint, where these are not. */
+  readonly asStored?: ParameterReader | undefined;
   /** The type a parameter is stored in, where that is known. */
   dtype?(name: string): DType | undefined;
   /** The bytes of a parameter where they lie in a file. */

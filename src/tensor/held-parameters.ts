@@ -17,6 +17,7 @@ export function heldAs(parameters: ParameterReader, dtype: DType): ParameterRead
   return {
     shape: (name) => parameters.shape(name),
     names: () => parameters.names(),
+    asStored: parameters.asStored ?? parameters,
     dtype: () => dtype,
     stored: (name) => parameters.stored?.(name),
     ...(parameters.elements && {

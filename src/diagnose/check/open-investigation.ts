@@ -4,6 +4,7 @@ import { readModelConfig } from "../../spec/models/config-file.js";
 import { expectParameters } from "../../spec/models/expect-parameters.js";
 import { Checkpoint } from "../../tensor/checkpoint.js";
 import { Investigation } from "./investigation.js";
+import { settleChoices } from "./open-choices.js";
 import { choosePrecision } from "./precision.js";
 import { chooseRotary } from "./rotary-choice.js";
 
@@ -36,7 +37,9 @@ export function openInvestigation({ target, model, mask }: InvestigationSource):
     const opened = openCapture(target);
     const capture = mask ? withMask(opened, mask) : opened;
     try {
-      const investigation = chooseRotary(choosePrecision(new Investigation(capture, config, checkpoint)));
+      const investigation = settleChoices(
+        chooseRotary(choosePrecision(new Investigation(capture, config, checkpoint))),
+      );
       return {
         investigation,
         close() {

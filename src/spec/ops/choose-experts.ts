@@ -15,6 +15,8 @@ interface Candidates {
   readonly slack: Float64Array;
 }
 
+type Scoring = Pick<OpContext, "parameters" | "precision" | "rounding">;
+
 /**
  * The experts of a row, [rows, topK] indices by descending score, from router logits [rows, experts]; DeepSeek-AI,
  * "DeepSeek-V3", 2024, for bias and groups. A choice that rounding of the logits leaves open is right as it was recorded,
@@ -29,7 +31,7 @@ export function chooseExperts(routing: Routing): Op {
       const { noise } = context;
       const logits = context.input(0, rows);
       const out = emptyBlock(rows.length * columns.length, noise);
-      const bias = routing.bias ? context.parameters.rows(routing.bias, 0, 1) : undefined;
+      const bias = biasOf(context, routing);
       const n = routing.experts;
       for (let r = 0; r < rows.length; r++) {
         const row = logits.value.subarray(r * n, (r + 1) * n);
@@ -37,7 +39,9 @@ export function chooseExperts(routing: Routing): Op {
         const recorded = context.recorded?.(rows[r]!);
         let chosen: ArrayLike<number> = best(routing, exact.score);
         let open = false;
-        if (recorded && isLegal(routing, exact, recorded)) chosen = recorded;
+        const settled = context.settled?.(rows[r]!);
+        if (settled) chosen = settled;
+        else if (recorded && isLegal(routing, exact, recorded)) chosen = recorded;
         else if (noise) {
           const variance = logits.variance.subarray(r * n, (r + 1) * n);
           const uncertain = candidatesOf(context, routing, row, bias, variance);
@@ -57,13 +61,13 @@ export function chooseExperts(routing: Routing): Op {
  * Sets of experts that rounding leaves open for one row of logits, the likeliest first; more than `most` of them are none.
  */
 export function openChoices(
-  context: OpContext,
+  context: Scoring,
   routing: Routing,
   logits: Float64Array,
   variance: Float64Array,
   most: number,
 ): number[][] {
-  const bias = routing.bias ? context.parameters.rows(routing.bias, 0, 1) : undefined;
+  const bias = biasOf(context, routing);
   const candidates = candidatesOf(context, routing, logits, bias, variance);
   const first = best(routing, candidates.score);
   const found = [first];
@@ -81,18 +85,23 @@ export function openChoices(
   return found;
 }
 
+/** The bias as the checkpoint has it: it stays float32 in a model that runs in bfloat16. */
+function biasOf({ parameters }: Scoring, { bias }: Routing): Float64Array | undefined {
+  return bias ? (parameters.asStored ?? parameters).rows(bias, 0, 1) : undefined;
+}
+
 function sameSet(a: readonly number[], b: readonly number[]): boolean {
   return a.every((expert) => b.includes(expert));
 }
 
 function candidatesOf(
-  { rounding, precision }: OpContext,
+  { rounding, precision }: Scoring,
   routing: Routing,
   logits: Float64Array,
   bias: Float64Array | undefined,
   variance?: Float64Array,
 ): Candidates {
-  const format = floatFormat(rounding?.store ?? precision.store);
+  const format = floatFormat(routing.logitsType ?? rounding?.store ?? precision.store);
   const largest = logits.reduce((most, x) => Math.max(most, x), -Infinity);
   const score = new Float64Array(logits.length);
   const slack = new Float64Array(logits.length);

@@ -1,3 +1,5 @@
+import type { DType } from "../../tensor/dtype.js";
+
 /** How a router turns its logits into a choice of experts and their weights. */
 export interface Routing {
   readonly experts: number;
@@ -16,6 +18,8 @@ export interface Routing {
   readonly renormalised: boolean;
   /** Multiplies the weights: routed_scaling_factor. */
   readonly scale: number;
+  /** The type of the logits, where it is not the run's. */
+  readonly logitsType?: DType | undefined;
   /** Times the bias counts in the choice, and in the weights, where a rewrite says so: 1 and 0. */
   readonly biasTimes?: number;
   readonly biasInWeights?: number;
