@@ -1,15 +1,39 @@
 import { type LinearAttributes, linear } from "../../spec/ops/linear.js";
+import type { CauseEntries } from "./cause-entry.js";
 import type { Hypothesis } from "./hypothesis.js";
-import { hypothesis, type Proposal } from "./proposal.js";
+import { hypothesesOf, type Proposal, type Search } from "./proposal.js";
 import { replaced } from "./transform.js";
+
+/** In what a product is summed up. */
+export const accumulatorCauses = {
+  "accumulator-narrow": {
+    kind: "kernel",
+    transform: "T16",
+    legend: "The running sum of a product is kept in 16 bits.",
+    hiddenBy: "sums whose terms come out even; float32 noise of a unit over several ops",
+    confusedWith: ["weight-quantised", "activation-quantised"],
+    report: ["tenstorrent/tt-xla#6009", "sums in bfloat16: the error grew with their length"],
+  },
+} as const satisfies CauseEntries;
+
+const hypothesis = hypothesesOf(accumulatorCauses);
 
 /** Terms between two roundings of a running sum: one by one, and what one matrix instruction or one tile adds. */
 const accumulatedTerms = [1, 4, 8, 16, 32, 64, 128, 256];
 
-/** The running sum kept in 16 bits. */
-export function accumulators({ site, investigation, finding }: Proposal, a: LinearAttributes): Hypothesis[] {
+export const accumulatorSearches: readonly Search[] = [
+  {
+    causes: ["accumulator-narrow"],
+    stage: "named",
+    appliesTo: ({ site, investigation, finding }) =>
+      site.op.kind === "linear" && investigation.hasBits(finding.node.name),
+    rewrites: accumulators,
+  },
+];
+
+function accumulators({ site, investigation }: Proposal): Hypothesis[] {
+  const a = site.op.attributes as unknown as LinearAttributes;
   const inputs = investigation.graph.node(site.inputs[0]!).columns;
-  if (!investigation.hasBits(finding.node.name)) return [];
   const choices = accumulatedTerms
     .filter((terms) => terms < inputs)
     .flatMap((terms) => (["float16", "bfloat16"] as const).map((dtype) => ({ dtype, terms })));
@@ -20,8 +44,6 @@ export function accumulators({ site, investigation, finding }: Proposal, a: Line
         site,
         [replaced(site, { op: linear({ ...a, accumulator: { dtype, terms, biasFirst } }) })],
         {
-          kind: "kernel",
-          transform: "T16",
           parameters: { dtype, terms },
           statement: `the running sum of the product is kept in ${dtype}, rounded after ${terms === 1 ? "every term" : `every ${terms} terms`}`,
         },

@@ -1,16 +1,52 @@
 import type { GraphNode } from "../../spec/graph.js";
 import type { RowTable } from "../../spec/rows.js";
+import { attentionOperandCauses } from "./attention-operands.js";
+import type { CauseEntries } from "./cause-entry.js";
 import type { Hypothesis } from "./hypothesis.js";
-import { type CauseFamily, hypothesis, lastName, type Proposal } from "./proposal.js";
+import { operandCauses } from "./operand.js";
+import { hypothesesOf, isRecorded, lastName, ofKind, type Proposal, type Search } from "./proposal.js";
 import { relabelled, replaced } from "./transform.js";
 
-/** What the KV cache was filled with instead: unrotated keys, values for keys, another layer's. */
-export const appendCauses: CauseFamily = (proposal) => {
-  const { site, finding } = proposal;
-  if (site.op.kind !== "append") return [];
-  // Where the cache was not recorded, attention's own operands say the same of its content.
-  return site.name === finding.node.name ? [...contents(proposal), ...newest(proposal)] : newest(proposal);
-};
+/** What the KV cache is filled with. */
+export const cacheCauses = {
+  "cache-unwritten": {
+    kind: "state",
+    transform: "T14",
+    legend: "A part of the cache is never written: zeros stand there.",
+    hiddenBy: "a single prefill whose attention does not read the cache",
+    confusedWith: ["key-length-short", "rows-unwritten", "cache-stale"],
+    report: ["microsoft/onnxruntime-genai#2354", "a length that counted the current token left one slot unwritten"],
+  },
+  "cache-stale": {
+    kind: "state",
+    transform: "T12",
+    legend: "Where the newest key or value belongs, an older one stands.",
+    hiddenBy: "a single prefill",
+    confusedWith: ["cache-unwritten", "cache-overwritten", "slot-mapping"],
+    report: ["vllm-project/vllm#25279", "host metadata was overwritten while its copy was under way"],
+  },
+  "cached-before-rope": {
+    kind: "seam",
+    transform: "T13",
+    legend: "Keys are cached before RoPE.",
+    hiddenBy: "position 0",
+    confusedWith: ["key-unrotated", "rope-missing"],
+  },
+} as const satisfies CauseEntries;
+
+const hypothesis = hypothesesOf({ ...cacheCauses, ...attentionOperandCauses, ...operandCauses });
+const isAppend = ofKind("append");
+
+export const appendSearches: readonly Search[] = [
+  {
+    causes: ["cached-before-rope", "key-value-swapped", "operand-swapped"],
+    stage: "named",
+    // Where the cache was not recorded, attention's own operands say the same of its content.
+    appliesTo: (proposal) => isAppend(proposal) && isRecorded(proposal),
+    rewrites: contents,
+  },
+  { causes: ["cache-unwritten", "cache-stale"], stage: "named", appliesTo: isAppend, rewrites: newest },
+];
 
 /** Rows of decode steps: the only new one of their sequence. */
 export function isDecoded(table: RowTable, row: number): boolean {
@@ -26,7 +62,7 @@ function newest({ site, investigation, finding }: Proposal): Hypothesis[] {
   if (!table.stepOf.some((step, row) => step >= 0 && isDecoded(table, row))) return [];
   const before = (row: number) => table.keyRow(row, table.position[row]! - 1);
   const lastWritten = (row: number): number => (isDecoded(table, row) ? lastWritten(before(row)) : row);
-  const choices: [string, string, (row: number) => number | undefined][] = [
+  const choices: [keyof typeof cacheCauses, string, (row: number) => number | undefined][] = [
     ["cache-unwritten", "is never written: zeros stand there", () => undefined],
     ["cache-stale", "is its predecessor's", before],
     ["cache-stale", "is never written: the last token of the prefill stands there", lastWritten],
@@ -43,8 +79,6 @@ function newest({ site, investigation, finding }: Proposal): Hypothesis[] {
       });
     const of = (nodes: readonly GraphNode[], title: string) =>
       hypothesis(cause, site, nodes.map(rewritten), {
-        kind: "state",
-        transform: cause === "cache-unwritten" ? "T14" : "T12",
         statement: `in decode steps the newest ${title} ${what}`,
         group: `${cause} ${what}`,
       });
@@ -72,8 +106,6 @@ function contents({ site, investigation }: Proposal): Hypothesis[] {
         : "operand-swapped";
     out.push(
       hypothesis(cause, site, [replaced(site, { inputs: [node.name] })], {
-        kind: "seam",
-        transform: beforeRope ? "T13" : "T12",
         parameters: { cached: part, ...(sameLayer ? {} : { layer: node.layer ?? 0 }) },
         statement: beforeRope
           ? "keys are cached before RoPE"

@@ -2,9 +2,10 @@ import type { GraphNode } from "../../spec/graph.js";
 import { indices, type Op, type OpContext } from "../../spec/op.js";
 import { type AttentionAttributes, attention } from "../../spec/ops/attention.js";
 import { dropShares, isShare } from "./drop-share.js";
+import { dropoutCauses } from "./dropout.js";
 import type { Hypothesis } from "./hypothesis.js";
 import { solve } from "./least-squares.js";
-import { hypothesis, type Proposal } from "./proposal.js";
+import { hypothesesOf, isRecorded, type Proposal, type Search } from "./proposal.js";
 import { replaced } from "./transform.js";
 
 /** What one head of one row says about its keys' weights. */
@@ -24,14 +25,27 @@ const solvable = 0.75;
 /** How near a weight must come to nothing, or to what is left of it. */
 const near = 0.25;
 
+const hypothesis = hypothesesOf(dropoutCauses);
+
 /** Dropout left on in attention: a random share of the weights is zero, the rest divided by what is left. */
-export function attentionDropout(proposal: Proposal): Hypothesis[] {
+export const attentionDropoutSearches: readonly Search[] = [
+  {
+    causes: ["dropout"],
+    stage: "fitted",
+    appliesTo: (proposal) => {
+      const { site, finding, investigation } = proposal;
+      if (site.op.kind !== "attention" || !isRecorded(proposal) || !investigation.hasBits(site.name)) return false;
+      return finding.comparison.columns.length === site.columns;
+    },
+    rewrites: attentionDropout,
+  },
+];
+
+function attentionDropout(proposal: Proposal): Hypothesis[] {
   const { site, finding, investigation } = proposal;
   const a = site.op.attributes as unknown as AttentionAttributes;
   const { rows } = finding.comparison;
   const table = investigation.observations.rows;
-  if (site.name !== finding.node.name || !investigation.hasBits(site.name)) return [];
-  if (finding.comparison.columns.length < site.columns) return [];
   // As many channels as keys, and some more against rounding, say each key's weight.
   const isSolvable = (row: number) => table.position[row]! + 1 <= solvable * a.headDim;
   const readable = rows.filter(isSolvable);
@@ -74,8 +88,6 @@ export function attentionDropout(proposal: Proposal): Hypothesis[] {
     const op = spread(thinned, attention(a), share, isSolvable);
     return [
       hypothesis("dropout", site, [replaced(site, { op })], {
-        kind: "seam",
-        transform: "T14",
         fitted: 1,
         parameters: { share, of: "probabilities" },
         statement: `a random ${share} of the attention probabilities is zero and the rest divided by ${Number((1 - share).toFixed(2))}: dropout is left on`,

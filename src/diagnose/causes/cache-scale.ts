@@ -4,30 +4,42 @@ import { append } from "../../spec/ops/append.js";
 import { isQuantised, quantise } from "../../tensor/scaled-type.js";
 import type { Investigation } from "../check/investigation.js";
 import type { Hypothesis } from "./hypothesis.js";
-import { mistakableScales, scaleCause, type WrongScale } from "./mistaken-scale.js";
-import { type CauseFamily, hypothesis } from "./proposal.js";
+import { cacheScaleCauses, mistakableScales, scaleCause, type WrongScale } from "./mistaken-scale.js";
+import { hypothesesOf, isRecorded, ofKind, type Search } from "./proposal.js";
 import { affine, replaced, taken, transformed } from "./transform.js";
 
+const hypothesis = hypothesesOf(cacheScaleCauses);
+
 /** The scale of a narrow KV cache, wrong where attention reads it or where the append writes it. */
-export const cacheScaleCauses: CauseFamily = ({ site, investigation, finding }) => {
-  if (site.op.kind === "attention") {
-    return site.inputs.slice(1).flatMap((input, side) => {
-      const type = narrowType(investigation, input);
+export const cacheScaleSearches: readonly Search[] = [
+  {
+    causes: ["cache-scale"],
+    stage: "named",
+    appliesTo: ofKind("attention"),
+    rewrites: ({ site, investigation }) =>
+      site.inputs.slice(1).flatMap((input, side) => {
+        const type = narrowType(investigation, input);
+        if (!type) return [];
+        const twice = { scale: type.scale ** 2, title: "applied twice" };
+        const scales = [...mistakableScales(investigation, input, type.scale), twice];
+        return scales.map((wrong) => readWith(investigation, site, input, side === 0 ? "key" : "value", type, wrong));
+      }),
+  },
+  {
+    causes: ["cache-scale"],
+    stage: "named",
+    appliesTo: (proposal) => proposal.site.op.kind === "append" && isRecorded(proposal),
+    rewrites({ site, investigation }) {
+      const type = narrowType(investigation, site.name);
       if (!type) return [];
-      const twice = { scale: type.scale ** 2, title: "applied twice" };
-      const scales = [...mistakableScales(investigation, input, type.scale), twice];
-      return scales.map((wrong) => readWith(investigation, site, input, side === 0 ? "key" : "value", type, wrong));
-    });
-  }
-  if (site.op.kind !== "append" || site.name !== finding.node.name) return [];
-  const type = narrowType(investigation, site.name);
-  if (!type) return [];
-  const named = mistakableScales(investigation, site.name, type.scale);
-  const fitted = investigation.observations.fittedScale(site.name);
-  if (fitted && Math.abs(fitted.scale / type.scale - 1) > fitted.error + type.error)
-    named.push({ scale: fitted.scale, title: undefined });
-  return named.map((wrong) => writtenWith(site, type, wrong));
-};
+      const named = mistakableScales(investigation, site.name, type.scale);
+      const fitted = investigation.observations.fittedScale(site.name);
+      if (fitted && Math.abs(fitted.scale / type.scale - 1) > fitted.error + type.error)
+        named.push({ scale: fitted.scale, title: undefined });
+      return named.map((wrong) => writtenWith(site, type, wrong));
+    },
+  },
+];
 
 function narrowType({ observations }: Investigation, cache: string): CachedType | undefined {
   const format = observations.cacheFormat(cache);
@@ -69,6 +81,6 @@ function described(
   right: number,
   wrong: WrongScale,
 ): Hypothesis {
-  const { cause, kind, transform, statement, parameters } = scaleCause(at, right, wrong);
-  return hypothesis(cause, site, replacements, { kind, transform, statement, parameters });
+  const { statement, parameters } = scaleCause(at, right, wrong);
+  return hypothesis("cache-scale", site, replacements, { statement, parameters });
 }

@@ -1,114 +1,209 @@
-import { appendCauses } from "./append.js";
-import { attentionCauses } from "./attention.js";
-import { cacheScaleCauses } from "./cache-scale.js";
-import { clampCauses } from "./clamp.js";
-import { additiveConstant } from "./constant.js";
-import { coverageCauses } from "./coverage.js";
-import { dropoutCauses } from "./dropout.js";
-import { strayElements } from "./element.js";
-import { endpointCauses } from "./endpoints.js";
-import { fittedCauses } from "./fitted.js";
+import { accumulatorCauses, accumulatorSearches } from "./accumulator.js";
+import { appendSearches, cacheCauses } from "./append.js";
+import { attentionDropoutSearches } from "./attention-dropout.js";
+import { attentionOperandCauses, attentionOperandSearches } from "./attention-operands.js";
+import { bitCauses, bitSearches } from "./bits.js";
+import { cacheScaleSearches } from "./cache-scale.js";
+import type { CauseEntry } from "./cause-entry.js";
+import { clampCauses, clampSearches } from "./clamp.js";
+import { constantCauses, constantSearches } from "./constant.js";
+import { coverageCauses, coverageSearches } from "./coverage.js";
+import type { DirectCause } from "./direct-cause.js";
+import { dropoutCauses, dropoutSearches } from "./dropout.js";
+import { elementCauses, elementSearches } from "./element.js";
+import { embeddingCauses, embeddingSearches } from "./embedding.js";
+import { gainCauses, gainSearches } from "./fitted.js";
+import { headMapCauses, headMapSearches } from "./head-map.js";
+import { headCauses, headSearches } from "./heads.js";
 import type { Hypothesis } from "./hypothesis.js";
-import { layerCauses } from "./layers.js";
-import { layoutCauses } from "./layout.js";
-import { linearCauses } from "./linear.js";
-import { lowRankCauses } from "./low-rank.js";
-import { misreadCauses } from "./misread.js";
-import { mlpCauses } from "./mlp.js";
-import { normCauses } from "./norm.js";
-import { otherValueCauses } from "./other-value.js";
-import { paddingCauses } from "./padding.js";
-import type { CauseFamily, Proposal } from "./proposal.js";
-import { quantisedActivationCauses } from "./quantised-activation.js";
-import { quantisedCacheCauses } from "./quantised-cache.js";
-import { quantisedWeightCauses } from "./quantised-weight.js";
-import { relabellingCauses } from "./relabelling.js";
-import { residualCauses } from "./residual.js";
-import { ropeCauses } from "./rope.js";
-import { unseenCauses } from "./unseen.js";
+import { keyCauses, keySearches } from "./keys.js";
+import { layerCauses, layerSearches } from "./layers.js";
+import { layoutCauses, layoutSearches } from "./layout.js";
+import { biasCauses, biasSearches } from "./linear.js";
+import { logitsCauses, logitsSearches } from "./logits.js";
+import { lowRankCauses, lowRankSearches } from "./low-rank.js";
+import { maskCauses, maskSearches } from "./mask.js";
+import { mergeCauses, mergeSearches } from "./merge.js";
+import { misreadSearches } from "./misread.js";
+import { cacheScaleCauses } from "./mistaken-scale.js";
+import { mlpCauses, mlpSearches } from "./mlp.js";
+import { normCauses, normSearches } from "./norm.js";
+import { fittedNormSearches } from "./norm-fitted.js";
+import { normOrderCauses, normOrderSearches } from "./norm-order.js";
+import { normWeightCauses, normWeightSearches } from "./norm-weight.js";
+import { operandCauses, operandSearches } from "./operand.js";
+import { otherValueCauses, otherValueSearches } from "./other-value.js";
+import { packingCauses, packingSearches } from "./packing.js";
+import { paddingCauses, paddingSearches } from "./padding.js";
+import type { Proposal, Search } from "./proposal.js";
+import { quantisedActivationCauses, quantisedActivationSearches } from "./quantised-activation.js";
+import { quantisedCacheCauses, quantisedCacheSearches } from "./quantised-cache.js";
+import { probabilityCauses, probabilitySearches } from "./quantised-probabilities.js";
+import { quantisedWeightCauses, quantisedWeightSearches } from "./quantised-weight.js";
+import { recordCauses } from "./record-causes.js";
+import { reductionCauses, reductionSearches } from "./reduction.js";
+import { relabellingCauses, relabellingSearches } from "./relabelling.js";
+import { residualCauses, residualSearches } from "./residual.js";
+import { ropeCauses, ropeSearches } from "./rope.js";
+import { ropeFrequencyCauses, ropeFrequencySearches } from "./rope-frequencies.js";
+import { positionCauses, positionSearches } from "./rope-positions.js";
+import { rotationSearches } from "./rotation.js";
+import { scoreCauses, scoreSearches } from "./score.js";
+import { unseenSearches } from "./unseen.js";
+import { weightCauses, weightSearches } from "./weights.js";
 
-/** Rewrites with a name, then parts nobody wrote, then transforms fitted to the recording. */
-const families: readonly CauseFamily[] = [
-  normCauses,
-  ropeCauses,
-  linearCauses,
-  attentionCauses,
-  residualCauses,
-  mlpCauses,
-  clampCauses,
-  dropoutCauses,
-  endpointCauses,
-  layerCauses,
-  paddingCauses,
-  appendCauses,
-  cacheScaleCauses,
-  quantisedWeightCauses,
-  quantisedActivationCauses,
-  quantisedCacheCauses,
-  layoutCauses,
-  misreadCauses,
-  relabellingCauses,
-  otherValueCauses,
-  unseenCauses,
-  coverageCauses,
-  additiveConstant,
-  fittedCauses,
-  lowRankCauses,
-  strayElements,
+const declared = {
+  ...embeddingCauses,
+  ...normCauses,
+  ...normWeightCauses,
+  ...normOrderCauses,
+  ...biasCauses,
+  ...weightCauses,
+  ...packingCauses,
+  ...operandCauses,
+  ...reductionCauses,
+  ...accumulatorCauses,
+  ...ropeCauses,
+  ...ropeFrequencyCauses,
+  ...positionCauses,
+  ...scoreCauses,
+  ...maskCauses,
+  ...keyCauses,
+  ...mergeCauses,
+  ...headMapCauses,
+  ...attentionOperandCauses,
+  ...paddingCauses,
+  ...cacheCauses,
+  ...cacheScaleCauses,
+  ...residualCauses,
+  ...mlpCauses,
+  ...layerCauses,
+  ...logitsCauses,
+  ...quantisedWeightCauses,
+  ...quantisedActivationCauses,
+  ...quantisedCacheCauses,
+  ...probabilityCauses,
+  ...headCauses,
+  ...layoutCauses,
+  ...bitCauses,
+  ...relabellingCauses,
+  ...otherValueCauses,
+  ...coverageCauses,
+  ...clampCauses,
+  ...dropoutCauses,
+  ...gainCauses,
+  ...constantCauses,
+  ...lowRankCauses,
+  ...elementCauses,
+  ...recordCauses,
+};
+
+/** Id of a cause: whatever else is said of it, this names it. */
+export type CauseId = keyof typeof declared;
+
+/** Every cause by its id, in the order of a forward pass; what only records show comes last. */
+export const catalogue: Readonly<Record<CauseId, CauseEntry<CauseId>>> = declared;
+
+/** Rewrites with a name, then parts nobody wrote, then transforms fitted to the recording: the order decides between equals. */
+const searches: readonly Search[] = [
+  ...normSearches,
+  ...normWeightSearches,
+  ...normOrderSearches,
+  ...fittedNormSearches,
+  ...ropeSearches,
+  ...ropeFrequencySearches,
+  ...positionSearches,
+  ...rotationSearches,
+  ...biasSearches,
+  ...weightSearches,
+  ...packingSearches,
+  ...bitSearches,
+  ...accumulatorSearches,
+  ...operandSearches,
+  ...headSearches,
+  ...reductionSearches,
+  ...scoreSearches,
+  ...maskSearches,
+  ...keySearches,
+  ...mergeSearches,
+  ...probabilitySearches,
+  ...headMapSearches,
+  ...attentionOperandSearches,
+  ...residualSearches,
+  ...mlpSearches,
+  ...clampSearches,
+  ...dropoutSearches,
+  ...attentionDropoutSearches,
+  ...embeddingSearches,
+  ...logitsSearches,
+  ...layerSearches,
+  ...paddingSearches,
+  ...appendSearches,
+  ...cacheScaleSearches,
+  ...quantisedWeightSearches,
+  ...quantisedActivationSearches,
+  ...quantisedCacheSearches,
+  ...layoutSearches,
+  ...misreadSearches,
+  ...relabellingSearches,
+  ...otherValueSearches,
+  ...unseenSearches,
+  ...coverageSearches,
+  ...constantSearches,
+  ...gainSearches,
+  ...lowRankSearches,
+  ...elementSearches,
 ];
 
-/** Families that look for their numbers in the finding's elements. */
-const fitting: ReadonlySet<CauseFamily> = new Set([
-  dropoutCauses,
-  relabellingCauses,
-  coverageCauses,
-  additiveConstant,
-  fittedCauses,
-  lowRankCauses,
-  strayElements,
-]);
-
-/** Families whose causes change much: where a unit spans many ops, small changes are not told apart, and these come first. */
-const plain: ReadonlySet<CauseFamily> = new Set([
-  layerCauses,
-  residualCauses,
-  mlpCauses,
-  normCauses,
-  attentionCauses,
-  ropeCauses,
-]);
-
-/** The rewrites of `site` that are what they are whatever was recorded: all, those people write by mistake most, or the others. */
-export function proposeNamed(proposal: Proposal, part?: "plain" | "other"): Hypothesis[] {
-  return families
-    .filter((family) => !fitting.has(family) && (!part || plain.has(family) === (part === "plain")))
-    .flatMap((family) => family(proposal));
+/** What a cause that records show by themselves says of its class. */
+export function classed(cause: CauseId): Pick<DirectCause, "cause" | "kind" | "transform"> {
+  const { kind, transform } = catalogue[cause];
+  return { cause, kind, transform };
 }
 
-/** The rewrites of `site` whose numbers are taken from the finding's elements. */
+/** The searches that may propose a cause; none for what only records show. */
+const searchesFor: ReadonlyMap<CauseId, readonly Search[]> = new Map(
+  (Object.keys(catalogue) as CauseId[]).map((id) => [id, searches.filter(({ causes }) => causes.includes(id))]),
+);
+
+/** Whether a cause is found by rewriting the spec. */
+export function hasRewrites(id: CauseId): boolean {
+  return searchesFor.get(id)!.length > 0;
+}
+
+/** Whether a cause may sit at a site. */
+export function appliesTo(id: CauseId, proposal: Proposal): boolean {
+  return searchesFor.get(id)!.some((search) => search.appliesTo(proposal));
+}
+
+/** Ids of the causes that may sit at a site. */
+export function causesAt(proposal: Proposal): CauseId[] {
+  return (Object.keys(catalogue) as CauseId[]).filter((id) => appliesTo(id, proposal));
+}
+
+/** Every rewrite of a site that would mean one of these causes; of any cause unless some are asked for. */
+export function propose(proposal: Proposal, causes?: ReadonlySet<CauseId>): Hypothesis[] {
+  if (!causes) return among(searches, proposal);
+  const asked = searches.filter((search) => search.causes.some((id) => causes.has(id)));
+  return among(asked, proposal).filter(({ cause }) => causes.has(cause));
+}
+
+/** The rewrites of a site that are what they are whatever was recorded: all, those that change much, or the others. */
+export function proposeNamed(proposal: Proposal, part?: "large" | "other"): Hypothesis[] {
+  const chosen = searches.filter(
+    ({ stage }) => stage !== "fitted" && (!part || (stage === "large") === (part === "large")),
+  );
+  return among(chosen, proposal);
+}
+
+/** The rewrites of a site whose numbers are taken from the finding's elements. */
 export function proposeFitted(proposal: Proposal): Hypothesis[] {
-  return families.filter((family) => fitting.has(family)).flatMap((family) => family(proposal));
+  return among(
+    searches.filter(({ stage }) => stage === "fitted"),
+    proposal,
+  );
 }
 
-/** Families that have proposed a cause: who asks for it again need not ask the others. */
-const known = new Map<string, Set<CauseFamily>>();
-
-/**
- * Every rewrite of `site` that the catalogue knows.
- * @param causes ids that are asked for; rewrites of others may be left out.
- */
-export function propose(proposal: Proposal, causes?: ReadonlySet<string>): Hypothesis[] {
-  const asked = causes && [...causes].map((cause) => known.get(cause));
-  const chosen = asked?.every((of) => of !== undefined)
-    ? families.filter((family) => asked.some((of) => of!.has(family)))
-    : families;
-  return chosen.flatMap((family) => {
-    const proposed = family(proposal);
-    for (const { cause } of proposed) {
-      const of = known.get(cause);
-      if (of) of.add(family);
-      else known.set(cause, new Set([family]));
-    }
-    return proposed;
-  });
+function among(chosen: readonly Search[], proposal: Proposal): Hypothesis[] {
+  return chosen.flatMap((search) => (search.appliesTo(proposal) ? search.rewrites(proposal) : []));
 }

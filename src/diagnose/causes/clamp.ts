@@ -1,22 +1,53 @@
 import type { GraphNode } from "../../spec/graph.js";
 import type { Op } from "../../spec/op.js";
 import { identity } from "../../spec/ops/identity.js";
+import type { CauseEntries } from "./cause-entry.js";
 import type { Hypothesis } from "./hypothesis.js";
 import { short } from "./hypothesis.js";
-import { type CauseFamily, freshName, hypothesis, lastName, type Proposal } from "./proposal.js";
+import { freshName, hypothesesOf, isRecorded, lastName, type Proposal, type Search } from "./proposal.js";
 import { replaced, transformed } from "./transform.js";
 
 /** Limits that code has, for values that were not recorded: gpt-oss clamps at 7, stable fp16 runs at the largest float16. */
 const knownLimits = [0.5, 1, 2, 3, 5, 6, 7, 8, 10, 20, 30, 50, 100, 65504];
 
-/** Values cut off at a limit: a clamp that this model does not have. */
-export const clampCauses: CauseFamily = (proposal) => {
-  const { site, finding, investigation } = proposal;
-  if (site.op.kind === "multiply") return investigation.hasBits(finding.node.name) ? gatedLimits(proposal) : [];
-  if (site.name === finding.node.name) return site.op.kind === "embedding" ? [] : observedLimits(proposal);
-  if ((site.op.kind !== "add" && site.op.kind !== "linear") || investigation.observations.has(site.name)) return [];
-  return knownLimits.map((limit) => clamped(site, -limit, limit, limit, 0));
-};
+/** Ranges that values are kept in. */
+export const clampCauses = {
+  clamped: {
+    kind: "kernel",
+    transform: "T10",
+    legend: "Values are cut off at a limit that the model does not have.",
+    hiddenBy: "values within the limit",
+    confusedWith: ["activation-wrong", "logits-soft-cap"],
+    report: ["vllm-project/vllm#14126", "a clamp was put in against float16 overflow, for one of two causes"],
+  },
+} as const satisfies CauseEntries;
+
+const hypothesis = hypothesesOf(clampCauses);
+
+export const clampSearches: readonly Search[] = [
+  {
+    causes: ["clamped"],
+    stage: "named",
+    appliesTo: ({ site, investigation, finding }) =>
+      site.op.kind === "multiply" && investigation.hasBits(finding.node.name),
+    rewrites: gatedLimits,
+  },
+  {
+    causes: ["clamped"],
+    stage: "named",
+    appliesTo: (proposal) => isRecorded(proposal) && !["multiply", "embedding"].includes(proposal.site.op.kind),
+    rewrites: observedLimits,
+  },
+  {
+    causes: ["clamped"],
+    stage: "named",
+    appliesTo: (proposal) =>
+      !isRecorded(proposal) &&
+      ["add", "linear"].includes(proposal.site.op.kind) &&
+      !proposal.investigation.observations.has(proposal.site.name),
+    rewrites: ({ site }) => knownLimits.map((limit) => clamped(site, -limit, limit, limit, 0)),
+  },
+];
 
 /** The same op, its result cut off; NaN stays NaN. */
 function clampedOp(op: Op, low: number, high: number): Op {
@@ -31,8 +62,6 @@ function clamped(site: GraphNode, low: number, high: number, limit: number, fitt
   const range =
     low === -Infinity ? `above ${short(high)}` : high === Infinity ? `below ${short(low)}` : `beyond ±${short(limit)}`;
   return hypothesis("clamped", site, [replaced(site, { op: clampedOp(site.op, low, high) })], {
-    kind: "kernel",
-    transform: "T10",
     fitted,
     parameters: { ...(low > -Infinity && { low }), ...(high < Infinity && { high }) },
     statement: `values ${range} are cut off, which this model does not do`,
@@ -88,8 +117,6 @@ function gatedLimits({ site, investigation }: Proposal): Hypothesis[] {
     ];
     return choices.map(([of, nodes, inputs]) =>
       hypothesis("clamped", site, [...nodes, replaced(site, { inputs })], {
-        kind: "kernel",
-        transform: "T10",
         parameters: { limit, of },
         statement: `${of} ${of.includes(" and ") ? "are" : "is"} cut off at ${short(limit)} before they are multiplied, which this model does not do`,
       }),

@@ -1,16 +1,47 @@
 import type { GraphNode } from "../../spec/graph.js";
 import { type RopeAttributes, rope } from "../../spec/ops/rope.js";
 import type { Comparison } from "../bits/statistics.js";
+import type { CauseEntries } from "./cause-entry.js";
 import type { Hypothesis } from "./hypothesis.js";
 import { short } from "./hypothesis.js";
-import { hypothesis, type Proposal } from "./proposal.js";
+import { hypothesesOf, isRecorded, type Proposal, type Search } from "./proposal.js";
 import { affine, replaced } from "./transform.js";
 
-/** A constant per output channel: a bias nobody's checkpoint has, or memory nobody filled. Fitted on the finding's even rows. */
-export function additiveConstant(proposal: Proposal): Hypothesis[] {
+/** What is added that no checkpoint has. */
+export const constantCauses = {
+  "additive-constant": {
+    kind: "parameter",
+    transform: "T11",
+    legend:
+      "A constant per channel is added that no tensor of the checkpoint explains: uninitialised or left-over memory.",
+    hiddenBy: "fewer than three rows",
+    confusedWith: ["bias-scaled", "bias-dropped", "low-rank-delta"],
+    report: ["vllm-project/vllm#21336", "weights that a sleeping server had thrown away were served uninitialised"],
+  },
+} as const satisfies CauseEntries;
+
+const hypothesis = hypothesesOf(constantCauses);
+
+/** A constant per output channel, fitted on the finding's even rows. */
+export const constantSearches: readonly Search[] = [
+  {
+    causes: ["additive-constant"],
+    stage: "fitted",
+    appliesTo: (proposal) => isRecorded(proposal) || isRotated(proposal),
+    rewrites: additiveConstant,
+  },
+];
+
+/** Whether a product was not recorded and its rotation was, in all of its channels. */
+function isRotated({ site, finding }: Proposal): boolean {
+  const { node, comparison } = finding;
+  if (site.op.kind !== "linear" || node.op.kind !== "rope" || node.inputs[0] !== site.name) return false;
+  return comparison.columns.length === node.columns;
+}
+
+function additiveConstant(proposal: Proposal): Hypothesis[] {
   const { site, finding, investigation } = proposal;
-  const unrotated = site.name === finding.node.name ? finding.comparison : beforeRotation(proposal);
-  if (!unrotated) return [];
+  const unrotated = isRecorded(proposal) ? finding.comparison : beforeRotation(proposal);
   const { rows, columns, expected, observed, noise } = unrotated;
   const fitRows = [...rows.keys()].filter((r) => r % 2 === 0);
   if (fitRows.length < 2 || rows.length - fitRows.length < 1) return [];
@@ -43,8 +74,6 @@ export function additiveConstant(proposal: Proposal): Hypothesis[] {
   );
   return [
     hypothesis("additive-constant", site, [replaced(site, { op })], {
-      kind: "parameter",
-      transform: "T11",
       fitted: columns.length,
       heldOut: (r) => r % 2 === 1,
       parameters: { largest, values: sparse(columns, values, variance) },
@@ -60,11 +89,9 @@ export function additiveConstant(proposal: Proposal): Hypothesis[] {
  * What a recorded rotation says of the product it rotates, which was not recorded: RoPE turned back, both of what was
  * recorded and of what was expected.
  */
-function beforeRotation({ site, finding, investigation }: Proposal): Comparison | undefined {
+function beforeRotation({ finding, investigation }: Proposal): Comparison {
   const { node, comparison } = finding;
-  const { rows, columns } = comparison;
-  if (site.op.kind !== "linear" || node.op.kind !== "rope" || node.inputs[0] !== site.name) return undefined;
-  if (columns.length !== node.columns) return undefined;
+  const { rows } = comparison;
   const a = node.op.attributes as unknown as RopeAttributes;
   // Turned back by the angle that was turned, a length is divided by the square of what cos and sin were multiplied by.
   const back = rope({ ...a, attentionFactor: 1 / a.attentionFactor, sine: (_, sin) => -sin });

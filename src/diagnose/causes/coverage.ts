@@ -2,23 +2,64 @@ import type { GraphNode } from "../../spec/graph.js";
 import type { Comparison } from "../bits/statistics.js";
 import { type Region, ranges, regionOf } from "../check/extent.js";
 import type { Investigation } from "../check/investigation.js";
+import { cacheCauses } from "./append.js";
+import type { CauseEntries } from "./cause-entry.js";
 import type { Hypothesis } from "./hypothesis.js";
-import { type CauseFamily, hypothesis, lastName, type Proposal } from "./proposal.js";
+import { hypothesesOf, isRecorded, lastName, type Proposal, type Search } from "./proposal.js";
 import { affine, relabelled, replaced, restricted, taken } from "./transform.js";
 
-/** A part of the output nobody wrote: zeros, one constant, or what another value or another row left there. */
-export const coverageCauses: CauseFamily = (proposal) => {
-  const { site, finding } = proposal;
-  if (site.name !== finding.node.name) return [];
-  const regions = [regionOf(finding.comparison, site), constantRegion(finding.comparison)].filter(
-    (region) => region !== undefined && !region.whole,
-  );
-  return regions.flatMap((region) => [
-    ...constants(proposal, region!),
-    ...leftovers(proposal, region!),
-    ...neighbouringColumns(proposal, region!),
-  ]);
-};
+/** Parts of a value that nobody wrote: zeros, one constant, or what another value or another row left there. */
+export const coverageCauses = {
+  "columns-unwritten": {
+    kind: "kernel",
+    transform: "T14",
+    legend: "A range of columns is never written, or its weight there is zero.",
+    hiddenBy: "widths that are a multiple of the tile",
+    confusedWith: ["tile-unwritten", "reduction-incomplete"],
+    report: ["microsoft/onnxruntime#29593", "a guard compared with the tile's width: upper channels were raced for"],
+  },
+  "rows-unwritten": {
+    kind: "kernel",
+    transform: "T14",
+    legend: "Rows are never written.",
+    hiddenBy: "row counts that are a multiple of the tile",
+    confusedWith: ["cache-unwritten", "rows-shifted"],
+    report: ["ml-explore/mlx#3494", "one-token rotations launched a grid for one sequence of the batch"],
+  },
+  "tile-unwritten": {
+    kind: "kernel",
+    transform: "T14",
+    legend: "A tile of rows and columns is never written.",
+    hiddenBy: "shapes that are a multiple of the tile",
+    confusedWith: ["columns-unwritten", "rows-unwritten"],
+    report: ["ggml-org/llama.cpp#19965", "more groups were launched than a dispatch may have"],
+  },
+} as const satisfies CauseEntries;
+
+const hypothesis = hypothesesOf({ ...coverageCauses, ...cacheCauses });
+type CoverageCause = keyof typeof coverageCauses | "cache-unwritten" | "cache-stale";
+
+export const coverageSearches: readonly Search[] = [
+  {
+    causes: ["columns-unwritten", "rows-unwritten", "tile-unwritten", "cache-unwritten", "cache-stale"],
+    stage: "fitted",
+    appliesTo: isRecorded,
+    rewrites(proposal) {
+      const { site, finding } = proposal;
+      const regions = [regionOf(finding.comparison, site), constantRegion(finding.comparison)].filter(
+        (region) => region !== undefined && !region.whole,
+      );
+      return regions.flatMap((region) => [
+        ...constants(proposal, region!),
+        ...leftovers(proposal, region!),
+        ...neighbouringColumns(proposal, region!),
+      ]);
+    },
+  },
+];
+
+/** Of a cache as of any other value: its record shows that the append did not write it. */
+const unwritten = { kind: "kernel", transform: "T14" } as const;
 
 /** |z| from which an element is wrong. */
 const wrongFrom = 8;
@@ -56,8 +97,7 @@ function neighbouringColumns({ site, finding }: Proposal, region: Region): Hypot
     ]);
     return [
       hypothesis(causeOf(region, site), site, [replaced(site, { op })], {
-        kind: "kernel",
-        transform: "T14",
+        ...unwritten,
         parameters: { ...parametersOf(region), holds: `columns ${wrong[0]! + shift} to ${wrong.at(-1)! + shift}` },
         statement: `${describe(region)} hold what belongs ${width} columns ${shift < 0 ? "before" : "after"} them: a tile is written twice, its neighbour never`,
         group: `${causeOf(region, site)}`,
@@ -75,7 +115,7 @@ function describe(region: Region): string {
   return parts.filter(Boolean).join(", ");
 }
 
-function causeOf(region: Region, site: GraphNode, stale = false): string {
+function causeOf(region: Region, site: GraphNode, stale = false): CoverageCause {
   if (site.op.kind === "append" && !region.columns) return stale ? "cache-stale" : "cache-unwritten";
   return region.columns ? (region.rows ? "tile-unwritten" : "columns-unwritten") : "rows-unwritten";
 }
@@ -112,8 +152,7 @@ function constants({ site, finding }: Proposal, region: Region): Hypothesis[] {
   );
   return [
     hypothesis(causeOf(region, site), site, [replaced(site, { op })], {
-      kind: "kernel",
-      transform: "T14",
+      ...unwritten,
       parameters: { ...parametersOf(region), holds: constant },
       // Where it is was read off the record.
       fitted: 1,
@@ -140,8 +179,7 @@ function leftovers(proposal: Proposal, region: Region): Hypothesis[] {
         site,
         [holder, { ...site, op, inputs: [holder.name, name] }],
         {
-          kind: "kernel",
-          transform: "T14",
+          ...unwritten,
           parameters: { ...parametersOf(region), holds: title },
           statement: `${describe(region)} still hold ${title}: a part of ${lastName(site.name)} is not written`,
           group: `${causeOf(region, site, rowOf !== undefined)}`,

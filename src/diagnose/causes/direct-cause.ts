@@ -1,10 +1,13 @@
-import type { CauseKind, ParameterValue } from "./hypothesis.js";
+import type { CauseId } from "./catalogue.js";
+import type { CauseKind } from "./cause-entry.js";
+import type { ParameterValue } from "./hypothesis.js";
+import type { Transform } from "./transforms.js";
 
 /** A cause that needs no rewrite of the spec: what the runtime recorded contradicts what it must be. */
 export interface DirectCause {
-  readonly cause: string;
+  readonly cause: CauseId;
   readonly kind: CauseKind;
-  readonly transform: string;
+  readonly transform: Transform;
   readonly unit: string;
   readonly step: number;
   readonly layer?: number | undefined;

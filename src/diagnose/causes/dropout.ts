@@ -1,21 +1,36 @@
 import type { GraphNode } from "../../spec/graph.js";
 import type { Investigation } from "../check/investigation.js";
-import { attentionDropout } from "./attention-dropout.js";
+import type { CauseEntries } from "./cause-entry.js";
 import { dropShares, isShare } from "./drop-share.js";
 import type { Hypothesis } from "./hypothesis.js";
-import { type CauseFamily, freshName, hypothesis, type Proposal } from "./proposal.js";
+import { freshName, hypothesesOf, isRecorded, type Proposal, type Search } from "./proposal.js";
 import { multiplied, replaced } from "./transform.js";
 
 /** Elements that must tell dropped from kept before anything is said. */
 const enough = 64;
 
-/** Dropout left on: a random share of a branch is zero and the rest divided by what is left. */
-export const dropoutCauses: CauseFamily = (proposal) => {
-  const { site, finding } = proposal;
-  if (site.name !== finding.node.name) return [];
-  if (site.op.kind === "attention") return attentionDropout(proposal);
-  return site.op.kind === "add" ? branchDropout(proposal) : [];
-};
+/** Elements that training drops. */
+export const dropoutCauses = {
+  dropout: {
+    kind: "seam",
+    transform: "T14",
+    legend:
+      "Dropout is left on: a random share of a branch or of the attention probabilities is zero, the rest larger.",
+    hiddenBy: "rows with one key, in attention",
+    confusedWith: ["element-wrong", "branch-scaled"],
+  },
+} as const satisfies CauseEntries;
+
+const hypothesis = hypothesesOf(dropoutCauses);
+
+export const dropoutSearches: readonly Search[] = [
+  {
+    causes: ["dropout"],
+    stage: "fitted",
+    appliesTo: (proposal) => isRecorded(proposal) && proposal.site.op.kind === "add",
+    rewrites: branchDropout,
+  },
+];
 
 function branchDropout({ site, finding, investigation }: Proposal): Hypothesis[] {
   const [stream, branch] = site.inputs as [string, string];
@@ -51,8 +66,6 @@ function droppedFrom(site: GraphNode, investigation: Investigation, branch: stri
     inputs: [branch],
   };
   return hypothesis("dropout", site, [thinned, replaced(site, { inputs: [site.inputs[0]!, thinned.name] })], {
-    kind: "seam",
-    transform: "T14",
     // Which elements are gone is read off the recording; that they are gone or larger, and nothing else, is the test.
     fitted: 1,
     parameters: { share },

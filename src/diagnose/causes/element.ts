@@ -1,6 +1,7 @@
+import type { CauseEntries } from "./cause-entry.js";
 import type { Hypothesis } from "./hypothesis.js";
 import { short } from "./hypothesis.js";
-import { hypothesis, lastName, type Proposal } from "./proposal.js";
+import { hypothesesOf, isRecorded, lastName, type Proposal, type Search } from "./proposal.js";
 import { affine, replaced, restricted } from "./transform.js";
 
 /** More wrong elements than this are no accident of single ones. */
@@ -8,9 +9,25 @@ const most = 4;
 /** |z| from which an element is wrong. */
 const wrongFrom = 6;
 
-/** Single elements that are wrong while everything around them is right: a flipped bit, a race, a stray write. */
-export function strayElements({ site, finding }: Proposal): Hypothesis[] {
-  if (site.name !== finding.node.name) return [];
+/** Single elements that are wrong while everything around them is right. */
+export const elementCauses = {
+  "element-wrong": {
+    kind: "environment",
+    transform: "T14",
+    legend: "Single elements are wrong and everything around is right: a stray write, a race or a flipped bit.",
+    hiddenBy: "elements that are not sampled",
+    confusedWith: ["embedding-token-wrong", "dropout"],
+    report: ["vllm-project/vllm-xpu-kernels#411", "shared memory was written before it was read: single heads broke"],
+  },
+} as const satisfies CauseEntries;
+
+const hypothesis = hypothesesOf(elementCauses);
+
+export const elementSearches: readonly Search[] = [
+  { causes: ["element-wrong"], stage: "fitted", appliesTo: isRecorded, rewrites: strayElements },
+];
+
+function strayElements({ site, finding }: Proposal): Hypothesis[] {
   const { rows, columns, observed, expected, z } = finding.comparison;
   const wrong = [...z.keys()].filter((i) => Math.abs(z[i]!) > wrongFrom);
   if (wrong.length === 0 || wrong.length > most || z.length < 100 * wrong.length) return [];
@@ -34,8 +51,6 @@ export function strayElements({ site, finding }: Proposal): Hypothesis[] {
   );
   return [
     hypothesis("element-wrong", site, [replaced(site, { op })], {
-      kind: "environment",
-      transform: "T14",
       fitted: wrong.length + 1,
       heldOut: (r, c) => !held.has(key(rows[r]!, columns[c]!)),
       parameters: { row, column, holds: observed[first]!, expected: Number(expected[first]!.toPrecision(4)) },

@@ -1,18 +1,55 @@
 import type { GraphNode } from "../../spec/graph.js";
 import type { Comparison } from "../bits/statistics.js";
+import type { CauseEntries } from "./cause-entry.js";
+import { embeddingCauses } from "./embedding.js";
 import type { Hypothesis } from "./hypothesis.js";
 import { short } from "./hypothesis.js";
-import { type CauseFamily, hypothesis, type Proposal } from "./proposal.js";
+import { hypothesesOf, isRecorded, type Proposal, type Search } from "./proposal.js";
 import { affine, replaced } from "./transform.js";
 
-/**
- * Transforms with numbers taken from half of the sample: a scale, a gain per row, a gain per channel. The other half
- * decides whether they explain.
- */
-export const fittedCauses: CauseFamily = (proposal) => {
-  if (proposal.site.name !== proposal.finding.node.name) return [];
-  return [...scale(proposal), ...columnGains(proposal), ...rowGains(proposal)];
-};
+/** Factors: one for all, one per row, one per channel. */
+export const gainCauses = {
+  scaled: {
+    kind: "seam",
+    transform: "T6",
+    legend: "A value is multiplied by a number: a scale is missed or applied twice.",
+    hiddenBy: "never",
+    confusedWith: ["norm-divisor", "cache-scale", "branch-scaled"],
+    report: ["sgl-project/sglang#35111", "two ranges of e4m3 were taken for each other: exact powers of two"],
+  },
+  "column-gain": {
+    kind: "parameter",
+    transform: "T6",
+    legend: "Each channel is multiplied by a number of its own: a weight is not the checkpoint's.",
+    hiddenBy: "fewer than four rows",
+    confusedWith: ["norm-weights-swapped", "norm-weight-offset"],
+  },
+  "row-gain": {
+    kind: "kernel",
+    transform: "T6",
+    legend: "Each row is multiplied by a number of its own: a reduction over the row is off.",
+    hiddenBy: "fewer than eight columns",
+    confusedWith: ["norm-epsilon", "norm-part"],
+    report: ["ModelTC/LightLLM#1467", "the variance honoured the stride of its input and the scaling did not"],
+  },
+  "row-head-gain": {
+    kind: "kernel",
+    transform: "T6",
+    legend: "Each head of each row is multiplied by a number of its own: a reduction over the head is off.",
+    hiddenBy: "fewer than eight columns",
+    confusedWith: ["norm-across-heads", "attention-sink"],
+    report: ["vllm-project/vllm#52156", "sinks were dropped: every head of every row came out larger"],
+  },
+} as const satisfies CauseEntries;
+
+const hypothesis = hypothesesOf({ ...gainCauses, ...embeddingCauses });
+
+/** Numbers taken from half of the sample; the other half decides whether they explain. */
+export const gainSearches: readonly Search[] = [
+  { causes: ["scaled", "embedding-scaled"], stage: "fitted", appliesTo: isRecorded, rewrites: scale },
+  { causes: ["column-gain"], stage: "fitted", appliesTo: isRecorded, rewrites: columnGains },
+  { causes: ["row-gain", "row-head-gain"], stage: "fitted", appliesTo: isRecorded, rewrites: rowGains },
+];
 
 function weightedGain(
   { expected, observed, noise, columns }: Comparison,
@@ -67,8 +104,6 @@ function scale(proposal: Proposal): Hypothesis[] {
   const value = Number(gain.toPrecision(4));
   return [
     hypothesis(cause, site, [replaced(site, { op: affine(site.op, { factor: gain }, () => gain) })], {
-      kind: "seam",
-      transform: "T6",
       fitted: 1,
       heldOut: (r, c) => (byRow ? r : c) % 2 === 1,
       transfer: (op) => affine(op, { factor: gain }, () => gain),
@@ -120,8 +155,6 @@ function rowGains({ site, finding }: Proposal): Hypothesis[] {
     );
     out.push(
       hypothesis(cause, site, [replaced(site, { op })], {
-        kind: "kernel",
-        transform: "T6",
         fitted: gains.size,
         heldOut: (_, c) => c % 2 === 1,
         parameters: range([...gains.values()]),
@@ -134,15 +167,13 @@ function rowGains({ site, finding }: Proposal): Hypothesis[] {
 
 function gainPer(
   title: string,
-  cause: string,
+  cause: keyof typeof gainCauses,
   site: GraphNode,
   gains: ReadonlyMap<number, number>,
   count: number,
 ): Hypothesis {
   const op = affine(site.op, { gain: `per ${title}` }, (_, column) => gains.get(column) ?? 1);
   return hypothesis(cause, site, [replaced(site, { op })], {
-    kind: "parameter",
-    transform: "T6",
     fitted: count,
     heldOut: (r) => r % 2 === 1,
     parameters: range([...gains.values()]),

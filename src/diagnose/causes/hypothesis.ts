@@ -1,18 +1,17 @@
 import type { GraphNode } from "../../spec/graph.js";
 import type { Op } from "../../spec/op.js";
 import type { UnitRecipe } from "../../spec/recipe.js";
-
-export type CauseKind = "kernel" | "seam" | "metadata" | "parameter" | "state" | "environment" | "observer";
+import type { CauseId } from "./catalogue.js";
+import type { CauseKind } from "./cause-entry.js";
+import type { Transform } from "./transforms.js";
 
 export type ParameterValue = number | string | readonly number[] | Readonly<Record<string, number>>;
 
 /** One way a unit may have gone wrong: a rewrite of the spec that, if right, explains what was recorded. */
 export interface Hypothesis {
-  /** Id in the catalogue. */
-  readonly cause: string;
+  readonly cause: CauseId;
   readonly kind: CauseKind;
-  /** Transform class T1 to T20. */
-  readonly transform: string;
+  readonly transform: Transform;
   /** The node that is rewritten. */
   readonly site: string;
   readonly parameters: Readonly<Record<string, ParameterValue>>;

@@ -1,22 +1,59 @@
 import type { Graph, GraphNode } from "../../spec/graph.js";
+import type { CauseEntries } from "./cause-entry.js";
 import type { Hypothesis } from "./hypothesis.js";
-import { type CauseFamily, freshName, hypothesis, type Proposal } from "./proposal.js";
+import { freshName, hypothesesOf, type Proposal, type Search } from "./proposal.js";
 import { replaced } from "./transform.js";
 
-/** Layers that run in another order, not at all, or twice: every reader of their stream reads another layer's. */
-export const layerCauses: CauseFamily = (proposal) => {
-  const { site, finding, investigation } = proposal;
-  const { layer } = finding.node;
-  // Asked once per unit, where the unit itself or its sum reads the stream.
-  if (layer === undefined || (site.op.kind !== "rmsnorm" && site.op.kind !== "add")) return [];
-  const stream = streamBefore(layer);
-  if (!site.inputs.includes(stream) || site.layer !== layer) return [];
-  return [
-    ...skipped(proposal, layer),
-    ...exchanged(proposal, layer),
-    ...(investigation.observations.has(streamBefore(layer)) ? repeated(proposal, layer) : []),
-  ];
-};
+/** Layers that run in another order, not at all, or twice. */
+export const layerCauses = {
+  "layer-skipped": {
+    kind: "seam",
+    transform: "T14",
+    legend: "A layer is not run: the next one reads what it should have read.",
+    hiddenBy: "a layer that changes nothing",
+    confusedWith: ["branch-dropped", "layers-exchanged"],
+    report: ["microsoft/onnxruntime#18311", "a shader did not compile and its op was left out in silence"],
+  },
+  "layers-exchanged": {
+    kind: "seam",
+    transform: "T13",
+    legend: "Two neighbouring layers run in the other order.",
+    hiddenBy: "never",
+    confusedWith: ["weight-from-other-layer", "layer-skipped"],
+  },
+  "layer-repeated": {
+    kind: "seam",
+    transform: "T13",
+    legend: "A layer runs twice and its second run is what was recorded.",
+    hiddenBy: "never",
+    confusedWith: ["operand-swapped", "residual-doubled"],
+  },
+} as const satisfies CauseEntries;
+
+const hypothesis = hypothesesOf(layerCauses);
+
+/** A search among all readers of a layer's stream: asked once per unit, where the unit itself or its sum reads the stream. */
+function ofStream(
+  cause: keyof typeof layerCauses,
+  rewrites: (proposal: Proposal, layer: number) => Hypothesis[],
+): Search {
+  return {
+    causes: [cause],
+    stage: "large",
+    appliesTo({ site, finding }) {
+      const { layer } = finding.node;
+      if (layer === undefined || (site.op.kind !== "rmsnorm" && site.op.kind !== "add")) return false;
+      return site.inputs.includes(streamBefore(layer)) && site.layer === layer;
+    },
+    rewrites: (proposal) => rewrites(proposal, proposal.finding.node.layer!),
+  };
+}
+
+export const layerSearches: readonly Search[] = [
+  ofStream("layer-skipped", skipped),
+  ofStream("layers-exchanged", exchanged),
+  ofStream("layer-repeated", repeated),
+];
 
 function streamBefore(layer: number): string {
   return layer === 0 ? "model.embed_tokens" : `model.layers.${layer - 1}`;
@@ -41,8 +78,6 @@ function skipped({ site, investigation }: Proposal, layer: number): Hypothesis[]
   if (before < 0 || own.some(({ name }) => observations.has(name))) return [];
   return [
     hypothesis("layer-skipped", site, reading(graph, layer, streamBefore(before)), {
-      kind: "seam",
-      transform: "T14",
       parameters: { layer: before },
       statement: `layer ${before} is not run: layer ${layer} reads what layer ${before} should have read`,
     }),
@@ -64,8 +99,6 @@ function exchanged({ site, investigation }: Proposal, layer: number): Hypothesis
     ];
     return [
       hypothesis("layers-exchanged", site, replacements, {
-        kind: "seam",
-        transform: "T13",
         parameters: { layers: `${first} and ${last}` },
         statement: `layers ${first} and ${last} are run in the other order`,
       }),
@@ -84,7 +117,8 @@ function readersBehind(graph: Graph, layer: number, used: string): GraphNode[] {
 
 /** The layer runs twice and its second run is what was recorded: it reads its own first output. */
 function repeated({ site, investigation }: Proposal, layer: number): Hypothesis[] {
-  const { graph } = investigation;
+  const { graph, observations } = investigation;
+  if (!observations.has(streamBefore(layer))) return [];
   const own = [...graph.nodes.values()].filter((node) => node.layer === layer);
   const names = new Map(own.map(({ name }) => [name, freshName(graph, `${name}.first run`)]));
   const first = own.map((node) => ({
@@ -95,8 +129,6 @@ function repeated({ site, investigation }: Proposal, layer: number): Hypothesis[
   const output = names.get(`model.layers.${layer}`)!;
   return [
     hypothesis("layer-repeated", site, [...first, ...reading(graph, layer, output)], {
-      kind: "seam",
-      transform: "T13",
       parameters: { layer },
       statement: `layer ${layer} is run twice: it reads its own output`,
     }),

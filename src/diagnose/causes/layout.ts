@@ -1,16 +1,33 @@
 import type { GraphNode } from "../../spec/graph.js";
 import { indices, type Op } from "../../spec/op.js";
-import { type DType, decode, encode, floatFormat, unitInLastPlace } from "../../tensor/dtype.js";
+import type { CauseEntries } from "./cause-entry.js";
 import type { Hypothesis } from "./hypothesis.js";
-import { type CauseFamily, hypothesis, lastName, type Proposal } from "./proposal.js";
-import { forEachElement, relabelled, replaced, transformed } from "./transform.js";
+import { hypothesesOf, isRecorded, lastName, type Proposal, type Search } from "./proposal.js";
+import { forEachElement, relabelled, replaced } from "./transform.js";
 
-/** Right numbers in wrong places, or right bits under a wrong type. */
-export const layoutCauses: CauseFamily = (proposal) => {
-  const { site, finding, investigation } = proposal;
-  if (site.name === finding.node.name) return [...axisOrders(proposal), ...packedStrides(proposal), ...bits(proposal)];
-  return investigation.observations.has(site.name) ? [] : packedStrides(proposal);
-};
+/** Right numbers in wrong places. */
+export const layoutCauses = {
+  "strides-ignored": {
+    kind: "seam",
+    transform: "T2",
+    legend: "A transposed, sliced or padded value is read as if it were contiguous, or the reverse.",
+    hiddenBy: "one row",
+    confusedWith: ["heads-permuted", "rows-shifted", "layout-mismatch"],
+    report: ["vllm-project/vllm#17735", "a fused norm took slices of packed QKV for contiguous queries and keys"],
+  },
+} as const satisfies CauseEntries;
+
+const hypothesis = hypothesesOf(layoutCauses);
+
+export const layoutSearches: readonly Search[] = [
+  { causes: ["strides-ignored"], stage: "named", appliesTo: isRecorded, rewrites: axisOrders },
+  {
+    causes: ["strides-ignored"],
+    stage: "named",
+    appliesTo: (proposal) => isRecorded(proposal) || !proposal.investigation.observations.has(proposal.site.name),
+    rewrites: packedStrides,
+  },
+];
 
 /** Rows of the step a row belongs to, for layouts that mix rows. */
 function stepBounds({ investigation }: Proposal): (row: number) => { first: number; count: number } {
@@ -92,8 +109,6 @@ export function misreadings(site: GraphNode, investigation: Proposal["investigat
 function axisOrders({ site, investigation }: Proposal): Hypothesis[] {
   return misreadings(site, investigation).map(({ title, source }) =>
     hypothesis("strides-ignored", site, [replaced(site, { op: relabelled(site.op, { order: title }, source) })], {
-      kind: "seam",
-      transform: "T2",
       parameters: { order: title },
       statement: `${title}: strides were ignored, or a transpose is missing or one too many`,
     }),
@@ -174,41 +189,8 @@ function packedStrides(proposal: Proposal): Hypothesis[] {
   };
   return [
     hypothesis("strides-ignored", site, [replaced(site, { op })], {
-      kind: "seam",
-      transform: "T2",
       parameters: { order: "packed q|k|v rows" },
       statement: `${lastName(site.name)} is a slice of a packed q|k|v buffer, read as if it were contiguous: the row stride ${packedWidth} was ignored`,
     }),
   ];
-}
-
-/** The bits of one 16-bit type read as the other. */
-function bits({ site, investigation }: Proposal): Hypothesis[] {
-  const dtype = investigation.observations.dtype(site.name);
-  if (dtype !== "bfloat16" && dtype !== "float16" && dtype !== "float32") return [];
-  const pairs: [DType, DType][] = [
-    ["bfloat16", "float16"],
-    ["float16", "bfloat16"],
-  ];
-  return pairs.map(([written, read]) =>
-    hypothesis("dtype-bits", site, [bitsNode(site, written, read)], {
-      kind: "seam",
-      transform: "T8",
-      parameters: { written, read },
-      statement: `${written} bits are read as ${read}`,
-    }),
-  );
-}
-
-function bitsNode(site: GraphNode, written: DType, read: DType): GraphNode {
-  const format = floatFormat(written)!;
-  const reread = (values: Float64Array) => decode(encode(values, written), read);
-  const op = transformed(site.op, { written, read }, (block) => {
-    const value = reread(block.value);
-    const sigma = block.variance.map((v, i) => Math.sqrt(v) + unitInLastPlace(block.value[i]!, format));
-    const above = reread(block.value.map((x, i) => x + sigma[i]!));
-    const below = reread(block.value.map((x, i) => x - sigma[i]!));
-    return { value, variance: value.map((_, i) => ((above[i]! - below[i]!) / 2) ** 2) };
-  });
-  return replaced(site, { op });
 }

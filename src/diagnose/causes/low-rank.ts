@@ -1,6 +1,8 @@
 import type { Comparison } from "../bits/statistics.js";
+import type { CauseEntries } from "./cause-entry.js";
+import type { Hypothesis } from "./hypothesis.js";
 import { solve } from "./least-squares.js";
-import { type CauseFamily, hypothesis, lastName } from "./proposal.js";
+import { hypothesesOf, isRecorded, lastName, type Proposal, type Search } from "./proposal.js";
 import { affine, replaced } from "./transform.js";
 
 /** Adapters have ranks up to this. */
@@ -13,12 +15,34 @@ const columnsUsed = 512;
 /** Every fourth column says how much of each direction a row holds. */
 const weighs = (i: number) => i % 4 === 0;
 
+/** Deltas on a weight. */
+export const lowRankCauses = {
+  "low-rank-delta": {
+    kind: "parameter",
+    transform: "T19",
+    legend:
+      "A product multiplies by its weight plus a delta of low rank: an adapter left in, merged twice or taken off wrongly.",
+    hiddenBy: "a delta below the rounding of the product",
+    confusedWith: ["additive-constant", "weight-quantised", "reduction-incomplete"],
+  },
+} as const satisfies CauseEntries;
+
+const hypothesis = hypothesesOf(lowRankCauses);
+
 /**
- * A product whose error has few directions: a low-rank delta (an adapter left in, merged twice or never taken out) on the
- * weight. Directions come from two rows in three; in the others, every fourth column says how much of each and the rest judges.
+ * A product whose error has few directions. Directions come from two rows in three; in the others, every fourth column says
+ * how much of each and the rest judges.
  */
-export const lowRankCauses: CauseFamily = ({ site, finding }) => {
-  if (site.op.kind !== "linear" || site.name !== finding.node.name) return [];
+export const lowRankSearches: readonly Search[] = [
+  {
+    causes: ["low-rank-delta"],
+    stage: "fitted",
+    appliesTo: (proposal) => proposal.site.op.kind === "linear" && isRecorded(proposal),
+    rewrites: lowRankDeltas,
+  },
+];
+
+function lowRankDeltas({ site, finding }: Proposal): Hypothesis[] {
   const { comparison } = finding;
   const found = directions(comparison);
   if (!found) return [];
@@ -55,8 +79,6 @@ export const lowRankCauses: CauseFamily = ({ site, finding }) => {
   const op = affine(site.op, { rank }, () => 1, offset, uncertain);
   return [
     hypothesis("low-rank-delta", site, [replaced(site, { op })], {
-      kind: "parameter",
-      transform: "T19",
       fitted: rank * (rows.length + columns.length),
       heldOut: (r, c) => judges(r) && heldOutColumn(columns, c),
       parameters: { rank },
@@ -64,7 +86,7 @@ export const lowRankCauses: CauseFamily = ({ site, finding }) => {
       group: "low-rank-delta",
     }),
   ];
-};
+}
 
 /** About the same error in every row is a constant, not a product. */
 function isConstant(shares: readonly number[]): boolean {

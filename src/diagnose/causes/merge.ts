@@ -1,7 +1,20 @@
 import type { PartMerge } from "../../spec/ops/softmax-rewrites.js";
+import { attendingSearches, type Change } from "./attention-settings.js";
+import type { CauseEntries } from "./cause-entry.js";
 import type { Hypothesis } from "./hypothesis.js";
-import type { Rewrite } from "./mask.js";
-import type { Proposal } from "./proposal.js";
+import type { Proposal, Search } from "./proposal.js";
+
+/** Keys attended in parts (split-K decoding, a cascade, a ring) whose results are put together. */
+export const mergeCauses = {
+  "merge-wrong": {
+    kind: "kernel",
+    transform: "T15",
+    legend: "Keys are attended in parts whose results are merged by a wrong rule.",
+    hiddenBy: "rows whose keys all fall into one part",
+    confusedWith: ["softmax-scale", "keys-skipped", "probabilities-quantised"],
+    report: ["flashinfer-ai/flashinfer#4485", "the base of the log-sum-exp depended on the back end"],
+  },
+} as const satisfies CauseEntries;
 
 const rules: readonly [PartMerge["rule"], string][] = [
   ["natural-as-base-2", "their natural log-sum-exps are taken for logarithms of base 2"],
@@ -11,9 +24,15 @@ const rules: readonly [PartMerge["rule"], string][] = [
   ["unscaled", "their sums are added without being scaled to one maximum"],
 ];
 
-/** Keys attended in parts (split-K decoding, a cascade, a ring) whose results are put together wrongly. */
-export function merges(one: Rewrite, { finding, investigation }: Proposal): Hypothesis[] {
-  if (!investigation.hasBits(finding.node.name)) return [];
+export const mergeSearches: readonly Search[] = [
+  attendingSearches(mergeCauses)(
+    ["merge-wrong"],
+    (one, _, proposal) => merges(one, proposal),
+    ({ investigation, finding }) => investigation.hasBits(finding.node.name),
+  ),
+];
+
+function merges(one: Change<"merge-wrong">, { finding, investigation }: Proposal): Hypothesis[] {
   const table = investigation.observations.rows;
   const most = Math.max(...Array.from(finding.comparison.rows, (row) => table.keyCount(row)));
   const splits: [string, PartMerge["bounds"]][] = [];
@@ -34,8 +53,6 @@ export function merges(one: Rewrite, { finding, investigation }: Proposal): Hypo
     rules.map(([rule, what]) =>
       one(
         "merge-wrong",
-        "kernel",
-        "T15",
         { rewrite: { merge: { bounds, rule } } },
         `keys are attended in ${split} that are merged wrongly: ${what}`,
         { split, rule },

@@ -1,79 +1,47 @@
 import type { GraphNode } from "../../spec/graph.js";
-import { decode, encode, floatFormat, unitInLastPlace } from "../../tensor/dtype.js";
 import type { Hypothesis } from "./hypothesis.js";
-import { misreadings, rowStrides } from "./layout.js";
-import { type CauseFamily, hypothesis, lastName, type Proposal } from "./proposal.js";
+import { layoutCauses, misreadings, rowStrides } from "./layout.js";
+import { hypothesesOf, isRecorded, lastName, type Proposal, type Search } from "./proposal.js";
 import { misread, replaced } from "./transform.js";
 
-/**
- * The producer wrote the right numbers and the consumer addresses them wrongly: a transposed, packed or strided operand
- * taken for a contiguous one. The producer's own record stays right.
- */
-export const misreadCauses: CauseFamily = ({ site, investigation, finding }) => {
-  const unseen =
-    (site.op.kind === "attention" || site.op.kind === "linear") && !investigation.observations.has(site.name);
-  if (
-    (site.name !== finding.node.name && !unseen) ||
-    ["embedding", "identity", "select", "append", "add", "argmax"].includes(site.op.kind)
-  )
-    return [];
-  const { graph } = investigation;
-  const out: Hypothesis[] = [];
-  site.inputs.forEach((name, index) => {
-    const operand = graph.node(name);
-    if (unseen && site.op.kind === "linear") {
-      out.push(...otherBits(site, index, operand, investigation));
-      return;
-    }
-    for (const { title, source } of [...misreadings(operand, investigation), ...rowStrides(operand, investigation)]) {
-      out.push(through(site, index, operand, title, misread({ order: title }, source)));
-    }
-    out.push(
-      ...reorderedHeads(site, index, operand),
-      ...packedOperand(site, index, name, investigation),
-      ...otherBits(site, index, operand, investigation),
-    );
-  });
-  return out;
-};
+const hypothesis = hypothesesOf(layoutCauses);
+/** Ops that only pass on, choose or add what they read. */
+const passing = ["embedding", "identity", "select", "append", "add", "argmax"];
 
-/** A 16-bit operand whose bits the consumer takes for the other 16-bit type. */
-function otherBits(
-  site: GraphNode,
-  index: number,
-  operand: GraphNode,
-  { precision }: Proposal["investigation"],
-): Hypothesis[] {
-  const written = precision.store;
-  if (written !== "bfloat16" && written !== "float16") return [];
-  const read = written === "bfloat16" ? "float16" : "bfloat16";
-  const op: GraphNode["op"] = {
-    kind: "identity",
-    attributes: { written, read },
-    evaluate(context, rows, columns) {
-      const block = context.input(0, rows, columns);
-      const reread = (values: Float64Array) => decode(encode(values, written), read);
-      const value = reread(block.value);
-      if (block.variance.every((v) => !(v > 0))) return { value, variance: new Float64Array(value.length) };
-      // What was not recorded may have been another number nearby, which means another one under the other type.
-      const sigma = block.variance.map((v, i) =>
-        v > 0 ? Math.sqrt(v) + unitInLastPlace(block.value[i]!, floatFormat(written)!) : 0,
-      );
-      const [above, below] = [1, -1].map((sign) => reread(block.value.map((x, i) => x + sign * sigma[i]!)));
-      return { value, variance: value.map((_, i) => ((above![i]! - below![i]!) / 2) ** 2) };
-    },
-  };
-  const view: GraphNode = { ...operand, name: `${operand.name}.as_read`, op, inputs: [operand.name] };
-  const changed = site.inputs.map((input, i) => (i === index ? view.name : input));
-  return [
-    hypothesis("dtype-bits", site, [view, replaced(site, { inputs: changed })], {
-      kind: "seam",
-      transform: "T8",
-      parameters: { operand: lastName(operand.name), written, read },
-      statement: `${lastName(operand.name)} is written as ${written} and its bits are read as ${read}`,
-    }),
-  ];
+/**
+ * Whether a site may address or take an operand wrongly although its producer wrote the right numbers, and the record
+ * would show it.
+ */
+export function readsWrongly(proposal: Proposal): boolean {
+  const { site, investigation } = proposal;
+  if (passing.includes(site.op.kind)) return false;
+  const unseen = ["attention", "linear"].includes(site.op.kind) && !investigation.observations.has(site.name);
+  return unseen || isRecorded(proposal);
 }
+
+/** A transposed, packed or strided operand taken for a contiguous one: the producer's own record stays right. */
+export const misreadSearches: readonly Search[] = [
+  {
+    causes: ["strides-ignored"],
+    stage: "named",
+    // Of a product that nobody recorded, too many would do.
+    appliesTo: (proposal) =>
+      readsWrongly(proposal) &&
+      (proposal.site.op.kind !== "linear" || proposal.investigation.observations.has(proposal.site.name)),
+    rewrites({ site, investigation }) {
+      return site.inputs.flatMap((name, index) => {
+        const operand = investigation.graph.node(name);
+        return [
+          ...[...misreadings(operand, investigation), ...rowStrides(operand, investigation)].map(({ title, source }) =>
+            through(site, index, operand, title, misread({ order: title }, source)),
+          ),
+          ...reorderedHeads(site, index, operand),
+          ...packedOperand(site, index, name, investigation),
+        ];
+      });
+    },
+  },
+];
 
 function through(
   site: GraphNode,
@@ -86,8 +54,6 @@ function through(
   const view: GraphNode = { ...operand, name: `${operand.name}.as_read`, op, inputs };
   const changed = site.inputs.map((input, i) => (i === index ? view.name : input));
   return hypothesis("strides-ignored", site, [view, replaced(site, { inputs: changed })], {
-    kind: "seam",
-    transform: "T2",
     parameters: { operand: lastName(operand.name), order: title },
     statement: `${lastName(operand.name)} is written right and read wrong by its consumer: ${title}`,
   });

@@ -3,7 +3,20 @@ import type { PlacedPaged } from "../../capture/observations.js";
 import { isQuantised } from "../../tensor/scaled-type.js";
 import type { Investigation } from "../check/investigation.js";
 import { type CacheCause, holds, type WrongKey } from "./cached-key.js";
+import type { CauseEntries } from "./cause-entry.js";
 import { short } from "./hypothesis.js";
+
+/** Scales of a narrow KV cache. */
+export const cacheScaleCauses = {
+  "cache-scale": {
+    kind: "seam",
+    transform: "T8",
+    legend: "The KV cache is written with one scale and read with another: missed, inverted, another layer's.",
+    hiddenBy: "scales of 1; for keys, rows with one key",
+    confusedWith: ["softmax-scale", "scaled", "dtype-bits"],
+    report: ["flashinfer-ai/flashinfer#4979", "a path for ragged prompts ignored the scales of an fp8 cache"],
+  },
+} as const satisfies CauseEntries;
 
 /** A scale that somebody may have used in place of the right one. */
 export interface WrongScale {
@@ -75,8 +88,8 @@ export function scaleCause(at: "read" | "write", right: number, { scale, title }
   const [stored, read] = at === "read" ? [right, scale] : [scale, right];
   return {
     cause: "cache-scale",
-    kind: "seam",
-    transform: "T8",
+    kind: cacheScaleCauses["cache-scale"].kind,
+    transform: cacheScaleCauses["cache-scale"].transform,
     statement: `the KV cache is stored with scale ${short(rounded(stored))} and read with ${short(rounded(read))}${title ? `: at the ${at} it is ${title}` : ""}`,
     parameters: { at, used: rounded(scale), expected: rounded(right) },
   };

@@ -1,6 +1,7 @@
 import { type RmsNormAttributes, rmsNorm } from "../../spec/ops/rmsnorm.js";
 import type { Hypothesis } from "./hypothesis.js";
-import { hypothesis, type Proposal } from "./proposal.js";
+import { epsilons, normCauses } from "./norm.js";
+import { hypothesesOf, isRecorded, type Proposal, type Search } from "./proposal.js";
 import { replaced } from "./transform.js";
 
 /** A group of channels that is normalised together, and by how much more than meant it came out. */
@@ -12,20 +13,28 @@ interface GroupGain {
   readonly power: number;
 }
 
+const hypothesis = hypothesesOf(normCauses);
 /**
  * What the gain of each row says about the norm: another epsilon, another divisor, a mean over the first channels alone.
  * Even columns decide, odd ones judge.
  */
-export function fittedNorms(proposal: Proposal, a: RmsNormAttributes, named: readonly number[]): Hypothesis[] {
-  if (proposal.site.name !== proposal.finding.node.name) return [];
-  const groups = groupGains(proposal, a);
-  if (groups.length === 0) return [];
-  return [
-    ...fittedEpsilon(proposal, a, groups, named),
-    ...fittedDivisor(proposal, a, groups),
-    ...fittedPart(proposal, a, groups),
-  ];
-}
+export const fittedNormSearches: readonly Search[] = [
+  {
+    causes: ["norm-epsilon", "norm-divisor", "norm-part"],
+    stage: "large",
+    appliesTo: (proposal) => proposal.site.op.kind === "rmsnorm" && isRecorded(proposal),
+    rewrites(proposal) {
+      const a = proposal.site.op.attributes as unknown as RmsNormAttributes;
+      const groups = groupGains(proposal, a);
+      if (groups.length === 0) return [];
+      return [
+        ...fittedEpsilon(proposal, a, groups),
+        ...fittedDivisor(proposal, a, groups),
+        ...fittedPart(proposal, a, groups),
+      ];
+    },
+  },
+];
 
 function groupGains({ site, finding, investigation }: Proposal, a: RmsNormAttributes): GroupGain[] {
   const { rows, columns, expected, observed, noise } = finding.comparison;
@@ -64,15 +73,12 @@ function median(values: number[]): number {
 function fitted(
   { site }: Proposal,
   a: RmsNormAttributes,
-  cause: string,
+  cause: keyof typeof normCauses,
   change: Partial<RmsNormAttributes>,
   parameters: Record<string, number>,
   statement: string,
-  kind: "parameter" | "kernel" = "kernel",
 ): Hypothesis {
   return hypothesis(cause, site, [replaced(site, { op: rmsNorm({ ...a, ...change }) })], {
-    kind,
-    transform: "T6",
     fitted: 1,
     heldOut: (_, c) => c % 2 === 1,
     parameters,
@@ -82,20 +88,15 @@ function fitted(
 }
 
 /** gain² = (mean x² + ε) / (mean x² + ε'). */
-function fittedEpsilon(
-  proposal: Proposal,
-  a: RmsNormAttributes,
-  groups: readonly GroupGain[],
-  named: readonly number[],
-): Hypothesis[] {
+function fittedEpsilon(proposal: Proposal, a: RmsNormAttributes, groups: readonly GroupGain[]): Hypothesis[] {
   const estimate = median(groups.map((group) => dividedBy(group, a) - group.power));
   if (!(estimate > 0)) return [];
   const rounded = new Set([1, 2, 3].map((digits) => Number(estimate.toPrecision(digits))));
   return [...rounded]
-    .filter((epsilon) => !named.includes(epsilon) && epsilon !== a.epsilon)
+    .filter((epsilon) => !epsilons.includes(epsilon) && epsilon !== a.epsilon)
     .map((epsilon) => {
       const statement = `RMSNorm uses epsilon ${epsilon} where the config says ${a.epsilon}`;
-      return fitted(proposal, a, "norm-epsilon", { epsilon }, { epsilon, expected: a.epsilon }, statement, "parameter");
+      return fitted(proposal, a, "norm-epsilon", { epsilon }, { epsilon, expected: a.epsilon }, statement);
     });
 }
 

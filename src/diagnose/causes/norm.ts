@@ -1,132 +1,150 @@
-import type { GraphNode } from "../../spec/graph.js";
-import { identity } from "../../spec/ops/identity.js";
 import { type RmsNormAttributes, rmsNorm } from "../../spec/ops/rmsnorm.js";
+import type { CauseEntries } from "./cause-entry.js";
 import { fitNumber } from "./fitted-number.js";
 import type { Hypothesis } from "./hypothesis.js";
 import { short } from "./hypothesis.js";
-import { fittedNorms } from "./norm-fitted.js";
-import { type CauseFamily, hypothesis, lastName, type Proposal } from "./proposal.js";
+import { hypothesesOf, ofKind, type Proposal, type Search } from "./proposal.js";
 import { replaced } from "./transform.js";
 
+/** RMSNorm: what its rows are divided by. */
+export const normCauses = {
+  "norm-epsilon": {
+    kind: "parameter",
+    transform: "T6",
+    legend: "RMSNorm adds another epsilon to the mean of squares than the config says.",
+    hiddenBy: "a mean of squares far above both epsilons",
+    confusedWith: ["norm-divisor", "row-gain"],
+    report: ["apache/tvm#15856", "an epsilon of 1e-6 was written into the code"],
+  },
+  "norm-mean-subtracted": {
+    kind: "kernel",
+    transform: "T6",
+    legend: "The mean is subtracted first: a LayerNorm where the model has an RMSNorm.",
+    hiddenBy: "rows of mean 0",
+    confusedWith: ["norm-epsilon", "row-gain"],
+  },
+  "norm-statistics-rounded": {
+    kind: "kernel",
+    transform: "T16",
+    legend: "Squares, their mean and its root are kept in the type of storage, not in float32.",
+    hiddenBy: "a mean and a root that the narrow type holds exactly; runs in float32",
+    confusedWith: ["norm-epsilon", "row-gain"],
+    report: ["huggingface/transformers#29402", "where a norm casts to 16 bits changed the tokens of Gemma"],
+  },
+  "norm-sum-overflow": {
+    kind: "kernel",
+    transform: "T10",
+    legend: "The sum of squares is kept in float16: rows beyond 65504 overflow and become 0.",
+    hiddenBy: "rows whose sum of squares stays below 65504",
+    confusedWith: ["rows-unwritten", "non-finite-created"],
+    report: ["nntrainer/nntrainer#3935", "a float16 sum of squares overflowed, and its inverse root was 0"],
+  },
+  "norm-across-heads": {
+    kind: "kernel",
+    transform: "T6",
+    legend: "The mean of squares of a QK-norm is taken over all heads at once, not per head.",
+    hiddenBy: "one head, or heads of equal mean square",
+    confusedWith: ["row-head-gain", "norm-epsilon"],
+    report: ["vllm-project/vllm#16311", "the QK-norm ran over all heads: accuracy fell under tensor parallelism"],
+  },
+  "norm-divisor": {
+    kind: "kernel",
+    transform: "T6",
+    legend: "The sum of squares is divided by another number than the channels it is taken over.",
+    hiddenBy: "never",
+    confusedWith: ["scaled", "norm-part"],
+  },
+  "norm-part": {
+    kind: "kernel",
+    transform: "T6",
+    legend: "The mean of squares is taken over the first channels alone.",
+    hiddenBy: "channels of equal mean square",
+    confusedWith: ["norm-divisor", "row-gain"],
+  },
+} as const satisfies CauseEntries;
+
+const hypothesis = hypothesesOf(normCauses);
+const isNorm = ofKind("rmsnorm");
+
 /** Powers of ten as configs have them, and what lies between them. */
-const epsilons = [
+export const epsilons: readonly number[] = [
   0, 0.1, 0.05, 0.02, 1e-2, 5e-3, 2e-3, 1e-3, 5e-4, 2e-4, 1e-4, 5e-5, 2e-5, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9, 1e-10, 1e-12,
 ];
 
-/** RMSNorm: epsilon, weight, order, extent of the mean. */
-export const normCauses: CauseFamily = (proposal) => {
-  const { site, investigation } = proposal;
-  if (site.op.kind !== "rmsnorm") return [...normedAgain(proposal), ...rotatedBeforeNorm(proposal)];
-  const a = site.op.attributes as unknown as RmsNormAttributes;
-  const rewrite = (change: Partial<RmsNormAttributes>) => [replaced(site, { op: rmsNorm({ ...a, ...change }) })];
-  const out: Hypothesis[] = [];
-  for (const epsilon of epsilons) {
-    if (epsilon === a.epsilon) continue;
-    out.push(
-      hypothesis("norm-epsilon", site, rewrite({ epsilon }), {
-        kind: "parameter",
-        transform: "T6",
-        parameters: { epsilon },
-        statement: `RMSNorm uses epsilon ${epsilon} where the config says ${a.epsilon}`,
+const attributesOf = ({ site }: Proposal) => site.op.attributes as unknown as RmsNormAttributes;
+const changed = (proposal: Proposal, change: Partial<RmsNormAttributes>) => [
+  replaced(proposal.site, { op: rmsNorm({ ...attributesOf(proposal), ...change }) }),
+];
+
+export const normSearches: readonly Search[] = [
+  {
+    causes: ["norm-epsilon"],
+    stage: "large",
+    appliesTo: isNorm,
+    rewrites(proposal) {
+      const own = attributesOf(proposal).epsilon;
+      return epsilons
+        .filter((epsilon) => epsilon !== own)
+        .map((epsilon) =>
+          hypothesis("norm-epsilon", proposal.site, changed(proposal, { epsilon }), {
+            parameters: { epsilon },
+            statement: `RMSNorm uses epsilon ${epsilon} where the config says ${own}`,
+          }),
+        );
+    },
+  },
+  {
+    causes: ["norm-mean-subtracted"],
+    stage: "large",
+    appliesTo: isNorm,
+    rewrites: (proposal) => [
+      hypothesis("norm-mean-subtracted", proposal.site, changed(proposal, { centred: true }), {
+        statement: "the mean is subtracted first: a LayerNorm where the model has an RMSNorm",
       }),
-    );
-  }
-  if (a.weight) {
-    out.push(
-      hypothesis("norm-weight-absent", site, rewrite({ weight: undefined }), {
-        kind: "seam",
-        transform: "T6",
-        statement: "RMSNorm does not multiply by its weight",
-      }),
-    );
-    for (const [weightOffset, storedOffset] of [
-      [1, false],
-      [1, true],
-      [-1, false],
-    ] as const) {
-      out.push(
-        hypothesis("norm-weight-offset", site, rewrite({ weightOffset, storedOffset }), {
-          kind: "seam",
-          transform: "T6",
-          parameters: { offset: weightOffset },
-          statement: `RMSNorm multiplies by weight ${weightOffset > 0 ? "+" : "-"} 1: the Gemma convention on weights that do not follow it, or the reverse`,
+    ],
+  },
+  {
+    causes: ["norm-statistics-rounded"],
+    stage: "large",
+    appliesTo: (proposal) => isNorm(proposal) && proposal.investigation.precision.store !== "float32",
+    rewrites(proposal) {
+      const { store } = proposal.investigation.precision;
+      return (["rsqrt", "sqrt"] as const).map((storedStatistics) =>
+        hypothesis("norm-statistics-rounded", proposal.site, changed(proposal, { storedStatistics }), {
+          parameters: { dtype: store },
+          statement: `squares, their mean and its root are kept in ${store}, not in float32`,
         }),
       );
-    }
-  }
-  out.push(
-    hypothesis("norm-mean-subtracted", site, rewrite({ centred: true }), {
-      kind: "kernel",
-      transform: "T6",
-      statement: "the mean is subtracted first: a LayerNorm where the model has an RMSNorm",
-    }),
-    hypothesis("norm-missing", site, [replaced(site, { op: identity() })], {
-      kind: "seam",
-      transform: "T13",
-      statement: "the norm is not applied: its input is passed on as it is",
-    }),
-    twice(site, [
-      { ...site, name: `${site.name}.once` },
-      { ...site, inputs: [`${site.name}.once`] },
-    ]),
-  );
-  const { store } = investigation.precision;
-  for (const storedStatistics of store === "float32" ? [] : (["rsqrt", "sqrt"] as const)) {
-    out.push(
-      hypothesis("norm-statistics-rounded", site, rewrite({ storedStatistics }), {
-        kind: "kernel",
-        transform: "T16",
-        parameters: { dtype: store },
-        statement: `squares, their mean and its root are kept in ${store}, not in float32`,
-      }),
-    );
-  }
-  if (hasZeroRow(proposal)) {
-    out.push(
-      hypothesis("norm-sum-overflow", site, rewrite({ sumLimit: 65504, sumError: 2 ** -10 }), {
-        kind: "kernel",
-        transform: "T10",
+    },
+  },
+  {
+    causes: ["norm-sum-overflow"],
+    stage: "large",
+    appliesTo: (proposal) => isNorm(proposal) && hasZeroRow(proposal),
+    rewrites: (proposal) => [
+      hypothesis("norm-sum-overflow", proposal.site, changed(proposal, { sumLimit: 65504, sumError: 2 ** -10 }), {
         parameters: { limit: 65504 },
         statement: "the sum of squares is kept in float16: rows beyond 65504 overflow and become 0",
       }),
-    );
-  }
-  if (site.heads && site.heads > 1) {
-    out.push(
-      hypothesis("norm-across-heads", site, rewrite({ meanWidth: site.columns }), {
-        kind: "kernel",
-        transform: "T6",
-        statement: `the mean of squares is taken over all ${site.heads} heads at once, not per head of ${a.width}`,
+    ],
+  },
+  {
+    causes: ["norm-across-heads"],
+    stage: "large",
+    appliesTo: (proposal) => isNorm(proposal) && (proposal.site.heads ?? 1) > 1,
+    rewrites: (proposal) => [
+      hypothesis("norm-across-heads", proposal.site, changed(proposal, { meanWidth: proposal.site.columns }), {
+        statement: `the mean of squares is taken over all ${proposal.site.heads} heads at once, not per head of ${attributesOf(proposal).width}`,
       }),
-    );
-  }
-  return [
-    ...out,
-    ...fittedNorms(proposal, a, epsilons),
-    ...divisors(proposal, a),
-    ...otherWeights(proposal, a),
-    ...afterRope(proposal),
-  ];
-};
-
-/** A consumer that norms its operand although that was recorded as normed already. */
-function normedAgain({ site, investigation }: Proposal): Hypothesis[] {
-  const { graph, observations } = investigation;
-  return site.inputs.flatMap((input, i) => {
-    const norm = graph.find(input);
-    if (norm?.op.kind !== "rmsnorm" || !observations.has(input)) return [];
-    const again = { ...norm, name: `${site.name}.operand ${i} again`, inputs: [input] };
-    return [twice(site, [again, { ...site, inputs: site.inputs.with(i, again.name) }])];
-  });
-}
-
-function twice(site: GraphNode, replacements: GraphNode[]): Hypothesis {
-  return hypothesis("norm-twice", site, replacements, {
-    kind: "seam",
-    transform: "T13",
-    statement: "the norm is applied twice: both sides of the seam believe it is theirs",
-  });
-}
+    ],
+  },
+  {
+    causes: ["norm-divisor"],
+    stage: "large",
+    appliesTo: isNorm,
+    rewrites: (proposal) => divisors(proposal, attributesOf(proposal)),
+  },
+];
 
 /** An overflowing sum leaves rows of zeros. */
 function hasZeroRow({ finding }: Proposal): boolean {
@@ -142,8 +160,6 @@ function divisors(proposal: Proposal, a: RmsNormAttributes): Hypothesis[] {
   const dividing = (divisor: number) => [replaced(site, { op: rmsNorm({ ...a, divisor }) })];
   const by = (divisor: number, fitted = 0) =>
     hypothesis("norm-divisor", site, dividing(divisor), {
-      kind: "kernel",
-      transform: "T6",
       fitted,
       ...(fitted > 0 && { heldOut: (_, c) => c % 2 === 1 }),
       parameters: { divisor, width: a.width },
@@ -165,68 +181,4 @@ function divisors(proposal: Proposal, a: RmsNormAttributes): Hypothesis[] {
   if (investigation.observations.has(site.name)) return out;
   const divisor = Math.round(fitNumber(proposal, a.width, dividing)?.value ?? 0);
   return divisor < 1 || divisor === a.width || padded.has(divisor) ? out : [...out, by(divisor, 1)];
-}
-
-/** The weight of another norm of the same width. */
-function otherWeights({ site, investigation }: Proposal, a: RmsNormAttributes): Hypothesis[] {
-  if (!a.weight) return [];
-  const out: Hypothesis[] = [];
-  for (const name of investigation.parameters.names()) {
-    if (name === a.weight || !name.includes("norm")) continue;
-    const shape = investigation.parameters.shape(name)!;
-    if (shape.length !== 1 || shape[0] !== a.width) continue;
-    const ownRole = lastName(a.weight.replace(/\.weight$/, "")) === lastName(name.replace(/\.weight$/, ""));
-    const sameLayer = site.layer !== undefined && name.startsWith(`model.layers.${site.layer}.`);
-    if (!sameLayer && !ownRole) continue;
-    const cause = sameLayer ? "norm-weights-swapped" : "weight-from-other-layer";
-    const distance = Number(/\.layers\.(\d+)\./.exec(name)?.[1] ?? 0) - (site.layer ?? 0);
-    out.push(
-      hypothesis(cause, site, [replaced(site, { op: rmsNorm({ ...a, weight: name }) })], {
-        kind: "parameter",
-        transform: "T19",
-        // Exchanged, both norms are wrong in the same way.
-        parameters: sameLayer ? {} : { used: name },
-        statement: `the norm uses ${name} in place of ${a.weight}`,
-        group: sameLayer ? cause : `${cause} ${distance}`,
-      }),
-    );
-  }
-  return out;
-}
-
-/** The same where the norm was recorded: what its module returns is the projection, and what RoPE returns is normed. */
-function rotatedBeforeNorm({ site, investigation }: Proposal): Hypothesis[] {
-  const { graph, observations } = investigation;
-  const norm = graph.find(site.inputs[0] ?? "");
-  if (site.op.kind !== "rope" || norm?.op.kind !== "rmsnorm" || !observations.has(norm.name)) return [];
-  const early: GraphNode = { ...site, name: `${site.name}.before_norm` };
-  const late: GraphNode = { ...site, op: norm.op, inputs: [early.name] };
-  return [
-    hypothesis("norm-after-rope", site, [early, late, replaced(norm, { op: identity() })], {
-      kind: "kernel",
-      transform: "T13",
-      statement: "QK-norm is applied after RoPE, not before it",
-    }),
-  ];
-}
-
-/** QK-norm applied after RoPE: what the norm module returns has been rotated already, and nothing rotates it again. */
-function afterRope({ site, investigation }: Proposal): Hypothesis[] {
-  const { graph } = investigation;
-  const rotated = graph.consumers(site.name).find((name) => graph.node(name).op.kind === "rope");
-  if (!site.heads || !rotated) return [];
-  const rope = graph.node(rotated);
-  const early: GraphNode = { ...rope, name: `${rope.name}.before_norm`, inputs: site.inputs };
-  return [
-    hypothesis(
-      "norm-after-rope",
-      site,
-      [early, replaced(site, { inputs: [early.name] }), replaced(rope, { op: identity() })],
-      {
-        kind: "kernel",
-        transform: "T13",
-        statement: "QK-norm is applied after RoPE, not before it",
-      },
-    ),
-  ];
 }

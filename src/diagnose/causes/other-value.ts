@@ -1,13 +1,35 @@
 import type { Graph } from "../../spec/graph.js";
+import type { CauseEntries } from "./cause-entry.js";
 import type { Hypothesis } from "./hypothesis.js";
-import { type CauseFamily, hypothesis, lastName } from "./proposal.js";
+import { hypothesesOf, isRecorded, lastName, type Proposal, type Search } from "./proposal.js";
 import { replaced, taken } from "./transform.js";
 
 const maxCandidates = 80;
 
-/** The whole value is another recorded one: a buffer of another layer, an earlier stage, the wrong port. */
-export const otherValueCauses: CauseFamily = ({ site, finding, investigation }) => {
-  if (site.name !== finding.node.name || ["identity", "append"].includes(site.op.kind)) return [];
+/** Whole values that stand in another's place. */
+export const otherValueCauses = {
+  "value-replaced": {
+    kind: "state",
+    transform: "T12",
+    legend: "The whole value is another recorded one: a buffer of another layer, an earlier stage, the wrong port.",
+    hiddenBy: "never",
+    confusedWith: ["operand-swapped", "record-overwritten"],
+    report: ["ggml-org/llama.cpp#2699", "an allocator gave one buffer to two values without a barrier"],
+  },
+} as const satisfies CauseEntries;
+
+const hypothesis = hypothesesOf(otherValueCauses);
+
+export const otherValueSearches: readonly Search[] = [
+  {
+    causes: ["value-replaced"],
+    stage: "named",
+    appliesTo: (proposal) => isRecorded(proposal) && !["identity", "append"].includes(proposal.site.op.kind),
+    rewrites: otherValues,
+  },
+];
+
+function otherValues({ site, investigation }: Proposal): Hypothesis[] {
   const { graph, observations } = investigation;
   const read = new Set(site.inputs.flatMap((name) => [name, ...sourcesOf(graph, name)]));
   const out: Hypothesis[] = [];
@@ -22,8 +44,6 @@ export const otherValueCauses: CauseFamily = ({ site, finding, investigation }) 
     if (!sameRole && distance !== 0) continue;
     out.push(
       hypothesis("value-replaced", site, [replaced(site, { op: taken({ used: node.name }), inputs: [node.name] })], {
-        kind: "state",
-        transform: "T12",
         // What an op computes explains better than that two values are the same.
         fitted: 1,
         parameters: { used: node.name },
@@ -33,7 +53,7 @@ export const otherValueCauses: CauseFamily = ({ site, finding, investigation }) 
     );
   }
   return out;
-};
+}
 
 /** The values that `name` is another name of. */
 function sourcesOf(graph: Graph, name: string): string[] {

@@ -6,14 +6,38 @@ import type { Op } from "../../spec/op.js";
 import { type AttentionAttributes, attention } from "../../spec/ops/attention.js";
 import { UnitRecipe } from "../../spec/recipe.js";
 import type { Investigation } from "../check/investigation.js";
-import { type CauseFamily, hypothesis } from "./proposal.js";
+import type { CauseEntries } from "./cause-entry.js";
+import type { Hypothesis } from "./hypothesis.js";
+import { hypothesesOf, type Proposal, type Search } from "./proposal.js";
 import { replaced } from "./transform.js";
 
-/** Pad tokens of a padded batch that are attended to: their keys and values lie in the recording as well. */
-export const paddingCauses: CauseFamily = ({ site, investigation }) => {
-  const { capture } = investigation;
-  const { padding } = capture;
-  if (site.op.kind !== "attention" || !padding || capture.steps.length !== 1) return [];
+/** Pad tokens of a padded batch. */
+export const paddingCauses = {
+  "padding-attended": {
+    kind: "seam",
+    transform: "T4",
+    legend: "Pad tokens are attended to like any others: the padding mask does not reach attention.",
+    hiddenBy: "sequences without padding",
+    confusedWith: ["position-pads-counted", "causal-missing"],
+    report: ["unslothai/unsloth#2216", "batches of unequal prompts were generated without their mask"],
+  },
+} as const satisfies CauseEntries;
+
+const hypothesis = hypothesesOf(paddingCauses);
+
+/** Their keys and values lie in the recording as well. */
+export const paddingSearches: readonly Search[] = [
+  {
+    causes: ["padding-attended"],
+    stage: "named",
+    appliesTo: ({ site, investigation: { capture } }) =>
+      site.op.kind === "attention" && capture.padding !== undefined && capture.steps.length === 1,
+    rewrites: attended,
+  },
+];
+
+function attended({ site, investigation }: Proposal): Hypothesis[] {
+  const padding = investigation.capture.padding!;
   const whole = unmasked(investigation, padding);
   const a = site.op.attributes as unknown as AttentionAttributes;
   const plain = attention(a);
@@ -40,12 +64,10 @@ export const paddingCauses: CauseFamily = ({ site, investigation }) => {
   };
   return [
     hypothesis("padding-attended", site, [replaced(site, { op })], {
-      kind: "seam",
-      transform: "T4",
       statement: "pad tokens are attended to like any others: the padding mask does not reach attention",
     }),
   ];
-};
+}
 
 const known = new WeakMap<Capture, CaptureObservations>();
 

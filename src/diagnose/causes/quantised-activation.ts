@@ -1,13 +1,36 @@
 import type { GraphNode } from "../../spec/graph.js";
 import { quantised } from "../../spec/ops/quantised.js";
-import { type CauseFamily, freshName, hypothesis } from "./proposal.js";
+import type { CauseEntries } from "./cause-entry.js";
+import type { Hypothesis } from "./hypothesis.js";
+import { freshName, hypothesesOf, type Proposal, type Search } from "./proposal.js";
 import { activationQuantisations } from "./quantisation-table.js";
 import { storeType } from "./store-type.js";
 import { replaced } from "./transform.js";
 
-/** The operand of a product is quantised on the fly, as fp8 and int8 kernels do; its own record stays right. */
-export const quantisedActivationCauses: CauseFamily = ({ site, investigation, finding }) => {
-  if (site.op.kind !== "linear" || !investigation.hasBits(finding.node.name)) return [];
+/** Operands in narrow numbers. */
+export const quantisedActivationCauses = {
+  "activation-quantised": {
+    kind: "kernel",
+    transform: "T9",
+    legend: "The operand of a product is quantised on the fly, as fp8 and int8 kernels do; its own record stays right.",
+    hiddenBy: "operands that the narrow type holds; noise of a unit over several ops",
+    confusedWith: ["weight-quantised", "accumulator-narrow"],
+  },
+} as const satisfies CauseEntries;
+
+const hypothesis = hypothesesOf(quantisedActivationCauses);
+
+export const quantisedActivationSearches: readonly Search[] = [
+  {
+    causes: ["activation-quantised"],
+    stage: "named",
+    appliesTo: ({ site, investigation, finding }) =>
+      site.op.kind === "linear" && investigation.hasBits(finding.node.name),
+    rewrites: quantisedOperands,
+  },
+];
+
+function quantisedOperands({ site, investigation }: Proposal): Hypothesis[] {
   const operand = investigation.graph.node(site.inputs[0]!);
   return activationQuantisations(storeType(investigation)).map((quantisation) => {
     const narrow: GraphNode = {
@@ -17,10 +40,8 @@ export const quantisedActivationCauses: CauseFamily = ({ site, investigation, fi
       inputs: [operand.name],
     };
     return hypothesis("activation-quantised", site, [narrow, replaced(site, { inputs: [narrow.name] })], {
-      kind: "kernel",
-      transform: "T9",
       parameters: quantisation.parameters,
       statement: `the operand of the product is quantised first: ${quantisation.title}`,
     });
   });
-};
+}

@@ -1,34 +1,57 @@
 import type { GraphNode } from "../../spec/graph.js";
 import type { AttentionAttributes } from "../../spec/ops/attention.js";
 import { quantised } from "../../spec/ops/quantised.js";
+import type { CauseEntries } from "./cause-entry.js";
 import type { Hypothesis } from "./hypothesis.js";
-import { type CauseFamily, freshName, hypothesis, type Proposal } from "./proposal.js";
+import { freshName, hypothesesOf, isRecorded, type Proposal, type Search } from "./proposal.js";
 import { cacheQuantisations, type NamedQuantisation } from "./quantisation-table.js";
 import { storeType } from "./store-type.js";
 import { replaced } from "./transform.js";
 
-/** Keys or values that went through a narrow type on their way to attention. */
-export const quantisedCacheCauses: CauseFamily = (proposal) => {
-  const { site, investigation, finding } = proposal;
-  if (site.op.kind === "attention") return !investigation.hasBits(finding.node.name) ? [] : attended(proposal);
-  if (site.op.kind !== "append" || site.op.stored || site.name !== finding.node.name) return [];
-  const source = investigation.graph.node(site.inputs[0]!);
-  return cacheQuantisations(investigation.config.headDim, storeType(investigation)).map((quantisation) => {
-    const narrow: GraphNode = {
-      ...source,
-      name: freshName(investigation.graph, `${site.name}.quantised`),
-      op: quantised(quantisation),
-      inputs: [source.name],
-    };
-    return rounded(site, [narrow, replaced(site, { inputs: [narrow.name] })], quantisation);
-  });
-};
+/** Keys or values in narrow numbers. */
+export const quantisedCacheCauses = {
+  "cache-rounded": {
+    kind: "state",
+    transform: "T9",
+    legend: "Keys or values went through a narrow type on their way to attention.",
+    hiddenBy: "noise of a unit over several ops",
+    confusedWith: ["probabilities-quantised", "cache-scale"],
+    report: ["NVIDIA/TensorRT-LLM#2699", "an fp8 cache lost quality by how its scales were handled"],
+  },
+} as const satisfies CauseEntries;
+
+const hypothesis = hypothesesOf(quantisedCacheCauses);
+
+export const quantisedCacheSearches: readonly Search[] = [
+  {
+    causes: ["cache-rounded"],
+    stage: "named",
+    appliesTo: ({ site, investigation, finding }) =>
+      site.op.kind === "attention" && investigation.hasBits(finding.node.name),
+    rewrites: attended,
+  },
+  {
+    causes: ["cache-rounded"],
+    stage: "named",
+    appliesTo: (proposal) => proposal.site.op.kind === "append" && !proposal.site.op.stored && isRecorded(proposal),
+    rewrites({ site, investigation }) {
+      const source = investigation.graph.node(site.inputs[0]!);
+      return cacheQuantisations(investigation.config.headDim, storeType(investigation)).map((quantisation) => {
+        const narrow: GraphNode = {
+          ...source,
+          name: freshName(investigation.graph, `${site.name}.quantised`),
+          op: quantised(quantisation),
+          inputs: [source.name],
+        };
+        return rounded(site, [narrow, replaced(site, { inputs: [narrow.name] })], quantisation);
+      });
+    },
+  },
+];
 
 function rounded(site: GraphNode, replacements: GraphNode[], quantisation: NamedQuantisation, of?: string): Hypothesis {
   const { parameters, title } = quantisation;
   return hypothesis("cache-rounded", site, replacements, {
-    kind: "state",
-    transform: "T9",
     parameters: of ? { ...parameters, of } : parameters,
     statement: `${of ?? "what the cache keeps"} went through ${title}`,
   });

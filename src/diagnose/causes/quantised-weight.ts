@@ -1,17 +1,39 @@
 import type { Op } from "../../spec/op.js";
 import { quantisedParameters } from "../../spec/quantised-parameters.js";
 import type { DType } from "../../tensor/dtype.js";
+import type { CauseEntries } from "./cause-entry.js";
 import type { Hypothesis } from "./hypothesis.js";
-import { type CauseFamily, hypothesis } from "./proposal.js";
+import { hypothesesOf, type Proposal, type Search } from "./proposal.js";
 import { type NamedQuantisation, weightQuantisations } from "./quantisation-table.js";
 import { storeType } from "./store-type.js";
 import { replaced } from "./transform.js";
 
-/** The weight of a product, or the embedding's table, went through narrow numbers on its way into the run. */
-export const quantisedWeightCauses: CauseFamily = ({ site, investigation, finding }) => {
-  if (site.op.kind !== "linear" && site.op.kind !== "embedding") return [];
-  // So small a change is not told from others across many ops.
-  if (!investigation.hasBits(finding.node.name)) return [];
+/** Parameters in narrow numbers. */
+export const quantisedWeightCauses = {
+  "weight-quantised": {
+    kind: "parameter",
+    transform: "T9",
+    legend: "The weight of a product, or the embedding's table, went through narrow numbers on its way into the run.",
+    hiddenBy: "weights that the narrow type holds; noise of a unit over several ops",
+    confusedWith: ["activation-quantised", "accumulator-narrow", "low-rank-delta"],
+    report: ["vllm-project/vllm#26343", "zero points of two conventions were one apart"],
+  },
+} as const satisfies CauseEntries;
+
+const hypothesis = hypothesesOf(quantisedWeightCauses);
+
+export const quantisedWeightSearches: readonly Search[] = [
+  {
+    causes: ["weight-quantised"],
+    stage: "named",
+    // So small a change is not told from others across many ops.
+    appliesTo: ({ site, investigation, finding }) =>
+      ["linear", "embedding"].includes(site.op.kind) && investigation.hasBits(finding.node.name),
+    rewrites: quantisedWeights,
+  },
+];
+
+function quantisedWeights({ site, investigation }: Proposal): Hypothesis[] {
   const weight = site.op.attributes.weight;
   if (typeof weight !== "string" || (investigation.parameters.shape(weight)?.length ?? 0) !== 2) return [];
   const store = storeType(investigation);
@@ -24,13 +46,11 @@ export const quantisedWeightCauses: CauseFamily = ({ site, investigation, findin
   function changed(quantisation: NamedQuantisation, stored: DType | undefined): Hypothesis {
     const op = withQuantised(site.op, weight as string, quantisation, stored);
     return hypothesis("weight-quantised", site, [replaced(site, { op })], {
-      kind: "parameter",
-      transform: "T9",
       parameters: quantisation.parameters,
       statement: `the weight is the checkpoint's after ${quantisation.title}`,
     });
   }
-};
+}
 
 /** The same op on parameters of which one is quantised. */
 function withQuantised(op: Op, weight: string, quantisation: NamedQuantisation, stored: DType | undefined): Op {

@@ -1,15 +1,45 @@
+import type { CauseEntries } from "./cause-entry.js";
+import { headCauses } from "./heads.js";
 import type { Hypothesis } from "./hypothesis.js";
-import { type CauseFamily, hypothesis, type Proposal } from "./proposal.js";
+import { hypothesesOf, isRecorded, type Proposal, type Search } from "./proposal.js";
 import { relabelled, replaced } from "./transform.js";
 
-/**
- * Rows or heads that changed places. The map is read off even columns by nearest neighbour; odd columns judge it.
- */
-export const relabellingCauses: CauseFamily = (proposal) => {
-  const { site, finding } = proposal;
-  if (site.name !== finding.node.name || ["identity", "append"].includes(site.op.kind)) return [];
-  return [...rowMaps(proposal), ...headMaps(proposal), ...blockMaps(proposal)];
-};
+/** Rows, heads or columns that changed places. */
+export const relabellingCauses = {
+  "rows-shifted": {
+    kind: "metadata",
+    transform: "T3",
+    legend: "Rows hold what belongs to other rows.",
+    hiddenBy: "one row",
+    confusedWith: ["strides-ignored", "gathered-row-wrong", "keys-of-other-sequence"],
+    report: ["vllm-project/vllm#36580", "slots of a chunk were shifted where a prompt filled its last page"],
+  },
+  "columns-permuted": {
+    kind: "seam",
+    transform: "T1",
+    legend: "Channels come in another order: shards in reverse, interleaved, shifted.",
+    hiddenBy: "never",
+    confusedWith: ["heads-permuted", "strides-ignored"],
+  },
+  "vocabulary-permuted": {
+    kind: "seam",
+    transform: "T1",
+    legend: "The vocabulary comes in another order: its shards are gathered wrongly, or it is shifted.",
+    hiddenBy: "never",
+    confusedWith: ["columns-permuted", "weights-untied"],
+    report: ["sgl-project/sglang#34529", "a column-parallel product was cut at the wrong places"],
+  },
+} as const satisfies CauseEntries;
+
+const hypothesis = hypothesesOf({ ...relabellingCauses, ...headCauses });
+const isOwn = (proposal: Proposal) => isRecorded(proposal) && !["identity", "append"].includes(proposal.site.op.kind);
+
+/** The map is read off even columns by nearest neighbour; odd columns judge it. */
+export const relabellingSearches: readonly Search[] = [
+  { causes: ["rows-shifted"], stage: "fitted", appliesTo: isOwn, rewrites: rowMaps },
+  { causes: ["heads-permuted"], stage: "fitted", appliesTo: isOwn, rewrites: headMaps },
+  { causes: ["columns-permuted", "vocabulary-permuted"], stage: "fitted", appliesTo: isOwn, rewrites: blockMaps },
+];
 
 /** Mean square of z between a recorded row (or head) and a candidate, over even columns. */
 function distance(
@@ -64,8 +94,6 @@ function rowMaps({ site, finding, investigation }: Proposal): Hypothesis[] {
   const shift = shifts.size === 1 ? [...shifts][0]! : undefined;
   return [
     hypothesis("rows-shifted", site, [replaced(site, { op })], {
-      kind: "metadata",
-      transform: "T3",
       fitted: shift === undefined ? moved.length : 1,
       heldOut: (_, c) => c % 2 === 1,
       parameters:
@@ -81,50 +109,39 @@ function rowMaps({ site, finding, investigation }: Proposal): Hypothesis[] {
 }
 
 function headMaps({ site, finding }: Proposal): Hypothesis[] {
-  const { rows, observed, columns } = finding.comparison;
-  if (!site.heads || site.heads < 2 || columns.length !== site.columns) return [];
-  return blocks(site.heads, "heads-permuted", "heads");
-
-  function blocks(count: number, cause: string, noun: string): Hypothesis[] {
-    const width = site.columns / count;
-    const { expected, noise } = finding.comparison;
-    const map: number[] = [];
-    for (let target = 0; target < count; target++) {
-      let best = Infinity;
-      for (let source = 0; source < count; source++) {
-        let sum = 0;
-        for (let r = 0; r < rows.length; r++)
-          sum += distance(
-            observed,
-            r * site.columns + target * width,
-            expected,
-            r * site.columns + source * width,
-            noise,
-            width,
-          );
-        if (sum / rows.length < best) {
-          best = sum / rows.length;
-          map[target] = source;
-        }
+  const { rows, observed, columns, expected, noise } = finding.comparison;
+  const count = site.heads ?? 1;
+  if (count < 2 || columns.length !== site.columns) return [];
+  const width = site.columns / count;
+  const map: number[] = [];
+  for (let target = 0; target < count; target++) {
+    let best = Infinity;
+    for (let source = 0; source < count; source++) {
+      let sum = 0;
+      for (let r = 0; r < rows.length; r++) {
+        const [at, from] = [target, source].map((head) => r * site.columns + head * width) as [number, number];
+        sum += distance(observed, at, expected, from, noise, width);
       }
-      if (best > closeEnough) return [];
+      if (sum / rows.length < best) {
+        best = sum / rows.length;
+        map[target] = source;
+      }
     }
-    if (map.every((source, target) => source === target)) return [];
-    const op = relabelled(site.op, { map }, (row, column) => [
-      row,
-      map[Math.floor(column / width)]! * width + (column % width),
-    ]);
-    return [
-      hypothesis(cause, site, [replaced(site, { op })], {
-        kind: "seam",
-        transform: "T1",
-        fitted: 1,
-        heldOut: (_, c) => c % 2 === 1,
-        parameters: { map },
-        statement: `${noun} are exchanged: ${noun} ${map.join(" ")} stand where 0 to ${count - 1} belong`,
-      }),
-    ];
+    if (best > closeEnough) return [];
   }
+  if (map.every((source, target) => source === target)) return [];
+  const op = relabelled(site.op, { map }, (row, column) => [
+    row,
+    map[Math.floor(column / width)]! * width + (column % width),
+  ]);
+  return [
+    hypothesis("heads-permuted", site, [replaced(site, { op })], {
+      fitted: 1,
+      heldOut: (_, c) => c % 2 === 1,
+      parameters: { map },
+      statement: `heads are exchanged: heads ${map.join(" ")} stand where 0 to ${count - 1} belong`,
+    }),
+  ];
 }
 
 /** Blocks of columns in another order: vocabulary shards gathered wrongly, halves exchanged. */
@@ -142,8 +159,6 @@ function blockMaps({ site, investigation }: Proposal): Hypothesis[] {
           }),
         ],
         {
-          kind: "seam",
-          transform: "T1",
           parameters: { order: title },
           statement: `${site.name === "lm_head" ? "the vocabulary" : "channels"} come in another order: ${title}`,
         },

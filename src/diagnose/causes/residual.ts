@@ -1,90 +1,177 @@
 import type { GraphNode } from "../../spec/graph.js";
 import { add } from "../../spec/ops/add.js";
 import { type RmsNormAttributes, rmsNorm } from "../../spec/ops/rmsnorm.js";
+import type { CauseEntries } from "./cause-entry.js";
 import { fitNumber } from "./fitted-number.js";
 import type { Hypothesis } from "./hypothesis.js";
-import { type CauseFamily, freshName, hypothesis, type Proposal } from "./proposal.js";
+import { freshName, hypothesesOf, ofKind, type Proposal, type Search } from "./proposal.js";
 import { multiplied, replaced } from "./transform.js";
 
 /** The residual stream: terms dropped, doubled, subtracted or taken from elsewhere. */
-export const residualCauses: CauseFamily = (proposal) => {
-  const { site } = proposal;
-  if (site.op.kind !== "add") return [];
-  const branch = site.inputs[1]!.endsWith("self_attn") ? "attention" : "mlp";
-  const which = branch === "attention" ? "`residual + attention`" : "`residual + mlp`";
-  const weighted = (cause: string, weights: [number, number], statement: string, parameters = {}) =>
-    hypothesis(cause, site, weightedTerms(proposal, weights), {
-      kind: "seam",
-      transform: "T11",
-      parameters: { branch, ...parameters },
-      statement,
-      group: `${cause} ${branch} ${JSON.stringify(parameters)}`,
-    });
-  const out = [
-    weighted(
+export const residualCauses = {
+  "residual-dropped": {
+    kind: "seam",
+    transform: "T11",
+    legend: "The residual is not added to a branch: each side may believe the other does it.",
+    hiddenBy: "never",
+    confusedWith: ["residual-misdirected", "branch-dropped"],
+    report: ["vllm-project/vllm#41972", "a fused all-reduce and norm got an uninitialised residual"],
+  },
+  "branch-dropped": {
+    kind: "seam",
+    transform: "T11",
+    legend: "The output of a branch is not added to the residual.",
+    hiddenBy: "a branch of zeros",
+    confusedWith: ["branch-scaled", "layer-skipped"],
+  },
+  "residual-subtracted": {
+    kind: "seam",
+    transform: "T11",
+    legend: "The output of a branch is subtracted from the residual.",
+    hiddenBy: "a branch of zeros",
+    confusedWith: ["branch-scaled"],
+  },
+  "residual-doubled": {
+    kind: "seam",
+    transform: "T11",
+    legend: "The residual is added several times: on both sides of a seam, or on every rank.",
+    hiddenBy: "never",
+    confusedWith: ["residual-scaled", "branch-scaled"],
+    report: ["microsoft/DeepSpeed#2834", "every rank added the residual before the sum over ranks"],
+  },
+  "branch-scaled": {
+    kind: "seam",
+    transform: "T11",
+    legend: "A branch arrives multiplied by a number: an all-reduce missing or one too many, or a factor.",
+    hiddenBy: "a branch of zeros",
+    confusedWith: ["residual-scaled", "scaled", "reduction-incomplete"],
+    report: ["lightseekorg/tokenspeed#80", "whole outputs were summed over ranks once more"],
+  },
+  "residual-scaled": {
+    kind: "seam",
+    transform: "T11",
+    legend: "The residual that a branch is added to comes in multiplied by a number.",
+    hiddenBy: "never",
+    confusedWith: ["residual-doubled", "branch-scaled"],
+  },
+  "residual-misdirected": {
+    kind: "seam",
+    transform: "T12",
+    legend:
+      "A branch is added to another value than the stream: a normalised one, or that of before the last addition.",
+    hiddenBy: "never",
+    confusedWith: ["residual-dropped", "operand-swapped"],
+    report: ["GeeeekExplorer/nano-vllm#170", "a norm worked in place in float32 and normalised the stream itself"],
+  },
+} as const satisfies CauseEntries;
+
+type ResidualCause = keyof typeof residualCauses;
+const hypothesis = hypothesesOf(residualCauses);
+const isSum = ofKind("add");
+
+function branchOf({ site }: Proposal): "attention" | "mlp" {
+  return site.inputs[1]!.endsWith("self_attn") ? "attention" : "mlp";
+}
+
+/** A search with the same sum under other weights. */
+function weighing(
+  causes: readonly ResidualCause[],
+  choices: (
+    branch: string,
+    proposal: Proposal,
+  ) => readonly (readonly [
+    cause: ResidualCause,
+    weights: readonly [number, number],
+    statement: string,
+    parameters?: Record<string, number | string>,
+  ])[],
+): Search {
+  return {
+    causes,
+    stage: "large",
+    appliesTo: isSum,
+    rewrites(proposal) {
+      const branch = branchOf(proposal);
+      return choices(branch, proposal).map(([cause, weights, statement, parameters = {}]) =>
+        hypothesis(cause, proposal.site, weightedTerms(proposal, weights), {
+          parameters: { branch, ...parameters },
+          statement,
+          group: `${cause} ${branch} ${JSON.stringify(parameters)}`,
+        }),
+      );
+    },
+  };
+}
+
+export const residualSearches: readonly Search[] = [
+  weighing(["residual-dropped"], (branch) => [
+    [
       "residual-dropped",
       [0, 1],
-      `${which} is absent: the residual is not added, each side may believe the other does it`,
+      `\`residual + ${branch}\` is absent: the residual is not added, each side may believe the other does it`,
+    ],
+  ]),
+  weighing(["branch-dropped"], (branch) => [
+    ["branch-dropped", [1, 0], `the ${branch} output is not added to the residual`],
+  ]),
+  weighing(["residual-subtracted"], (branch) => [
+    ["residual-subtracted", [1, -1], `the ${branch} output is subtracted from the residual`],
+  ]),
+  weighing(["residual-doubled"], (branch) =>
+    [2, 3, 4, 8].map((times) => [
+      "residual-doubled",
+      [times, 1],
+      `in \`residual + ${branch}\` the residual is added ${times} times: on both sides of a seam, or on every rank`,
+      { times },
+    ]),
+  ),
+  weighing(["branch-scaled"], (branch) => [
+    ...[2, 3, 4, 8].map(
+      (times) =>
+        [
+          "branch-scaled",
+          [1, times],
+          `in \`residual + ${branch}\` the ${branch} output is added ${times} times: an all-reduce too many`,
+          { times },
+        ] as const,
     ),
-    weighted("branch-dropped", [1, 0], `the ${branch} output is not added to the residual`),
-    weighted("residual-subtracted", [1, -1], `the ${branch} output is subtracted from the residual`),
-  ];
-  for (const times of [2, 3, 4, 8]) {
-    out.push(
-      weighted(
-        "residual-doubled",
-        [times, 1],
-        `in ${which} the residual is added ${times} times: on both sides of a seam, or on every rank`,
-        { times },
-      ),
-      weighted(
-        "branch-scaled",
-        [1, times],
-        `in ${which} the ${branch} output is added ${times} times: an all-reduce too many`,
-        { times },
-      ),
-    );
-  }
-  for (const share of [0.5, 0.25]) {
-    out.push(
-      weighted(
-        "branch-scaled",
-        [1, share],
-        `in ${which} only ${share} of the ${branch} output arrives: an all-reduce is missing`,
-        { times: share },
-      ),
-    );
-  }
-  return [
-    ...out,
-    ...namedScales(proposal, branch, weighted),
-    ...fittedWeights(proposal, branch),
-    ...otherStreams(proposal, branch),
-  ];
-};
-
-/** The stream comes in multiplied by a factor that embeddings are known to get. */
-function namedScales(
-  { investigation }: Proposal,
-  branch: string,
-  weighted: (cause: string, weights: [number, number], statement: string, parameters?: object) => Hypothesis,
-): Hypothesis[] {
-  const root = Math.sqrt(investigation.config.hiddenSize);
-  return [
-    [root, "sqrt(hidden)"],
-    [1 / root, "1/sqrt(hidden)"],
-  ].map(([factor, name]) =>
-    weighted(
+    ...[0.5, 0.25].map(
+      (share) =>
+        [
+          "branch-scaled",
+          [1, share],
+          `in \`residual + ${branch}\` only ${share} of the ${branch} output arrives: an all-reduce is missing`,
+          { times: share },
+        ] as const,
+    ),
+  ]),
+  // Factors that embeddings are known to get.
+  weighing(["residual-scaled"], (branch, { investigation }) => {
+    const root = Math.sqrt(investigation.config.hiddenSize);
+    return (
+      [
+        [root, "sqrt(hidden)"],
+        [1 / root, "1/sqrt(hidden)"],
+      ] as const
+    ).map(([factor, recognised]) => [
       "residual-scaled",
-      [factor as number, 1],
-      `the residual that the ${branch} output is added to comes in multiplied by ${name}`,
-      {
-        factor: Number((factor as number).toPrecision(4)),
-        recognised: name,
-      },
-    ),
-  );
-}
+      [factor, 1],
+      `the residual that the ${branch} output is added to comes in multiplied by ${recognised}`,
+      { factor: Number(factor.toPrecision(4)), recognised },
+    ]);
+  }),
+  {
+    causes: ["residual-scaled", "branch-scaled"],
+    stage: "large",
+    // Beyond a norm every weight of both terms alike is the same.
+    appliesTo: (proposal) => {
+      const { site, finding, investigation } = proposal;
+      return isSum(proposal) && site.layer === finding.node.layer && !investigation.isDeep(finding.node.name);
+    },
+    rewrites: fittedWeights,
+  },
+  { causes: ["residual-misdirected"], stage: "large", appliesTo: isSum, rewrites: otherStreams },
+];
 
 /** The sum with its terms weighted once more. A term that is neither 0 nor 1 times is stored on its way, or not: recipes tell. */
 function weightedTerms({ site, investigation }: Proposal, weights: readonly [number, number]): GraphNode[] {
@@ -108,10 +195,8 @@ function weightedTerms({ site, investigation }: Proposal, weights: readonly [num
 }
 
 /** How much of the residual, or of the branch, was really added: the weight that leaves least. */
-function fittedWeights(proposal: Proposal, branch: string): Hypothesis[] {
-  const { site, finding, investigation } = proposal;
-  // Beyond a norm every weight of both terms alike is the same.
-  if (site.layer !== finding.node.layer || investigation.isDeep(finding.node.name)) return [];
+function fittedWeights(proposal: Proposal): Hypothesis[] {
+  const branch = branchOf(proposal);
   return ([0, 1] as const).flatMap((term) => {
     const weights = (weight: number): [number, number] => (term === 0 ? [weight, 1] : [1, weight]);
     const fitted = fitNumber(proposal, 1, (weight) => weightedTerms(proposal, weights(weight)));
@@ -119,9 +204,7 @@ function fittedWeights(proposal: Proposal, branch: string): Hypothesis[] {
     const factor = fitted.round;
     const cause = term === 0 ? "residual-scaled" : "branch-scaled";
     return [
-      hypothesis(cause, site, weightedTerms(proposal, weights(factor)), {
-        kind: "seam",
-        transform: "T11",
+      hypothesis(cause, proposal.site, weightedTerms(proposal, weights(factor)), {
         fitted: 1,
         heldOut: (_, c) => c % 2 === 1,
         parameters: { branch, factor },
@@ -133,7 +216,9 @@ function fittedWeights(proposal: Proposal, branch: string): Hypothesis[] {
 }
 
 /** The residual is another value: normalised in place, or from before the last addition. */
-function otherStreams({ site, investigation }: Proposal, branch: string): Hypothesis[] {
+function otherStreams(proposal: Proposal): Hypothesis[] {
+  const { site, investigation } = proposal;
+  const branch = branchOf(proposal);
   const { graph } = investigation;
   const [stream, update] = site.inputs as [string, string];
   const out: Hypothesis[] = [];
@@ -171,8 +256,6 @@ function otherStreams({ site, investigation }: Proposal, branch: string): Hypoth
         site,
         [...(extra.has(used) ? [extra.get(used)!] : []), replaced(site, { inputs: [used, update] })],
         {
-          kind: "seam",
-          transform: "T12",
           parameters: { branch, used: used.replace(/^.*\.layers\.\d+\.?/, "") || "stream" },
           statement: `the residual that the ${branch} output is added to is ${used}, ${title}`,
         },

@@ -3,7 +3,10 @@ import { type RopeAttributes, rope } from "../../spec/ops/rope.js";
 import { ranges } from "../check/extent.js";
 import type { Hypothesis } from "./hypothesis.js";
 import { short } from "./hypothesis.js";
-import { hypothesis, type Proposal } from "./proposal.js";
+import { hypothesesOf, isRecorded, type Proposal, type Search } from "./proposal.js";
+import { ropeCauses } from "./rope.js";
+import { ropeFrequencyCauses } from "./rope-frequencies.js";
+import { positionCauses, signed } from "./rope-positions.js";
 import { replaced } from "./transform.js";
 
 /** Turn of every pair of every row: Σ over heads of conj(before) · after, as [rows, pairs]. */
@@ -13,20 +16,41 @@ interface Turns {
   readonly pairs: number;
 }
 
+const hypothesis = hypothesesOf({ ...ropeCauses, ...ropeFrequencyCauses, ...positionCauses });
+
 /**
  * Positions and frequencies read off the recorded rotation itself: the angle between each pair before and after. Even
  * pairs decide positions and odd ones judge; even rows decide frequencies and odd ones judge.
  */
-export function fittedRotations(proposal: Proposal, a: RopeAttributes): Hypothesis[] {
+export const rotationSearches: readonly Search[] = [
+  {
+    causes: ["position-offset", "rope-missing", "positions-wrong"],
+    stage: "large",
+    appliesTo: isReadable,
+    rewrites: (proposal) =>
+      fittedPositions(proposal, attributesOf(proposal), turnsOf(proposal, attributesOf(proposal))),
+  },
+  {
+    causes: ["rope-theta", "rope-linear-scale", "rope-frequencies"],
+    stage: "large",
+    appliesTo: isReadable,
+    rewrites(proposal) {
+      const a = attributesOf(proposal);
+      const turns = turnsOf(proposal, a);
+      return [...fittedTheta(proposal, a, turns), ...fittedFrequencies(proposal, a, turns)];
+    },
+  },
+];
+
+function attributesOf({ site }: Proposal): RopeAttributes {
+  return site.op.attributes as unknown as RopeAttributes;
+}
+
+/** Whether a rotation by halves was recorded in all of its channels. */
+function isReadable(proposal: Proposal): boolean {
   const { site, finding } = proposal;
-  if (site.name !== finding.node.name || a.pairing !== "half" || finding.comparison.columns.length !== site.columns)
-    return [];
-  const turns = turnsOf(proposal, a);
-  return [
-    ...fittedPositions(proposal, a, turns),
-    ...fittedTheta(proposal, a, turns),
-    ...fittedFrequencies(proposal, a, turns),
-  ];
+  if (site.op.kind !== "rope" || !isRecorded(proposal)) return false;
+  return attributesOf(proposal).pairing === "half" && finding.comparison.columns.length === site.columns;
 }
 
 function turnsOf({ site, finding, investigation }: Proposal, a: RopeAttributes): Turns {
@@ -88,33 +112,32 @@ function fittedPositions(
   const unrotated = !uniform && wrong.every(([, position]) => position === 0);
   const shifts = new Set(wrong.map(([row, position]) => position - table.rotaryPosition(row)));
   const [shift] = shifts;
-  const signed = (by: number) => `${by > 0 ? "+" : ""}${by}`;
   const described = uniform
     ? {
-        cause: "position-offset",
+        cause: "position-offset" as const,
         parameters: { offset },
         statement: `RoPE positions are off by ${signed(offset)}`,
       }
     : unrotated
-      ? { cause: "rope-missing", parameters: { rows: where }, statement: `rows ${where} are not rotated` }
+      ? { cause: "rope-missing" as const, parameters: { rows: where }, statement: `rows ${where} are not rotated` }
       : shifts.size === 1
         ? {
-            cause: "position-offset",
+            cause: "position-offset" as const,
             parameters: { offset: shift!, rows: where },
             statement: `RoPE positions of rows ${where} are off by ${signed(shift!)}`,
           }
         : {
-            cause: "positions-wrong",
+            cause: "positions-wrong" as const,
             parameters: { positions: Object.fromEntries(wrong.slice(0, 32).map(([row, p]) => [String(row), p])) },
             statement: `${wrong.length} rows are rotated to other positions than theirs (row ${wrong[0]![0]}: ${wrong[0]![1]}, not ${table.rotaryPosition(wrong[0]![0])})`,
           };
   const { cause, parameters, statement } = described;
   return [
     hypothesis(cause, site, [replaced(site, { op: rope({ ...a, positionOf }) })], {
-      kind: "metadata",
-      transform: "T5",
       fitted: uniform || unrotated || shifts.size === 1 ? 1 : wrong.length,
       heldOut: (_, c) => ((finding.comparison.columns[c]! % a.headDim) % pairs) % 2 === 1,
+      // Single rows are another matter than a rotation that nobody does.
+      kind: "metadata",
       parameters,
       statement,
       group: uniform ? `position-offset ${JSON.stringify({ offset })}` : `${cause} ${shifts.size === 1 ? shift : ""}`,
@@ -171,8 +194,6 @@ function fittedTheta({ site, finding, investigation }: Proposal, a: RopeAttribut
   const inverseFrequencies = Float64Array.from({ length: pairs }, (_, j) => near ** (-j / pairs));
   return [
     hypothesis("rope-theta", site, [replaced(site, { op: rope({ ...a, inverseFrequencies }) })], {
-      kind: "parameter",
-      transform: "T5",
       fitted: 1,
       heldOut: (r) => r % 2 === 1,
       parameters: { theta: near, expected },
@@ -239,8 +260,6 @@ function frequencyHypothesis(site: GraphNode, a: RopeAttributes, fitted: Float64
       ? `RoPE uses a theta near ${short(Number(base.toPrecision(2)))} where the config says ${short(theta)}`
       : "RoPE uses other frequencies than the config's";
   return hypothesis(cause, site, [replaced(site, { op: rope({ ...a, inverseFrequencies: fitted }) })], {
-    kind: "parameter",
-    transform: "T5",
     fitted: fitted.length,
     heldOut: (r) => r % 2 === 1,
     parameters: linear

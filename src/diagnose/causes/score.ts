@@ -1,23 +1,85 @@
 import { type AttentionAttributes, attention } from "../../spec/ops/attention.js";
+import { attendingSearches, type Change } from "./attention-settings.js";
+import type { CauseEntries } from "./cause-entry.js";
 import { fitNumber } from "./fitted-number.js";
 import type { Hypothesis } from "./hypothesis.js";
 import { short } from "./hypothesis.js";
-import type { Rewrite } from "./mask.js";
-import type { Proposal } from "./proposal.js";
+import type { Proposal, Search } from "./proposal.js";
 import { replaced } from "./transform.js";
 
 /** Scores: their scale, caps, sinks, biases by distance. */
-export function scores(a: AttentionAttributes, one: Rewrite, proposal: Proposal): Hypothesis[] {
-  return [
-    ...scales(a, one, proposal),
-    ...caps(a, one),
-    ...sinks(one),
-    ...slopes(a, one),
-    ...fittedScale(a, one, proposal),
-  ];
-}
+export const scoreCauses = {
+  "softmax-scale": {
+    kind: "parameter",
+    transform: "T7",
+    legend: "Scores are multiplied by another number than the model's scale.",
+    hiddenBy: "rows with one key",
+    confusedWith: ["cache-scale", "rope-attention-factor", "soft-cap"],
+    report: ["huggingface/transformers#38277", "queries were scaled by the module and again by the kernel"],
+  },
+  "soft-cap": {
+    kind: "parameter",
+    transform: "T7",
+    legend: "Scores pass through a soft cap that the model does not have, or has with another limit.",
+    hiddenBy: "scores far below the cap",
+    confusedWith: ["softmax-scale", "logits-soft-cap"],
+  },
+  "soft-cap-missing": {
+    kind: "parameter",
+    transform: "T7",
+    legend: "The model's soft cap on scores is missing.",
+    hiddenBy: "scores far below the cap",
+    confusedWith: ["soft-cap", "softmax-scale"],
+    report: ["sgl-project/sglang#33915", "the cap was given to the call that ignores it"],
+  },
+  "attention-sink": {
+    kind: "kernel",
+    transform: "T6",
+    legend: "The softmax counts a key that is not there: an attention sink, or one zero score too many.",
+    hiddenBy: "scores far above the sink",
+    confusedWith: ["row-head-gain", "scaled"],
+    report: ["flashinfer-ai/flashinfer#3716", "lanes beyond the last key entered the denominator with zero scores"],
+  },
+  alibi: {
+    kind: "seam",
+    transform: "T6",
+    legend: "Scores fall with the distance of their keys (ALiBi), which the model does not do.",
+    hiddenBy: "rows with one key",
+    confusedWith: ["softmax-scale", "window"],
+  },
+} as const satisfies CauseEntries;
 
-function scales(a: AttentionAttributes, one: Rewrite, { investigation }: Proposal): Hypothesis[] {
+const search = attendingSearches(scoreCauses);
+
+export const scoreSearches: readonly Search[] = [
+  search(["softmax-scale"], scales),
+  search(["soft-cap"], (one, a) =>
+    [2, 5, 8, 10, 15, 20, 30, 50, 100]
+      .filter((softCap) => softCap !== a.softCap)
+      .map((softCap) =>
+        one("soft-cap", { softCap }, `scores pass through a soft cap of ${softCap} that the model does not have`, {
+          softCap,
+        }),
+      ),
+  ),
+  search(["soft-cap-missing"], (one, a) =>
+    a.softCap ? [one("soft-cap-missing", { softCap: undefined }, "the soft cap on scores is missing")] : [],
+  ),
+  search(["attention-sink"], (one) =>
+    [-2, -1, 0, 1, 2, 3, 4].map((sink) =>
+      one(
+        "attention-sink",
+        { sink },
+        `the softmax counts a key that is not there (an attention sink, or one zero score too many: logit ${sink})`,
+        { logit: sink },
+      ),
+    ),
+  ),
+  search(["alibi"], slopes),
+  search(["softmax-scale"], fittedScale),
+];
+
+function scales(one: Change<"softmax-scale">, a: AttentionAttributes, { investigation }: Proposal): Hypothesis[] {
   const d = a.headDim;
   const { hiddenSize } = investigation.config;
   const named = new Map<number, string>([
@@ -36,7 +98,7 @@ function scales(a: AttentionAttributes, one: Rewrite, { investigation }: Proposa
   for (const [scale, title] of named) {
     if (Math.abs(scale / a.scale - 1) < 1e-6) continue;
     out.push(
-      one("softmax-scale", "parameter", "T7", { scale }, `scores are scaled by ${title}, not by ${short(a.scale)}`, {
+      one("softmax-scale", { scale }, `scores are scaled by ${title}, not by ${short(a.scale)}`, {
         scale,
         expected: a.scale,
       }),
@@ -47,8 +109,6 @@ function scales(a: AttentionAttributes, one: Rewrite, { investigation }: Proposa
     out.push(
       one(
         "softmax-scale",
-        "parameter",
-        "T7",
         { scale: a.scale * factor },
         `scores are scaled by ${short(a.scale * factor)}, ${factor} times the model's scale`,
         { scale: a.scale * factor, expected: a.scale },
@@ -58,45 +118,8 @@ function scales(a: AttentionAttributes, one: Rewrite, { investigation }: Proposa
   return out;
 }
 
-function caps(a: AttentionAttributes, one: Rewrite): Hypothesis[] {
-  const out: Hypothesis[] = [];
-  for (const softCap of [2, 5, 8, 10, 15, 20, 30, 50, 100]) {
-    if (softCap !== a.softCap)
-      out.push(
-        one(
-          "soft-cap",
-          "parameter",
-          "T7",
-          { softCap },
-          `scores pass through a soft cap of ${softCap} that the model does not have`,
-          { softCap },
-        ),
-      );
-  }
-  if (a.softCap)
-    out.push(one("soft-cap-missing", "parameter", "T7", { softCap: undefined }, "the soft cap on scores is missing"));
-  return out;
-}
-
-function sinks(one: Rewrite): Hypothesis[] {
-  const out: Hypothesis[] = [];
-  for (const sink of [-2, -1, 0, 1, 2, 3, 4]) {
-    out.push(
-      one(
-        "attention-sink",
-        "kernel",
-        "T6",
-        { sink },
-        `the softmax counts a key that is not there (an attention sink, or one zero score too many: logit ${sink})`,
-        { logit: sink },
-      ),
-    );
-  }
-  return out;
-}
-
 /** ALiBi: a score falls with the distance of its key, by a slope per head. Press, Smith, Lewis, 2022. */
-function slopes({ heads }: AttentionAttributes, one: Rewrite): Hypothesis[] {
+function slopes(one: Change<"alibi">, { heads }: AttentionAttributes): Hypothesis[] {
   const power = 2 ** Math.floor(Math.log2(heads));
   const geometric = (head: number, count: number) => 2 ** ((-8 * (head + 1)) / count);
   // Heads beyond a power of two take every second slope of twice as many.
@@ -105,8 +128,6 @@ function slopes({ heads }: AttentionAttributes, one: Rewrite): Hypothesis[] {
   return [slopeOf, ...(power === heads ? [] : [plain])].map((slope) =>
     one(
       "alibi",
-      "seam",
-      "T6",
       { scoreBias: (head, distance) => -slope(head) * distance },
       "scores fall with the distance of their keys (ALiBi slopes), which this model does not do",
     ),
@@ -114,7 +135,7 @@ function slopes({ heads }: AttentionAttributes, one: Rewrite): Hypothesis[] {
 }
 
 /** A scale on no list, from the change that scaling makes. */
-function fittedScale(a: AttentionAttributes, one: Rewrite, proposal: Proposal): Hypothesis[] {
+function fittedScale(one: Change<"softmax-scale">, a: AttentionAttributes, proposal: Proposal): Hypothesis[] {
   const { site, finding, investigation } = proposal;
   // Beside a fitted norm of queries or keys, which says the same where neither was recorded.
   if (site.name !== finding.node.name && investigation.observations.has(site.name)) return [];
@@ -124,7 +145,6 @@ function fittedScale(a: AttentionAttributes, one: Rewrite, proposal: Proposal): 
   const { scale } = scaledBy(fitted.round);
   const statement = `scores are scaled by ${short(scale)}, ${fitted.round} times the model's scale`;
   const parameters = { scale, expected: a.scale };
-  return [
-    one("softmax-scale", "parameter", "T7", scaledBy(fitted.round), statement, parameters, 1, (_, c) => c % 2 === 1),
-  ];
+  const heldOut = (_: number, c: number) => c % 2 === 1;
+  return [one("softmax-scale", scaledBy(fitted.round), statement, parameters, { fitted: 1, heldOut })];
 }

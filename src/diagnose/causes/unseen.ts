@@ -1,17 +1,29 @@
+import { coverageCauses } from "./coverage.js";
+import { gainCauses } from "./fitted.js";
 import type { Hypothesis } from "./hypothesis.js";
-import { type CauseFamily, hypothesis, lastName, type Proposal } from "./proposal.js";
+import { hypothesesOf, isRecorded, lastName, type Proposal, type Search } from "./proposal.js";
+import { relabellingCauses } from "./relabelling.js";
 import { affine, relabelled, replaced, restricted } from "./transform.js";
+
+const hypothesis = hypothesesOf({ ...coverageCauses, ...gainCauses, ...relabellingCauses });
+const isUnseen = (proposal: Proposal) =>
+  !isRecorded(proposal) && !proposal.investigation.observations.has(proposal.site.name);
+const isUnseenProduct = (proposal: Proposal) => proposal.site.op.kind === "linear" && isUnseen(proposal);
 
 /**
  * Of a value that nobody recorded, what a record would show by itself: the commonest parts that are not written, factors, and
  * rows that are one off.
  */
-export const unseenCauses: CauseFamily = (proposal) => {
-  const { site, finding, investigation } = proposal;
-  if (site.name === finding.node.name || investigation.observations.has(site.name)) return [];
-  if (site.op.kind === "attention") return rowsOff(proposal);
-  return site.op.kind === "linear" ? [...unwritten(proposal), ...scaled(proposal), ...rowsOff(proposal)] : [];
-};
+export const unseenSearches: readonly Search[] = [
+  { causes: ["columns-unwritten"], stage: "named", appliesTo: isUnseenProduct, rewrites: unwritten },
+  { causes: ["scaled"], stage: "named", appliesTo: isUnseenProduct, rewrites: scaled },
+  {
+    causes: ["rows-shifted"],
+    stage: "named",
+    appliesTo: (proposal) => ["attention", "linear"].includes(proposal.site.op.kind) && isUnseen(proposal),
+    rewrites: rowsOff,
+  },
+];
 
 /** Halves and quarters of the channels that hold zeros. */
 function unwritten({ site }: Proposal): Hypothesis[] {
@@ -34,8 +46,6 @@ function unwritten({ site }: Proposal): Hypothesis[] {
       site,
       [replaced(site, { op: restricted(site.op, zero, { first }, inside) })],
       {
-        kind: "kernel",
-        transform: "T14",
         parameters: { columns: `${first} to ${end - 1}`, holds: 0 },
         statement: `columns ${first} to ${end - 1} hold zeros: a part of ${lastName(site.name)} is never written, or its weight there is zero`,
       },
@@ -49,8 +59,6 @@ const factors = [0.0625, 0.125, 0.25, 0.5, 2, 4, 8, 16, 448 / 240, 240 / 448];
 function scaled({ site }: Proposal): Hypothesis[] {
   return factors.map((factor) =>
     hypothesis("scaled", site, [replaced(site, { op: affine(site.op, { factor }, () => factor) })], {
-      kind: "seam",
-      transform: "T6",
       parameters: { factor: Number(factor.toPrecision(4)) },
       statement: `the value is multiplied by ${Number(factor.toPrecision(4))}: a scale is missed or applied twice`,
     }),
@@ -66,8 +74,6 @@ function rowsOff({ site, investigation }: Proposal): Hypothesis[] {
       return [firstRow + ((row - firstRow + by + rowCount) % rowCount), column];
     });
     return hypothesis("rows-shifted", site, [replaced(site, { op })], {
-      kind: "metadata",
-      transform: "T3",
       parameters: { rows: by },
       statement: `each row holds what belongs to the row ${by < 0 ? "before" : "after"} it`,
     });

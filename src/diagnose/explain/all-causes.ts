@@ -1,3 +1,4 @@
+import { catalogue } from "../causes/catalogue.js";
 import type { DirectCause } from "../causes/direct-cause.js";
 import type { Investigation, UnitCheck } from "../check/investigation.js";
 import { type AssembledCause, causesOf, directCause, extended } from "./assemble.js";
@@ -54,10 +55,10 @@ function inOrder(investigation: Investigation, causes: readonly AssembledCause[]
   return [...causes].sort((a, b) => place(a) - place(b));
 }
 
-/** A shift of all positions of queries and keys alike leaves every score as it is: harmless until unshifted keys join. */
+/** A shift that all queries and keys share leaves every score as it is: harmless until unshifted keys join. */
 function markLatent(investigation: Investigation, entry: AssembledCause): AssembledCause {
   const { cause } = entry;
-  if (cause.cause !== "position-offset" || cause.extent.rows) return entry;
+  if (!catalogue[cause.cause].isLatentWhenShared || cause.extent.rows) return entry;
   const ropes = investigation.units().filter((node) => node.op.kind === "rope");
   const shifted = new Set(cause.units.filter((unit) => investigation.graph.find(unit)?.op.kind === "rope"));
   const uniform = ropes.length > 0 && ropes.every((node) => shifted.has(node.name));

@@ -1,3 +1,4 @@
+import type { CauseId } from "../causes/catalogue.js";
 import type { DirectCause } from "../causes/direct-cause.js";
 import type { Hypothesis } from "../causes/hypothesis.js";
 import { type Extent, extentOf, ranges } from "../check/extent.js";
@@ -25,7 +26,7 @@ export function causesOf(
 ): AssembledCause[] {
   const byGroup = new Map<
     string,
-    { hypotheses: Hypothesis[]; checks: UnitCheck[]; explained: Explanation[]; alternatives: Set<string> }
+    { hypotheses: Hypothesis[]; checks: UnitCheck[]; explained: Explanation[]; alternatives: Set<CauseId> }
   >();
   for (const { members, alternatives } of groupCauses(findings)) {
     for (const [index, explanation] of members) {
@@ -49,7 +50,7 @@ function assemble(
   investigation: Investigation,
   all: readonly UnitCheck[],
   group: string,
-  entry: { hypotheses: Hypothesis[]; checks: UnitCheck[]; explained: Explanation[]; alternatives: Set<string> },
+  entry: { hypotheses: Hypothesis[]; checks: UnitCheck[]; explained: Explanation[]; alternatives: Set<CauseId> },
 ): AssembledCause {
   const { hypotheses, checks, explained, alternatives } = entry;
   const first = hypotheses[0]!;

@@ -1,12 +1,14 @@
-import type { CauseKind, ParameterValue } from "../causes/hypothesis.js";
+import type { CauseId } from "../causes/catalogue.js";
+import type { CauseKind } from "../causes/cause-entry.js";
+import type { ParameterValue } from "../causes/hypothesis.js";
+import type { Transform } from "../causes/transforms.js";
 import type { Extent } from "../check/extent.js";
 
 /** A cause as the verdict prints it. */
 export interface Cause {
-  /** Id in the catalogue. */
-  readonly cause: string;
+  readonly cause: CauseId;
   readonly kind: CauseKind;
-  readonly transform: string;
+  readonly transform: Transform;
   readonly layers: readonly number[];
   readonly units: readonly string[];
   readonly steps: readonly number[];
@@ -14,8 +16,8 @@ export interface Cause {
   readonly parameters: Readonly<Record<string, ParameterValue>>;
   readonly statement: string;
   readonly evidence: Evidence;
-  /** Ids of causes this recording cannot separate from it. */
-  readonly alternatives: readonly string[];
+  /** Causes this recording cannot separate from it. */
+  readonly alternatives: readonly CauseId[];
   /** What to record to separate them. */
   readonly separate?: string;
   /** Right as long as every query and key shares it: no alarm, but a trap. */
@@ -29,7 +31,7 @@ export interface Evidence {
   readonly rmsZ: number | null;
   readonly rmsZExplained: number | null;
   readonly samples: number;
-  readonly runnerUp: string | null;
+  readonly runnerUp: CauseId | null;
   /** Elements that are recorded bit for bit as the cause has them, of those `compared`; absent where bits decide nothing. */
   readonly equal?: number;
   readonly compared?: number;

@@ -1,6 +1,6 @@
 import type { GraphNode } from "../../spec/graph.js";
 import { roleOf } from "../../spec/site.js";
-import { propose, proposeFitted } from "../causes/catalogue.js";
+import { type CauseId, propose, proposeFitted } from "../causes/catalogue.js";
 import { type Hypothesis, rewritesLayer } from "../causes/hypothesis.js";
 import { either } from "../causes/transform.js";
 import { regionOf } from "../check/extent.js";
@@ -39,7 +39,7 @@ export class Explainer {
   readonly #consistency: Consistency;
   readonly #byRole = new Map<string, readonly Explanation[]>();
   /** What gave all bits of a unit, by the kind of its op: one cause often sits in several products of a layer. */
-  readonly #byKind = new Map<string, Map<string, string>>();
+  readonly #byKind = new Map<string, Map<string, CauseId>>();
   /** Everything found so far that is no fit to one unit alone. */
   readonly #found: Hypothesis[] = [];
   readonly #failures = new Map<string, number>();
@@ -63,7 +63,7 @@ export class Explainer {
     else {
       this.#byRole.set(own, explanations);
       const { kind } = check.node.op;
-      const groups = this.#byKind.get(kind) ?? new Map<string, string>();
+      const groups = this.#byKind.get(kind) ?? new Map<string, CauseId>();
       for (const { matched, hypothesis } of explanations)
         if (matched && hypothesis.fitted === 0) groups.set(hypothesis.group, hypothesis.cause);
       this.#byKind.set(kind, groups);
@@ -189,7 +189,7 @@ export class Explainer {
     return this.investigation.book.settled.get(roleOf(node))?.score.matched === true;
   }
 
-  #proposed(check: UnitCheck, site: GraphNode, causes?: ReadonlySet<string>): Hypothesis[] {
+  #proposed(check: UnitCheck, site: GraphNode, causes?: ReadonlySet<CauseId>): Hypothesis[] {
     return propose({ investigation: this.investigation, site, finding: check }, causes);
   }
 

@@ -1,3 +1,4 @@
+import type { CauseId } from "../causes/catalogue.js";
 import type { ExplainedFinding } from "./explainer.js";
 import type { Explanation } from "./judge.js";
 
@@ -7,7 +8,7 @@ export interface CauseGroup {
   /** Index of the finding → its explanation by this cause. */
   readonly members: Map<number, Explanation>;
   /** Other causes that explain every member as well. */
-  readonly alternatives: string[];
+  readonly alternatives: CauseId[];
 }
 
 /**
@@ -62,7 +63,7 @@ function keyOf({ hypothesis }: Explanation): string {
   return `${hypothesis.group}${also}`;
 }
 
-function causeOf(members: ReadonlyMap<number, Explanation>): string {
+function causeOf(members: ReadonlyMap<number, Explanation>): CauseId {
   const [first] = members.values();
   return first!.hypothesis.cause;
 }

@@ -1,9 +1,10 @@
 import type { Nearness } from "../bits/bits.js";
+import type { CauseId } from "../causes/catalogue.js";
 import type { Hypothesis } from "../causes/hypothesis.js";
 
 /** A cause that brings a unit nearer to its record and does not explain it. */
 export interface NearestCause {
-  readonly cause: string;
+  readonly cause: CauseId;
   readonly site: string;
   readonly statement: string;
   /** Share of a few elements recorded bit for bit as the cause has them, and as the spec has them, where bits decide. */
@@ -25,7 +26,7 @@ const mostLeft = 0.7;
 
 /** The causes that come nearest to one unit: the best setting of each, nearest first. */
 export class NearestCauses {
-  readonly #byCause = new Map<string, NearestCause>();
+  readonly #byCause = new Map<CauseId, NearestCause>();
 
   note({ cause, site, statement }: Hypothesis, distance: Distance): void {
     let candidate: NearestCause;

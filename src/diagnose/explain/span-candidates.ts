@@ -9,7 +9,7 @@ import type { Deadline } from "./deadline.js";
 const mostCandidates = 8000;
 
 /** In the order of a search: what is written wrongly most often, all other named causes, one number of a list, one fitted. */
-export const spanParts = ["plain", "other", "chosen", "fitted"] as const;
+export const spanParts = ["large", "other", "chosen", "fitted"] as const;
 type SpanPart = (typeof spanParts)[number];
 
 /**

@@ -1,4 +1,5 @@
 import type { GraphNode } from "../../spec/graph.js";
+import type { CauseId } from "../causes/catalogue.js";
 import type { Hypothesis } from "../causes/hypothesis.js";
 import type { UnitCheck } from "../check/investigation.js";
 import { spanOf, spanText } from "../check/span.js";
@@ -27,9 +28,9 @@ export function searchSpan(
 ): Explanation[] {
   const screen = new Screen(judge, check);
   const halves: Screened[] = [];
-  const byCause = new Map<string, Hypothesis[]>();
+  const byCause = new Map<CauseId, Hypothesis[]>();
   const deep = judge.investigation.isDeep(check.node.name);
-  let plain: Explanation[] = [];
+  let large: Explanation[] = [];
   for (const part of spanParts) {
     const screened: Screened[] = [];
     for (const hypothesis of candidates(judge.investigation, check, sites, part, deadline)) {
@@ -46,11 +47,11 @@ export function searchSpan(
       .flatMap(({ hypothesis }) => judge.judge(check, hypothesis) ?? [])
       .filter(({ left }) => part !== "fitted" || left <= fittedLeft * check.statistics.rmsZ);
     // Within a layer there is time to see whether a rarer cause does as well.
-    if (part === "plain" && found.length > 0 && !deep && !deadline.passed) {
-      plain = found;
+    if (part === "large" && found.length > 0 && !deep && !deadline.passed) {
+      large = found;
       continue;
     }
-    const all = [...plain, ...found];
+    const all = [...large, ...found];
     if (all.length > 0 || deadline.passed) return rank(fewestPlaces(all)).map((e) => inside(judge, check, e));
   }
   const screened = [...pairs(judge, closest(halves), byCause)].flatMap((hypothesis) => {
@@ -74,7 +75,7 @@ function addTo<K, V>(lists: Map<K, V[]>, key: K, value: V): void {
 function* pairs(
   { investigation }: Judge,
   halves: readonly Screened[],
-  byCause: ReadonlyMap<string, readonly Hypothesis[]>,
+  byCause: ReadonlyMap<CauseId, readonly Hypothesis[]>,
 ): Generator<Hypothesis> {
   const layer = ({ site }: Hypothesis) => investigation.graph.node(site).layer;
   for (const [i, { hypothesis: first }] of halves.entries()) {

@@ -4,7 +4,7 @@ import type { DType } from "../../tensor/dtype.js";
 import { roundAll } from "../../tensor/rounding.js";
 import type { Sample } from "../bits/sample.js";
 import { type Statistics, statisticsOf } from "../bits/statistics.js";
-import { propose, proposeNamed } from "../causes/catalogue.js";
+import { type CauseId, propose, proposeNamed } from "../causes/catalogue.js";
 import { type Hypothesis, rewritesLayer, short } from "../causes/hypothesis.js";
 import type { Investigation, UnitCheck } from "../check/investigation.js";
 import type { Deadline } from "./deadline.js";
@@ -146,9 +146,18 @@ function thin(investigation: Investigation, name: string): Sample {
   };
 }
 
+/** The most that the rewrites of one cause at one kind of site would do to its unit. */
+interface Strongest {
+  readonly cause: CauseId;
+  readonly where: string;
+  readonly changed: number;
+  readonly unit: string;
+  readonly visible: boolean;
+}
+
 /** A cause that a recording could not have shown somewhere. */
 export interface NotVisible {
-  readonly cause: string;
+  readonly cause: CauseId;
   readonly why: string;
 }
 
@@ -163,7 +172,7 @@ export function sensitivity(
   deadline: Deadline,
 ): NotVisible[] {
   const quiet = investigation.evaluator.withoutNoise();
-  const strongest = new Map<string, { changed: number; unit: string; visible: boolean }>();
+  const strongest = new Map<string, Strongest>();
   const middle = new Map<string, UnitCheck[]>();
   for (const check of checks) {
     if (check.excess > 1 || investigation.isDeep(check.node.name)) continue;
@@ -183,23 +192,26 @@ export function sensitivity(
         if (strongest.get(key)?.visible || deadline.passed) continue;
         const { visible, changed } = effect(investigation, base, hypothesis.replacements, quiet);
         const before = strongest.get(key)?.changed ?? -1;
-        if (visible || changed > before) strongest.set(key, { changed, unit: roleOf(check.node), visible });
+        if (visible || changed > before)
+          strongest.set(key, {
+            cause: hypothesis.cause,
+            where: roleOf(site),
+            changed,
+            unit: roleOf(check.node),
+            visible,
+          });
       }
     }
   }
-  const hidden = new Map<string, string>();
-  for (const [key, { changed, unit, visible: shown }] of strongest) {
-    const cause = key.split(" ")[0]!;
-    const elsewhere = [...strongest].some(
-      ([other, s]) => s.visible && other.startsWith(`${cause} `) && other !== key && unit === s.unit,
+  return [...strongest.values()].flatMap(({ cause, where, changed, unit, visible }) => {
+    const elsewhere = [...strongest.values()].some(
+      (other) => other.visible && other.cause === cause && other.where !== where && other.unit === unit,
     );
-    if (shown || elsewhere) continue;
-    const where = key.slice(cause.length + 1);
+    if (visible || elsewhere) return [];
     const why =
       changed === 0
         ? `on this input it changes nothing in ${where}`
         : `on this input it would change ${short(100 * changed)}% of ${unit}, by no more than rounding`;
-    if (!hidden.has(`${cause} ${where}`)) hidden.set(`${cause} ${where}`, why);
-  }
-  return [...hidden].map(([key, why]) => ({ cause: key.split(" ")[0]!, why }));
+    return [{ cause, why }];
+  });
 }

@@ -1,6 +1,7 @@
 import type { CachedType } from "../../capture/cache-formats.js";
 import type { PlacedPaged } from "../../capture/observations.js";
 import { type CacheCause, holds, producedFor, rightWhenWritten, type WrongKey } from "../causes/cached-key.js";
+import { classed } from "../causes/catalogue.js";
 import { byScale } from "../causes/mistaken-scale.js";
 import type { Investigation } from "../check/investigation.js";
 import { byView } from "./cache-view.js";
@@ -21,9 +22,7 @@ export function explainCache(
     byView(investigation, name, placed, wrong) ??
     byAddress(investigation, placed, wrong, type) ??
     byContent(investigation, name, wrong, type) ?? {
-      cause: "cache-differs",
-      kind: "state",
-      transform: "T12",
+      ...classed("cache-differs"),
       statement: "the cache does not hold at the read what was stored, and holds nothing else that was recorded",
       parameters: {},
     }
@@ -54,26 +53,20 @@ function byAddress(
   const offsets = [...new Set(found)];
   if (offsets.every((offset) => offset % size === 0)) {
     return {
-      cause: "page-table-wrong",
-      kind: "metadata",
-      transform: "T3",
+      ...classed("page-table-wrong"),
       statement: "the right keys lie in other pages than the page table names",
       parameters: offsets.length === 1 ? { pages: offsets[0]! / size } : {},
     };
   }
   if (offsets.length === 1) {
     return {
-      cause: "slot-shifted",
-      kind: "metadata",
-      transform: "T3",
+      ...classed("slot-shifted"),
       statement: `the right keys lie ${Math.abs(offsets[0]!)} slot${Math.abs(offsets[0]!) > 1 ? "s" : ""} ${offsets[0]! > 0 ? "further on" : "before"}`,
       parameters: { offset: offsets[0]! },
     };
   }
   return {
-    cause: "slots-permuted",
-    kind: "metadata",
-    transform: "T3",
+    ...classed("slots-permuted"),
     statement: "the right keys lie at other slots of the recorded pages",
     parameters: {},
   };
@@ -104,18 +97,14 @@ function byContent(
   const rightAtWrite = rightWhenWritten(investigation, name, first.key.row, first.produced) === true;
   if (wrong.every(({ stored }) => stored.every((x) => x === 0))) {
     return {
-      cause: "cache-unwritten",
-      kind: "state",
-      transform: "T14",
+      ...classed("cache-unwritten"),
       statement: `the pages hold zeros${rightAtWrite ? " although the append wrote them" : ": nothing was appended"}`,
       parameters: {},
     };
   }
   if (wrong.every(({ key, stored }) => isPredecessor(investigation, name, key, stored, type))) {
     return {
-      cause: "cache-stale",
-      kind: "state",
-      transform: "T12",
+      ...classed("cache-stale"),
       statement: `what is read for the newest token is its predecessor's${rightAtWrite ? ", although its own was written" : ""}`,
       parameters: {},
     };
@@ -127,25 +116,19 @@ function byContent(
     const from = `sequence ${observations.rows.seqId[row]}, position ${observations.rows.position[row]}`;
     return rightAtWrite
       ? {
-          cause: "cache-overwritten",
-          kind: "state",
-          transform: "T12",
+          ...classed("cache-overwritten"),
           statement: `right when written, overwritten since by ${from}`,
           parameters: { sequence: observations.rows.seqId[row]!, position: observations.rows.position[row]! },
         }
       : {
-          cause: "slots-permuted",
-          kind: "metadata",
-          transform: "T3",
+          ...classed("slots-permuted"),
           statement: `the slot holds the key of ${from}`,
           parameters: {},
         };
   }
   if (rightAtWrite)
     return {
-      cause: "cache-overwritten",
-      kind: "state",
-      transform: "T12",
+      ...classed("cache-overwritten"),
       statement: "right when written, changed since by something that was not recorded",
       parameters: {},
     };

@@ -2,14 +2,14 @@ import type { PagedRecord } from "../../capture/capture.js";
 import type { PagedView } from "../../capture/format.js";
 import type { PlacedPaged } from "../../capture/observations.js";
 import { type CacheCause, holds, type WrongKey } from "../causes/cached-key.js";
+import { type CauseId, classed } from "../causes/catalogue.js";
 import type { ParameterValue } from "../causes/hypothesis.js";
 import type { Investigation } from "../check/investigation.js";
 
 /** Another way to address the pages that a step reads. */
 interface Candidate {
   readonly record: PagedRecord;
-  readonly cause: string;
-  readonly transform: string;
+  readonly cause: CauseId;
   readonly title: string;
   readonly parameters: Readonly<Record<string, ParameterValue>>;
 }
@@ -23,14 +23,14 @@ export function byView(
 ): CacheCause | undefined {
   const writer = observations.pagedAt(name, placed.stepIndex, "output")?.record;
   const candidates = [...(writer ? asWritten(placed.record, writer) : []), ...otherPlaces(placed.record)];
-  for (const { record, cause, transform, title, parameters } of candidates) {
+  for (const { record, cause, title, parameters } of candidates) {
     const reread = { ...placed, record };
     const type = observations.cachedType(reread);
     const right = wrong.every(({ key, produced }) => {
       const stored = observations.storedRow(reread, key.slot)?.value;
       return type !== undefined && stored !== undefined && holds(stored, produced, type);
     });
-    if (right) return { cause, kind: "seam", transform, statement: `the KV pages are ${title}`, parameters };
+    if (right) return { ...classed(cause), statement: `the KV pages are ${title}`, parameters };
   }
   return undefined;
 }
@@ -43,7 +43,6 @@ function asWritten(reader: PagedRecord, writer: PagedRecord): Candidate[] {
     out.push({
       record: viewed(reader, { dtype: written.dtype }),
       cause: "dtype-bits",
-      transform: "T8",
       title: `written as ${written.dtype}, read as ${read.dtype}`,
       parameters: { written: written.dtype, read: read.dtype },
     });
@@ -52,7 +51,6 @@ function asWritten(reader: PagedRecord, writer: PagedRecord): Candidate[] {
     out.push({
       record: viewed(reader, { strides: written.strides }),
       cause: "stride-mismatch",
-      transform: "T2",
       title: `written with strides [${written.strides}], read with [${read.strides}]`,
       parameters: { written: written.strides.join(" "), read: read.strides.join(" ") },
     });
@@ -76,7 +74,6 @@ function otherPlaces(reader: PagedRecord): Candidate[] {
     out.push({
       record: viewed(reader, { strides: others }),
       cause: "layout-mismatch",
-      transform: "T1",
       title: `written as ${layout}, read as ${read}`,
       parameters: { written: layout, read },
     });
@@ -93,7 +90,6 @@ function offsetMismatch(record: PagedRecord, read: PagedView): Candidate {
   return {
     record,
     cause: "offset-mismatch",
-    transform: "T2",
     title: `written at offset ${record.view.offset} of their storage, read at ${read.offset}`,
     parameters: { written: record.view.offset, read: read.offset },
   };

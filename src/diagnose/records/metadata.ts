@@ -1,5 +1,7 @@
 import type { StepEvent } from "../../capture/format.js";
+import { classed } from "../causes/catalogue.js";
 import type { DirectCause } from "../causes/direct-cause.js";
+import type { Transform } from "../causes/transforms.js";
 import { ranges } from "../check/extent.js";
 import type { Investigation } from "../check/investigation.js";
 
@@ -23,7 +25,8 @@ export function checkMetadata(investigation: Investigation): { causes: DirectCau
   return { causes, checked: [...checked] };
 }
 
-type Found = Pick<DirectCause, "cause" | "transform" | "parameters" | "statement"> & {
+type Found = Pick<DirectCause, "cause" | "parameters" | "statement"> & {
+  transform?: Transform;
   unit: string;
   rows?: string;
   group?: string;
@@ -31,7 +34,7 @@ type Found = Pick<DirectCause, "cause" | "transform" | "parameters" | "statement
 
 function direct(event: StepEvent, samples: number, found: Found): DirectCause {
   return {
-    kind: "metadata",
+    ...classed(found.cause),
     step: event.step,
     samples,
     group: `${found.cause} ${JSON.stringify(found.parameters)}`,
@@ -45,7 +48,6 @@ function checkPositions({ observations }: Investigation, event: StepEvent, stepI
   if (positions.length !== rowCount) {
     return direct(event, rowCount, {
       cause: "positions-count",
-      transform: "T3",
       unit: "positions",
       parameters: { found: positions.length, expected: rowCount },
       statement: `positions has ${positions.length} entries for ${rowCount} tokens`,
@@ -62,7 +64,6 @@ function checkPositions({ observations }: Investigation, event: StepEvent, stepI
     const [offset] = offsets as Set<number> as unknown as [number];
     return direct(event, rowCount, {
       cause: "position-offset",
-      transform: "T5",
       unit: "positions",
       rows,
       parameters: { offset },
@@ -93,7 +94,6 @@ function checkPageCounts(
   if (bad || (indptr.at(-1) ?? 0) > total) {
     return direct(event, indptr.length, {
       cause: "page-table-shape",
-      transform: "T3",
       unit: "kv_indptr",
       parameters: { entries: indptr.length, expected: lengths.length + 1 },
       statement: `kv_indptr must rise from 0 to the ${total} entries of kv_indices in ${lengths.length + 1} numbers`,
@@ -106,7 +106,6 @@ function checkPageCounts(
     if (pages === expected) continue;
     return direct(event, lengths.length, {
       cause: "page-count",
-      transform: "T4",
       unit: "kv_indptr",
       parameters: { difference: pages - expected },
       statement: `sequence ${event.seq_ids[b]} has ${pages} pages for ${lengths[b]} tokens; pages of ${event.page_size} need ${expected}`,
@@ -123,7 +122,6 @@ function checkLengths({ observations }: Investigation, event: StepEvent, stepInd
     if (found === expected) continue;
     return direct(event, lengths.length, {
       cause: "last-page-length",
-      transform: "T4",
       unit: "kv_last_page_len",
       parameters: { difference: (found ?? 0) - expected },
       statement: `sequence ${event.seq_ids[b]}: kv_last_page_len is ${found}; ${lengths[b]} tokens in pages of ${event.page_size} leave ${expected}`,
@@ -150,7 +148,6 @@ function checkSharing({ observations }: Investigation, event: StepEvent, stepInd
       ) {
         return direct(event, event.kv_indices!.length, {
           cause: "page-table-wrong",
-          transform: "T3",
           unit: "kv_indices",
           parameters: { page },
           statement:
@@ -183,7 +180,6 @@ function checkSlots({ observations }: Investigation, event: StepEvent, stepIndex
   const first = wrong[0] ?? 0;
   return direct(event, rowCount, {
     cause: "slot-mapping",
-    transform: "T3",
     unit: "slot_mapping",
     rows: ranges(wrong),
     parameters: offset === undefined ? { rows: wrong.length } : { offset },

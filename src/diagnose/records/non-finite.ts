@@ -1,4 +1,5 @@
 import { roleOf } from "../../spec/site.js";
+import { classed } from "../causes/catalogue.js";
 import type { DirectCause } from "../causes/direct-cause.js";
 import { extentOf } from "../check/extent.js";
 import type { Investigation, UnitCheck } from "../check/investigation.js";
@@ -19,9 +20,7 @@ export function createdNonFinite(investigation: Investigation, unexplained: read
     const attention = node.op.kind === "attention";
     return [
       {
-        cause: "non-finite-created",
-        kind: "kernel",
-        transform: "T10",
+        ...classed("non-finite-created"),
         unit: node.name,
         step,
         layer: node.layer,

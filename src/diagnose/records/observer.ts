@@ -1,5 +1,6 @@
 import { Evaluator, type Observations } from "../../spec/evaluator.js";
 import { roleOf } from "../../spec/site.js";
+import { classed } from "../causes/catalogue.js";
 import type { DirectCause } from "../causes/direct-cause.js";
 import type { Investigation, UnitCheck } from "../check/investigation.js";
 
@@ -93,9 +94,7 @@ export function overwrittenRecords(
   const observed = wrong.map((name): DirectCause => {
     const check = failing.find(({ node }) => node.name === name)!;
     return {
-      cause: "record-overwritten",
-      kind: "observer",
-      transform: "T20",
+      ...classed("record-overwritten"),
       unit: name,
       step: investigation.capture.steps[0]!.step,
       layer: check.node.layer,

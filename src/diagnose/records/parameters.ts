@@ -1,5 +1,6 @@
 import { isPagedRecord } from "../../capture/capture.js";
 import { decode, roundTo } from "../../tensor/dtype.js";
+import { classed } from "../causes/catalogue.js";
 import type { DirectCause } from "../causes/direct-cause.js";
 import type { Investigation } from "../check/investigation.js";
 
@@ -34,9 +35,7 @@ export function checkParameters({ capture, parameters }: Investigation): { cause
     }
     if (different === 0) continue;
     causes.push({
-      cause: "parameter-differs",
-      kind: "parameter",
-      transform: "T19",
+      ...classed("parameter-differs"),
       unit: record.name,
       step: record.step,
       layer: Number(/\.layers\.(\d+)\./.exec(record.name)?.[1] ?? Number.NaN),

@@ -2,6 +2,7 @@ import type { PlacedPaged } from "../../capture/observations.js";
 import { roundTo } from "../../tensor/dtype.js";
 import { isQuantised } from "../../tensor/scaled-type.js";
 import { holds, type Key, producedFor, type WrongKey, whenWritten } from "../causes/cached-key.js";
+import { classed } from "../causes/catalogue.js";
 import type { DirectCause } from "../causes/direct-cause.js";
 import { ranges } from "../check/extent.js";
 import type { Investigation } from "../check/investigation.js";
@@ -124,9 +125,7 @@ function checkDense(investigation: Investigation, name: string, compared: { dens
           ? "overwritten-before-read"
           : "operand-differs";
     out.push({
-      cause,
-      kind: cause === "overwritten-before-read" ? "state" : "seam",
-      transform: bits ? "T8" : strides ? "T2" : "T12",
+      ...classed(cause),
       unit: name,
       step: input.record.step,
       layer: investigation.graph.node(name).layer,

@@ -1,4 +1,5 @@
 import type { AttentionAttributes } from "../../spec/ops/attention.js";
+import { catalogue } from "../causes/catalogue.js";
 import type { DirectCause } from "../causes/direct-cause.js";
 import type { Investigation, UnitCheck } from "../check/investigation.js";
 import type { Cause } from "../explain/cause.js";
@@ -81,7 +82,7 @@ function rotary(input: AuditInput): Audit {
   const fault = blamed(
     input,
     (unit, cause) =>
-      graph.find(unit)?.op.kind === "rope" || unit === "positions" || cause.cause.startsWith("norm-after"),
+      graph.find(unit)?.op.kind === "rope" || unit === "positions" || catalogue[cause.cause].isRotary === true,
   );
   if (fault) return { pass: false, evidence: fault };
   const ropes = input.checks.filter(({ node }) => node.op.kind === "rope");
@@ -103,11 +104,7 @@ function rotary(input: AuditInput): Audit {
 /** Rows, lengths, page tables and gathers. */
 function batch(input: AuditInput): Audit {
   const { metadata, investigation } = input;
-  const fault = blamed(
-    input,
-    (_, cause) =>
-      cause.kind === "metadata" && cause.cause !== "position-offset" && !cause.cause.startsWith("position-"),
-  );
+  const fault = blamed(input, (_, cause) => cause.kind === "metadata" && !catalogue[cause.cause].isRotary);
   if (fault) return { pass: false, evidence: fault };
   const { rows } = investigation.observations;
   const sequences = new Set(rows.seqId).size;

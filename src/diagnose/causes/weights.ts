@@ -1,0 +1,182 @@
+import type { GraphNode } from "../../spec/graph.js";
+import type { Op } from "../../spec/op.js";
+import { type LinearAttributes, linear } from "../../spec/ops/linear.js";
+import { attentionOperandCauses } from "./attention-operands.js";
+import type { CauseEntries } from "./cause-entry.js";
+import type { Hypothesis } from "./hypothesis.js";
+import { mlpCauses } from "./mlp.js";
+import { type Description, hypothesesOf, lastName, ofKind, type Proposal, type Search } from "./proposal.js";
+import { replaced, restricted } from "./transform.js";
+
+/** Which parameter a product multiplies by. */
+export const weightCauses = {
+  "weight-from-other-layer": {
+    kind: "parameter",
+    transform: "T19",
+    legend: "A product or a norm uses the same parameter of another layer.",
+    hiddenBy: "equal parameters",
+    confusedWith: ["weight-swapped", "norm-weights-swapped", "low-rank-delta"],
+    report: ["QwenLM/Qwen3-VL#1520", "names of the checkpoint did not match those of the model"],
+  },
+  "weight-swapped": {
+    kind: "parameter",
+    transform: "T19",
+    legend: "A product multiplies by the weight of another product of its layer.",
+    hiddenBy: "equal weights",
+    confusedWith: ["weight-from-other-layer", "operand-swapped"],
+    report: ["vllm-project/vllm#8017", "a packed projection was split wrongly under tensor parallelism"],
+  },
+  "weights-untied": {
+    kind: "parameter",
+    transform: "T19",
+    legend:
+      "The head does not use the embedding's table although the config ties them, or uses it although it does not.",
+    hiddenBy: "never",
+    confusedWith: ["vocabulary-permuted", "low-rank-delta"],
+    report: ["huggingface/transformers#43429", "tied weights were never linked: the head was random"],
+  },
+  "weight-transposed": {
+    kind: "parameter",
+    transform: "T1",
+    legend: "A square weight is used transposed.",
+    hiddenBy: "symmetric weights",
+    confusedWith: ["weight-swapped"],
+  },
+} as const satisfies CauseEntries;
+
+const hypothesis = hypothesesOf({ ...weightCauses, ...attentionOperandCauses, ...mlpCauses });
+type WeightCause = keyof typeof weightCauses | "key-value-swapped" | "gate-up-swapped";
+const isProduct = ofKind("linear");
+
+export const weightSearches: readonly Search[] = [
+  {
+    causes: ["weight-from-other-layer", "key-value-swapped", "gate-up-swapped", "weights-untied", "weight-swapped"],
+    stage: "named",
+    appliesTo: isProduct,
+    rewrites: otherWeights,
+  },
+  {
+    causes: ["weight-transposed"],
+    stage: "named",
+    appliesTo: isProduct,
+    rewrites({ site, investigation }) {
+      const a = site.op.attributes as unknown as LinearAttributes;
+      const [rows, columns] = investigation.parameters.shape(a.weight) ?? [];
+      return rows !== undefined && rows === columns ? [transposed(site, a, rows)] : [];
+    },
+  },
+];
+
+/** Another parameter of the same shape: a sibling, or the same one of another layer. */
+function otherWeights({ site, investigation }: Proposal): Hypothesis[] {
+  const a = site.op.attributes as unknown as LinearAttributes;
+  const { parameters } = investigation;
+  const shape = parameters.shape(a.weight);
+  if (!shape) return [];
+  const out: Hypothesis[] = [];
+  for (const name of parameters.names()) {
+    if (name === a.weight || !name.endsWith(".weight")) continue;
+    const other = parameters.shape(name)!;
+    if (other.length !== 2 || other[0] !== shape[0] || other[1] !== shape[1]) continue;
+    const layer = /\.layers\.(\d+)\./.exec(name)?.[1];
+    const sameLayer = layer === undefined || Number(layer) === site.layer;
+    const sameRole = lastName(name.replace(/\.weight$/, "")) === lastName(site.name);
+    if (!sameLayer && !sameRole) continue;
+    const own = lastName(site.name);
+    const used = lastName(name.replace(/\.weight$/, ""));
+    const cause = !sameLayer ? "weight-from-other-layer" : siblingCause(own, used);
+    const op = linear({ ...a, weight: name });
+    const group = sameLayer ? cause : `${cause} ${Number(layer) - (site.layer ?? 0)}`;
+    const description = {
+      kind: "parameter" as const,
+      transform: "T19" as const,
+      parameters: { used: name },
+      group,
+    };
+    out.push(
+      hypothesis(cause, site, [replaced(site, { op })], {
+        ...description,
+        statement: `${own} multiplies by ${name}, not by its own weight`,
+      }),
+    );
+    const bias = name.replace(/weight$/, "bias");
+    if (a.bias && parameters.shape(bias)) {
+      out.push(
+        hypothesis(cause, site, [replaced(site, { op: linear({ ...a, weight: name, bias }) })], {
+          ...description,
+          statement: `${own} multiplies by ${name} and adds its bias, not its own`,
+        }),
+      );
+    }
+    out.push(...partialWeight(site, op, cause, description, name));
+  }
+  return out;
+}
+
+function siblingCause(own: string, used: string): WeightCause {
+  const pair = [own, used].sort().join(" ");
+  if (pair === "k_proj v_proj") return "key-value-swapped";
+  if (pair === "gate_proj up_proj") return "gate-up-swapped";
+  if (own === "lm_head" || used === "embed_tokens") return "weights-untied";
+  return "weight-swapped";
+}
+
+/** The same, in a contiguous range of output channels only: half a shard, a head, a tile. */
+function partialWeight(
+  site: GraphNode,
+  op: Op,
+  cause: WeightCause,
+  description: Omit<Description, "statement"> & { parameters: Record<string, string>; group: string },
+  name: string,
+): Hypothesis[] {
+  const out: Hypothesis[] = [];
+  const tile = site.heads ? site.columns / site.heads : site.columns / 4;
+  if (!Number.isInteger(tile)) return out;
+  for (let first = 0; first < site.columns; first += tile) {
+    for (let end = first + tile; end <= site.columns; end += tile) {
+      if (end - first === site.columns || (end - first > tile && first > 0 && end < site.columns)) continue;
+      const from = first;
+      const to = end;
+      out.push(
+        hypothesis(
+          cause,
+          site,
+          [replaced(site, { op: restricted(site.op, op, {}, (_, column) => column >= from && column < to) })],
+          {
+            ...description,
+            parameters: { ...description.parameters, columns: [from, to - 1] },
+            statement: `columns ${from} to ${to - 1} of ${lastName(site.name)} multiply by ${name}, not by their own weight`,
+            group: `${description.group} part`,
+          },
+        ),
+      );
+    }
+  }
+  return out;
+}
+
+function transposed(site: GraphNode, a: LinearAttributes, n: number): Hypothesis {
+  const op: Op = {
+    kind: "linear",
+    attributes: { ...a, transposed: true },
+    evaluate(context, rows, columns) {
+      const whole = context.parameters.rows(a.weight, 0, n);
+      const turned = {
+        shape: context.parameters.shape.bind(context.parameters),
+        names: () => context.parameters.names(),
+        rows: (name: string, first: number, count: number) =>
+          name === a.weight ? turn(whole, n, first, count) : context.parameters.rows(name, first, count),
+      };
+      return linear(a).evaluate({ ...context, parameters: turned }, rows, columns);
+    },
+  };
+  return hypothesis("weight-transposed", site, [replaced(site, { op })], {
+    statement: `${a.weight} is used transposed`,
+  });
+}
+
+function turn(values: Float64Array, n: number, first: number, count: number): Float64Array {
+  const out = new Float64Array(count * n);
+  for (let r = 0; r < count; r++) for (let c = 0; c < n; c++) out[r * n + c] = values[c * n + first + r]!;
+  return out;
+}
