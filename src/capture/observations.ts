@@ -1,5 +1,6 @@
 import type { Observations, ObservedRow } from "../spec/evaluator.js";
 import type { Graph, GraphNode } from "../spec/graph.js";
+import type { Op } from "../spec/op.js";
 import type { RowTable } from "../spec/rows.js";
 import { byteWidth, type DType } from "../tensor/dtype.js";
 import { InputError } from "../tensor/errors.js";
@@ -30,7 +31,7 @@ export class CaptureObservations implements Observations {
   readonly #tensors = new TensorReader();
   readonly #rowCache = new RowCache();
   readonly #outputRows = new Map<string, Int32Array>();
-  readonly #settled = new Map<string, Map<number, Float64Array>>();
+  readonly #settled = new Map<string, { op: Op; rows: Map<number, Float64Array> }>();
   /** The spec, its caches keeping what the recorded ones keep. */
   readonly graph: Graph;
   readonly #formats: CacheFormats;
@@ -114,16 +115,17 @@ export class CaptureObservations implements Observations {
     return true;
   }
 
-  settled(name: string, row: number): Float64Array | undefined {
-    return this.#settled.get(name)?.get(row);
+  settled(name: string, row: number, op: Op): Float64Array | undefined {
+    const settled = this.#settled.get(name);
+    return settled?.op === op ? settled.rows.get(row) : undefined;
   }
 
   /** Notes what an unrecorded row was, where rounding leaves it open and something that follows of it tells. */
-  settle(name: string, row: number, value: Float64Array | undefined): void {
-    const rows = this.#settled.get(name) ?? new Map<number, Float64Array>();
-    this.#settled.set(name, rows);
-    if (value) rows.set(row, value);
-    else rows.delete(row);
+  settle({ name, op }: GraphNode, row: number, value: Float64Array | undefined): void {
+    const settled = this.#settled.get(name) ?? { op, rows: new Map<number, Float64Array>() };
+    this.#settled.set(name, settled);
+    if (value) settled.rows.set(row, value);
+    else settled.rows.delete(row);
   }
 
   /** A row as its producer wrote it. */

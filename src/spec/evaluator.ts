@@ -5,7 +5,16 @@ import { type Arithmetic, exactArithmetic } from "./arithmetic.js";
 import { assemble, pick, type Row, rowOf, unknownRow } from "./evaluated-row.js";
 import type { Graph, GraphNode } from "./graph.js";
 import { flipVariance, type Precision, storeVariance } from "./noise.js";
-import { areAll, type Block, indices, type MutableBlock, type OpContext, type OpRounding, raiseJump } from "./op.js";
+import {
+  areAll,
+  type Block,
+  indices,
+  type MutableBlock,
+  type Op,
+  type OpContext,
+  type OpRounding,
+  raiseJump,
+} from "./op.js";
 import type { UnitRecipe } from "./recipe.js";
 import type { RowTable } from "./rows.js";
 import { roleOf } from "./site.js";
@@ -19,8 +28,8 @@ export interface Observations {
    * @param readAt step at whose time a KV cache is read.
    */
   row(name: string, row: number, consumer: string, readAt?: number): ObservedRow | undefined;
-  /** What a row of a value that rounding leaves open was found to be from what follows of it. */
-  settled?(name: string, row: number): Float64Array | undefined;
+  /** What a row of a value that `op` leaves open was found to be from what follows of it. */
+  settled?(name: string, row: number, op: Op): Float64Array | undefined;
   /** The values of many rows at once, [rows, columns]; undefined where one was not recorded, and `row` tells which. */
   block?(name: string, rows: Int32Array, consumer: string, readAt?: number): Float64Array | undefined;
 }
@@ -258,7 +267,7 @@ export class Evaluator {
       width: (index) => this.graph.node(node.inputs[index]!).columns,
       recorded: (row) =>
         this.observations.has(node.name) ? this.observations.row(node.name, row, node.name)?.value : undefined,
-      settled: (row) => this.observations.settled?.(node.name, row),
+      settled: (row) => this.observations.settled?.(node.name, row, node.op),
     };
   }
 }

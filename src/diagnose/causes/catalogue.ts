@@ -12,7 +12,9 @@ import type { DirectCause } from "./direct-cause.js";
 import { dropoutCauses, dropoutSearches } from "./dropout.js";
 import { elementCauses, elementSearches } from "./element.js";
 import { embeddingCauses, embeddingSearches } from "./embedding.js";
+import { expertCauses, expertSearches } from "./experts.js";
 import { gainCauses, gainSearches } from "./fitted.js";
+import { gatedBranchCauses, gatedBranchSearches } from "./gated-branch.js";
 import { headMapCauses, headMapSearches } from "./head-map.js";
 import { headCauses, headSearches } from "./heads.js";
 import type { Hypothesis } from "./hypothesis.js";
@@ -48,7 +50,9 @@ import { ropeCauses, ropeSearches } from "./rope.js";
 import { ropeFrequencyCauses, ropeFrequencySearches } from "./rope-frequencies.js";
 import { positionCauses, positionSearches } from "./rope-positions.js";
 import { rotationSearches } from "./rotation.js";
+import { routerCauses, routerSearches } from "./router.js";
 import { scoreCauses, scoreSearches } from "./score.js";
+import { sharedExpertCauses, sharedExpertSearches } from "./shared-expert.js";
 import { unseenSearches } from "./unseen.js";
 import { weightCauses, weightSearches } from "./weights.js";
 
@@ -77,6 +81,10 @@ const declared = {
   ...cacheScaleCauses,
   ...residualCauses,
   ...mlpCauses,
+  ...gatedBranchCauses,
+  ...routerCauses,
+  ...expertCauses,
+  ...sharedExpertCauses,
   ...layerCauses,
   ...logitsCauses,
   ...quantisedWeightCauses,
@@ -131,6 +139,10 @@ const searches: readonly Search[] = [
   ...attentionOperandSearches,
   ...residualSearches,
   ...mlpSearches,
+  ...gatedBranchSearches,
+  ...routerSearches,
+  ...expertSearches,
+  ...sharedExpertSearches,
   ...clampSearches,
   ...dropoutSearches,
   ...attentionDropoutSearches,

@@ -4,7 +4,7 @@ import { type RmsNormAttributes, rmsNorm } from "../../spec/ops/rmsnorm.js";
 import type { CauseEntries } from "./cause-entry.js";
 import { fitNumber } from "./fitted-number.js";
 import type { Hypothesis } from "./hypothesis.js";
-import { freshName, hypothesesOf, ofKind, type Proposal, type Search } from "./proposal.js";
+import { freshName, hypothesesOf, type Proposal, type Search } from "./proposal.js";
 import { multiplied, replaced } from "./transform.js";
 
 /** The residual stream: terms dropped, doubled, subtracted or taken from elsewhere. */
@@ -67,7 +67,7 @@ export const residualCauses = {
 
 type ResidualCause = keyof typeof residualCauses;
 const hypothesis = hypothesesOf(residualCauses);
-const isSum = ofKind("add");
+const isSum: Search["appliesTo"] = ({ site }) => site.op.kind === "add" && site.site.what === "stream";
 
 function branchOf({ site }: Proposal): "attention" | "mlp" {
   return site.inputs[1]!.endsWith("self_attn") ? "attention" : "mlp";

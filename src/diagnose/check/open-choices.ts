@@ -36,15 +36,15 @@ function settle(investigation: Investigation, node: GraphNode): void {
     const row = rows.subarray(r, r + 1);
     const logits = evaluator.read(node.inputs[0]!, row, node.name);
     const sets = openChoices(evaluator, routing, logits.value, logits.variance, most);
-    const best = nearest(investigation, node.name, witness, row, columns, sets);
-    observations.settle(node.name, row[0]!, best);
+    const best = nearest(investigation, node, witness, row, columns, sets);
+    observations.settle(node, row[0]!, best);
   }
 }
 
 /** The set from which the recorded row of `witness` follows best. */
 function nearest(
   investigation: Investigation,
-  name: string,
+  node: GraphNode,
   witness: GraphNode,
   row: Int32Array,
   columns: Int32Array,
@@ -57,7 +57,7 @@ function nearest(
   let least = Infinity;
   for (const set of sets) {
     const chosen = Float64Array.from(set);
-    observations.settle(name, row[0]!, chosen);
+    observations.settle(node, row[0]!, chosen);
     // Nothing of the set before is remembered.
     const block = evaluator.rewritten([]).evaluate(witness.name, row, columns);
     const { rmsZ } = statisticsOf(compareBlock(block, observed, dtype, row, columns));

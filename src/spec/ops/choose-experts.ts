@@ -1,6 +1,6 @@
 import { floatFormat, unitInLastPlace } from "../../tensor/dtype.js";
 import { emptyBlock, type Op, type OpContext } from "../op.js";
-import { byScore, type Routing, scoreOf } from "./routing.js";
+import { biasOf, byScore, type Routing, scoreOf } from "./routing.js";
 
 /** An error is taken to stay within this many sigma. */
 const reach = 9;
@@ -31,7 +31,7 @@ export function chooseExperts(routing: Routing): Op {
       const { noise } = context;
       const logits = context.input(0, rows);
       const out = emptyBlock(rows.length * columns.length, noise);
-      const bias = biasOf(context, routing);
+      const bias = biasOf(context.parameters, routing);
       const n = routing.experts;
       for (let r = 0; r < rows.length; r++) {
         const row = logits.value.subarray(r * n, (r + 1) * n);
@@ -67,7 +67,7 @@ export function openChoices(
   variance: Float64Array,
   most: number,
 ): number[][] {
-  const bias = biasOf(context, routing);
+  const bias = biasOf(context.parameters, routing);
   const candidates = candidatesOf(context, routing, logits, bias, variance);
   const first = best(routing, candidates.score);
   const found = [first];
@@ -83,11 +83,6 @@ export function openChoices(
     }
   }
   return found;
-}
-
-/** The bias as the checkpoint has it: it stays float32 in a model that runs in bfloat16. */
-function biasOf({ parameters }: Scoring, { bias }: Routing): Float64Array | undefined {
-  return bias ? (parameters.asStored ?? parameters).rows(bias, 0, 1) : undefined;
 }
 
 function sameSet(a: readonly number[], b: readonly number[]): boolean {

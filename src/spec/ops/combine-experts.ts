@@ -15,10 +15,10 @@ import type { Recipe } from "../recipe.js";
 
 export interface CombineAttributes {
   readonly topK: number;
-  /** Row whose weights a row is combined with; its own unless a rewrite says otherwise. */
-  readonly weightsFrom?: (row: number) => number;
-  /** Weight of a slot, from its own and the slot: its own unless a rewrite says otherwise. */
-  readonly weightOf?: (weight: number, slot: number) => number;
+  /** Row and slot whose weight a slot gets; its own unless a rewrite says otherwise. */
+  readonly weightFrom?: (row: number, slot: number) => readonly [row: number, slot: number];
+  /** What becomes of a slot's weight, where a rewrite says so: 0 for an output that was dropped. */
+  readonly weightOf?: (weight: number, row: number, slot: number) => number;
 }
 
 /** Where the weighted sum rounds, and in which order it runs where partial sums are stored. */
@@ -74,7 +74,7 @@ export const combineRecipes: readonly Recipe[] = [
  * indices [rows, topK], which tell in which order a loop over experts adds.
  */
 export function combineExperts(attributes: CombineAttributes): Op {
-  const { topK, weightsFrom, weightOf } = attributes;
+  const { topK, weightOf } = attributes;
   return {
     kind: "combine-experts",
     attributes: { ...attributes },
@@ -82,20 +82,36 @@ export function combineExperts(attributes: CombineAttributes): Op {
     evaluate(context, rows, columns) {
       const width = context.width(0) / topK;
       const made = context.input(0, rows, slotColumns(columns, width, topK));
-      const weights = context.input(1, weightsFrom ? rows.map(weightsFrom) : rows);
+      const weights = weightsOf(context, rows, attributes);
       const chosen = context.input(2, rows);
       const out = emptyBlock(rows.length * columns.length, context.noise);
       for (let r = 0; r < rows.length; r++) {
         const order = orderOf(context, chosen, r * topK, topK);
         const own = Float64Array.from({ length: topK }, (_, slot) => {
           const weight = weights.value[r * topK + slot]!;
-          return weightOf?.(weight, slot) ?? weight;
+          return weightOf?.(weight, rows[r]!, slot) ?? weight;
         });
         const row: CombinedRow = { made, weights, own, order, first: r * topK };
         for (let c = 0; c < columns.length; c++) combine(context, row, columns.length, c, out, r * columns.length + c);
       }
       return out;
     },
+  };
+}
+
+/** The weights that rows and slots are combined with, [rows, topK]. */
+function weightsOf(context: OpContext, rows: Int32Array, { topK, weightFrom }: CombineAttributes): Block {
+  if (!weightFrom) return context.input(1, rows);
+  const sources = Array.from(rows).flatMap((row) => Array.from({ length: topK }, (_, slot) => weightFrom(row, slot)));
+  const from = Int32Array.from(new Set(sources.map(([row]) => row)));
+  const place = new Map(Array.from(from, (row, i) => [row, i * topK]));
+  const block = context.input(1, from);
+  const at = sources.map(([row, slot]) => place.get(row)! + slot);
+  const take = (values: Float64Array) => Float64Array.from(at, (i) => values[i]!);
+  return {
+    value: take(block.value),
+    variance: block.variance.length > 0 ? take(block.variance) : block.variance,
+    jump: block.jump && take(block.jump),
   };
 }
 

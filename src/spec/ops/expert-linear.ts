@@ -11,8 +11,6 @@ export interface ExpertLinearAttributes extends ExpertWeights {
   readonly ownInputs: boolean;
   /** Expert whose matrix a chosen expert's rows meet; itself unless a rewrite says otherwise. */
   readonly expertOf?: (expert: number) => number;
-  /** Whether a slot's product was made at all: 0 stands for one that was dropped, where a rewrite says so. */
-  readonly keeps?: (row: number, slot: number) => boolean;
 }
 
 const weight = "weight";
@@ -35,7 +33,7 @@ export function expertLinear(attributes: ExpertLinearAttributes): Op {
       const inputs = ownInputs ? context.width(0) / topK : context.width(0);
       const out = emptyBlock(rows.length * columns.length, context.noise);
       for (const part of slotsOf(columns, width)) {
-        for (const [expert, members] of byExpert(indices, rows, topK, part.slot, attributes.keeps)) {
+        for (const [expert, members] of byExpert(indices, rows.length, topK, part.slot)) {
           const starts = members.map((r) => (ownInputs ? (r * topK + part.slot) * inputs : r * inputs));
           const block = gathered(x, starts, inputs);
           const matrix = attributes.expertOf?.(expert) ?? expert;
@@ -87,16 +85,9 @@ function slotsOf(columns: Int32Array, width: number): SlotPart[] {
 }
 
 /** Rows, by their place among those asked for, of each expert that a slot holds. */
-function byExpert(
-  indices: Block,
-  rows: Int32Array,
-  topK: number,
-  slot: number,
-  keeps: ExpertLinearAttributes["keeps"],
-): Map<number, number[]> {
+function byExpert(indices: Block, count: number, topK: number, slot: number): Map<number, number[]> {
   const groups = new Map<number, number[]>();
-  for (let r = 0; r < rows.length; r++) {
-    if (keeps && !keeps(rows[r]!, slot)) continue;
+  for (let r = 0; r < count; r++) {
     const expert = indices.value[r * topK + slot]!;
     const group = groups.get(expert);
     if (group) group.push(r);

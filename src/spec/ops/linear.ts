@@ -1,5 +1,5 @@
 import type { ParameterReader } from "../../tensor/checkpoint.js";
-import { floatFormat, unitInLastPlace } from "../../tensor/dtype.js";
+import { type DType, floatFormat, unitInLastPlace } from "../../tensor/dtype.js";
 import { roundAll, roundToFormat } from "../../tensor/rounding.js";
 import {
   accumulationVariance,
@@ -32,6 +32,8 @@ export interface LinearAttributes {
   readonly weight: string;
   /** Parameter [columns], added after the product. */
   readonly bias?: string | undefined;
+  /** The type of the result, where it is not the run's: a router in float32. */
+  readonly dtype?: DType | undefined;
   /** Row of the weight that makes an output column; the column itself unless a rewrite says otherwise. */
   readonly weightRow?: (column: number) => number;
   /** A running sum narrower than float32, where a rewrite says so. */
@@ -84,6 +86,7 @@ export function linear(attributes: LinearAttributes): Op {
   return {
     kind: "linear",
     attributes: { ...attributes },
+    dtype: attributes.dtype,
     recipes: bias ? [linearRecipes[0]!, biasAfter, ...linearRecipes.slice(1)] : linearRecipes,
     evaluate(context, rows, columns) {
       const { parameters, arithmetic, noise, rounding } = context;

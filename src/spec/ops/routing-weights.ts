@@ -3,7 +3,7 @@ import { roundAll } from "../../tensor/rounding.js";
 import { computeVariance, flipVariance, functionVariance, storeVariance } from "../noise.js";
 import { type Block, emptyBlock, type Op, type OpContext, raiseJump, usableVariance } from "../op.js";
 import type { Recipe } from "../recipe.js";
-import { type Routing, scoreOf } from "./routing.js";
+import { biasOf, type Routing, scoreOf } from "./routing.js";
 
 /** DeepSeek-V3's and GLM's guard against a sum of 0. */
 const guard = 1e-20;
@@ -67,7 +67,7 @@ interface Weights {
 }
 
 function weightsOf(
-  { rounding }: OpContext,
+  { rounding, parameters }: OpContext,
   routing: Routing,
   logits: Float64Array,
   start: number,
@@ -81,6 +81,8 @@ function weightsOf(
   const raw = (e: number) => (softmax ? Math.exp(logits[start + e]! - largest) : scoreOf(routing, logits[start + e]!));
   const total = softmax ? over.reduce((sum, e) => sum + raw(e), 0) : 1;
   const scores = Float64Array.from(chosen, (e) => raw(e) / total);
+  const bias = routing.biasInWeights ? biasOf(parameters, routing) : undefined;
+  if (bias) for (let s = 0; s < scores.length; s++) scores[s]! += routing.biasInWeights! * bias[chosen[s]!]!;
   if (rounding?.settings.scores) roundAll(scores, rounding.store);
   const sum = scores.reduce((so, score) => so + score, scoring === "sigmoid" ? guard : 0);
   const divisor = renormalised ? sum : 1;

@@ -1,3 +1,4 @@
+import type { ParameterReader } from "../../tensor/checkpoint.js";
 import type { DType } from "../../tensor/dtype.js";
 
 /** How a router turns its logits into a choice of experts and their weights. */
@@ -28,6 +29,11 @@ export interface Routing {
 /** Score of one expert: what the choice compares, before the bias, and what its weight is made from. */
 export function scoreOf({ scoring }: Routing, logit: number): number {
   return scoring === "sigmoid" ? 1 / (1 + Math.exp(-logit)) : logit;
+}
+
+/** The bias as the checkpoint has it: it stays float32 in a model that runs in bfloat16. */
+export function biasOf(parameters: ParameterReader, { bias }: Routing): Float64Array | undefined {
+  return bias ? (parameters.asStored ?? parameters).rows(bias, 0, 1) : undefined;
 }
 
 /** Experts by descending score, the lowest index on ties; NaN comes last. */
