@@ -7,11 +7,13 @@
 Several prompts, or several lists of ids, are one batch and must be equally long: nothing is padded.
 
 Tensors are named as in `model.named_modules()` and keep the dtype they were produced in. Axes are [batch, token, channel],
-q_norm and k_norm [batch, token, head, channel]. A few more names stand for values that no module returns:
+q_norm and k_norm [batch, token, head, channel] or [batch, head, token, channel], as the model has them. More names stand
+for values that no module returns:
     input_ids                      [batch, token], I32
     ...self_attn.q_rope            [batch, head, token, channel], the queries as attention received them
     ...self_attn.k_rope            [batch, key head, token, channel], the keys as attention received them
     ...self_attn.o_proj.input      [batch, token, channel], attention's output as o_proj received it
+    logits                         [batch, token, word], what the model makes of lm_head's result, where it makes something
     ...gate.scores, .indices       [batch, token, chosen], the weights and the experts a router chose (gpt-oss: ...router)
 Needs torch, transformers 5 and safetensors.
 """
@@ -26,7 +28,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.modeling_utils import AttentionInterface
 
 # Their results are intermediate values of the unit around them (act_fn), or no tensor of the model's data flow (rotary_emb).
-UNRECORDED = ("act_fn", "rotary_emb")
+UNRECORDED = ("act_fn", "activation_fn", "rotary_emb", "dropout")
 LAYER = re.compile(r"\.layers\.(\d+)(?:\.|$)")
 
 
@@ -71,7 +73,9 @@ def record(model, input_ids, layers=None):
                 observers.enter_context(removing(module.register_forward_hook(save_output(name))))
         observers.enter_context(observed_attention(save_attention_operands))
         with torch.no_grad():
-            model(input_ids=input_ids, use_cache=False)
+            logits = model(input_ids=input_ids, use_cache=False).logits
+    if not torch.equal(logits.cpu(), tensors["lm_head"]):
+        save("logits", logits)
     return tensors
 
 

@@ -79,6 +79,16 @@ function mapOrder(
   };
 }
 
+/** The same elements, so many behind. */
+export function beginningAt(axes: AxisMap, first: number): AxisMap {
+  if (first === 0) return axes;
+  return {
+    ...axes,
+    startOf: (row) => first + axes.startOf(row),
+    elementOf: (row, column) => first + axes.elementOf(row, column),
+  };
+}
+
 /** The `dims` entry for a value name: an exact name, or a pattern with one leading `*`. */
 export function dimsFor(dims: Readonly<Record<string, string>> | undefined, name: string): string | undefined {
   if (!dims) return undefined;

@@ -16,6 +16,8 @@ export interface DenseRecord {
   readonly by: string | undefined;
   readonly view: DenseView;
   readonly source: TensorSource;
+  /** Element of the bytes that the view begins at, where the value is part of what was recorded. @default 0 */
+  readonly first?: number;
   /** Place in production order. */
   readonly order: number;
 }

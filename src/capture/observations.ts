@@ -9,6 +9,7 @@ import { type CachedType, type CacheFormat, CacheFormats } from "./cache-formats
 import { type Capture, type DenseRecord, isPagedRecord, type PagedRecord } from "./capture.js";
 import type { FittedScale } from "./fitted-scale.js";
 import { lastOfEntry, piecesOfEntry, startOfEntry } from "./page-view.js";
+import { partsOf } from "./parts.js";
 import { type PlacedDense, placeDense } from "./placed-dense.js";
 import { type PlacedPaged, PlacedRecords } from "./placed-records.js";
 import { expectPlausible } from "./plausibility.js";
@@ -51,9 +52,13 @@ export class CaptureObservations implements Observations {
       const node = graph.nodes.get(record.name);
       if (stepIndex === undefined)
         this.unknown.push({ value: record.name, why: `no step event for step ${record.step}` });
-      else if (!node) this.unknown.push({ value: record.name, why: "not a value of the spec" });
-      else if (isPagedRecord(record)) this.#placePaged(record, stepIndex, node);
-      else this.#records.addDense(this.#placeDense(record, stepIndex, node));
+      else if (node && isPagedRecord(record)) this.#placePaged(record, stepIndex, node);
+      else if (isPagedRecord(record)) this.unknown.push({ value: record.name, why: "not a value of the spec" });
+      else {
+        const parts = node ? [{ node, record }] : partsOf(record, graph);
+        for (const part of parts) this.#records.addDense(this.#placeDense(part.record, stepIndex, part.node));
+        if (parts.length === 0) this.unknown.push({ value: record.name, why: "not a value of the spec" });
+      }
     }
     if (this.#records.names().length === 0) {
       throw new InputError(

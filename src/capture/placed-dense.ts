@@ -1,7 +1,7 @@
 import type { GraphNode } from "../spec/graph.js";
 import type { RowTable } from "../spec/rows.js";
 import { InputError } from "../tensor/errors.js";
-import { type AxisMap, dimsFor, mapAxes } from "./axes.js";
+import { type AxisMap, beginningAt, dimsFor, mapAxes } from "./axes.js";
 import type { Capture, DenseRecord } from "./capture.js";
 
 /** A dense record with its axes resolved, and the global rows it covers. */
@@ -43,7 +43,8 @@ export function placeDense(
   const axesOf = (rows: number, batch: { sequences: number; tokens: number } | undefined) => {
     const sizes = { columns: node.columns, heads: node.heads, rows, batch };
     const dims = dimsFor(capture.manifest.dims, record.name);
-    return mapAxes(view.shape, view.strides, sizes, dims) ?? mapAxes(view.shape, view.strides, sizes);
+    const axes = mapAxes(view.shape, view.strides, sizes, dims) ?? mapAxes(view.shape, view.strides, sizes);
+    return axes && beginningAt(axes, record.first ?? 0);
   };
   const places = padding ? sequences * tokens : rowCount;
   const perToken = axesOf(places, equal ? { sequences, tokens } : undefined);

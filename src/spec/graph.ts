@@ -19,6 +19,16 @@ export interface GraphNode extends Placed {
 /** Enough to find a site: in attention and MLP alike, `block` tells the two apart where both have such a value. */
 export type Wanted = Pick<Place, "what" | "layer" | "expert"> & Partial<Pick<Place, "block">>;
 
+/** Rows or columns of something larger: which of them, and what the whole is called. */
+export interface Part {
+  /** The whole's own name. */
+  readonly name: string;
+  /** Its first row or column that belongs to the part. */
+  readonly first: number;
+  /** Rows or columns of the whole. */
+  readonly of: number;
+}
+
 /** What the model means: ops over named values, in execution order. Immutable; `with` rewrites. */
 export class Graph {
   readonly #replaced: ReadonlyMap<string, GraphNode>;
@@ -27,7 +37,12 @@ export class Graph {
   #consumers: Map<string, string[]> | undefined;
   #names: Map<string, string> | undefined;
 
-  constructor(nodes: Iterable<GraphNode>, base?: Graph) {
+  /** @param parts of values that modules return together with others, by the values' names. */
+  constructor(
+    nodes: Iterable<GraphNode>,
+    base?: Graph,
+    readonly parts: ReadonlyMap<string, Part> = base?.parts ?? new Map(),
+  ) {
     this.#replaced = new Map(Array.from(nodes, (node) => [node.name, node]));
     this.#base = base;
   }
@@ -70,7 +85,9 @@ export class Graph {
   /** The residual stream that `layer` reads: the last sum of the layer before, or what the first layer is given. */
   streamBefore(layer: number): GraphNode {
     const stream =
-      layer > 0 ? this.at({ what: "stream", block: "mlp", layer: layer - 1 }) : this.at({ what: "embedding" });
+      layer > 0
+        ? this.at({ what: "stream", block: "mlp", layer: layer - 1 })
+        : (this.at({ what: "entry" }) ?? this.at({ what: "embedding" }));
     if (!stream) throw new Error(`the spec has no layer ${layer}`);
     return stream;
   }

@@ -8,10 +8,14 @@ export type Block = "model" | "attention" | "mlp" | "experts" | "shared";
 export type What =
   /** Rows of the embedding table. */
   | "embedding"
+  /** The stream as the first layer reads it, where the embedding is scaled first. */
+  | "entry"
   /** The stream as it enters a layer's branch, normalised. */
   | "norm"
   /** What a branch gives back, normalised before it is added. */
   | "post-norm"
+  /** What a branch gives back times the family's residual factor. */
+  | "scaled"
   /** The residual stream after a branch was added. */
   | "stream"
   /** What a branch adds to the stream, as its module returns it. */
@@ -51,6 +55,8 @@ export type What =
   | "hidden"
   | "gathered"
   | "logits"
+  /** Logits that were scaled or capped. */
+  | "final-logits"
   | "sample";
 
 /** Where a value stands in the model. Which names a model's modules have is its family's business alone. */

@@ -103,8 +103,8 @@ describe("config.json", () => {
     ["an odd head_dim", { head_dim: 7 }, /head_dim: expected an even whole number, found 7/],
     ["an unknown activation", { hidden_act: "swoosh" }, /hidden_act: "swoosh" is not one of silu/],
     ["an activation named like a method", { hidden_act: "toString" }, /hidden_act/],
-    ["partial rotation", { partial_rotary_factor: 0.5 }, /partial_rotary_factor/],
-    ["an unknown rope type", { rope_scaling: { rope_type: "longrope" } }, /rope_scaling\.rope_type/],
+    ["partial rotation", { partial_rotary_factor: 0.1 }, /partial_rotary_factor/],
+    ["an unknown rope type", { rope_scaling: { rope_type: "dynamic" } }, /rope_scaling\.rope_type/],
     ["epsilon that is text", { rms_norm_eps: "1e-6" }, /rms_norm_eps/],
   ])("is refused with %s", (_, change, expected) => {
     expect(() => parse(change)).toThrow(InputError);

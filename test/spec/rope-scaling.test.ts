@@ -1,11 +1,11 @@
 import { describe, expect, it } from "vitest";
-import { ropeFrequencies } from "../../src/spec/models/rope-scaling.js";
+import { ropeTurning } from "../../src/spec/models/rope-scaling.js";
 import { InputError } from "../../src/tensor/errors.js";
 
 /** The setting of Hugging Face's published snapshots: theta 10000, heads of 128, trained on 2048 tokens. */
-const setting = { theta: 10000, headDim: 128, maxPositions: 2048 };
-const run = (rope: Parameters<typeof ropeFrequencies>[0], change = {}) =>
-  ropeFrequencies(rope, { ...setting, ...change }, "config.json");
+const setting = { theta: 10000, rotaryDim: 128, maxPositions: 2048 };
+const run = (rope: Parameters<typeof ropeTurning>[0], change = {}) =>
+  ropeTurning(rope, { ...setting, ...change }, "config.json");
 
 function expectAt(frequencies: Float64Array, published: Record<number, number>): void {
   for (const [index, value] of Object.entries(published))

@@ -3,7 +3,7 @@ import { CaptureObservations } from "../../capture/observations.js";
 import { Evaluator } from "../../spec/evaluator.js";
 import type { Graph, GraphNode } from "../../spec/graph.js";
 import type { ModelConfig } from "../../spec/models/config.js";
-import { decoderGraph } from "../../spec/models/decoder.js";
+import { declaredParameters, decoderGraph } from "../../spec/models/decoder.js";
 import type { Precision } from "../../spec/noise.js";
 import type { ParameterReader } from "../../tensor/checkpoint.js";
 import { type DType, floatFormat } from "../../tensor/dtype.js";
@@ -53,7 +53,7 @@ export class RecordedRun {
       store: storeType(this.observations, this.graph, capture),
       compute: "float32",
     };
-    this.parameters = heldAs(parameters, this.precision.store);
+    this.parameters = heldAs(declaredParameters(config, parameters), this.precision.store);
     this.evaluator =
       shared.evaluator ??
       new Evaluator({

@@ -75,6 +75,8 @@ export class Explainer {
   #deadlineFor(check: UnitCheck): Deadline {
     const known = this.#found.length > 0 && this.investigation.isDeep(check.node.name);
     if (check.excess > 1) return new Deadline(known ? spreadSearch : unitSearch, this.#deadline);
+    // Its siblings are given back bit for bit: something is different here, however small.
+    if (this.#givesBits(check)) return new Deadline(unitSearch, this.#deadline);
     this.#quietDeadline ??= new Deadline(wholeQuietSearch, this.#deadline);
     return new Deadline(unitQuietSearch, this.#quietDeadline);
   }

@@ -2,9 +2,10 @@ import type { Arithmetic } from "../../spec/arithmetic.js";
 import { Evaluator, type Observations } from "../../spec/evaluator.js";
 import type { Graph, GraphNode } from "../../spec/graph.js";
 import type { ModelConfig } from "../../spec/models/config.js";
-import { decoderGraph } from "../../spec/models/decoder.js";
+import { declaredParameters, decoderGraph } from "../../spec/models/decoder.js";
 import { UnitRecipe } from "../../spec/recipe.js";
 import { RowTable } from "../../spec/rows.js";
+import type { What } from "../../spec/site.js";
 import type { ParameterReader } from "../../tensor/checkpoint.js";
 import { type DType, encode } from "../../tensor/dtype.js";
 import { expectConsistent, keyCountOf, lastRows, rowCountOf, slotOf } from "../batch.js";
@@ -35,7 +36,7 @@ export interface ReferenceOptions {
 }
 
 /** Values computed for each sequence's last row alone. */
-const lastRowOnly = new Set(["lm_head.input", "lm_head", "sample"]);
+const lastRowOnly = new Set<What>(["gathered", "logits", "final-logits", "sample"]);
 
 /** The spec run forward on the CPU, with a real paged KV cache: a batch means here what it means to the GPU paths. */
 export class ReferencePath implements Path {
@@ -59,7 +60,7 @@ export class ReferencePath implements Path {
     const dtype = options.dtype ?? "float32";
     this.dtype = dtype;
     this.graph = options.graph ?? decoderGraph(options.config);
-    this.#parameters = options.parameters;
+    this.#parameters = declaredParameters(options.config, options.parameters);
     this.#arithmetic = options.arithmetic;
     const { keyValueHeadCount: heads, headDim } = options.config;
     for (const node of this.graph.nodes.values()) {
@@ -91,9 +92,9 @@ export class ReferencePath implements Path {
     const epoch = this.#epoch++;
     for (const node of this.graph.nodes.values()) {
       const cache = this.#caches.get(node.name);
-      const wanted = options.capture?.wants(node.name) && node.name !== "sample";
+      const wanted = options.capture?.wants(node.name) && node.site.what !== "sample";
       if (!cache && !wanted) continue;
-      const { value } = evaluator.read(node.name, lastRowOnly.has(node.name) ? last : all, node.name);
+      const { value } = evaluator.read(node.name, lastRowOnly.has(node.site.what) ? last : all, node.name);
       if (!cache) {
         this.#recordDense(options.capture!, node, value, epoch);
         continue;
@@ -104,7 +105,7 @@ export class ReferencePath implements Path {
       // What lies behind the layer before this one is not read again.
       evaluator.forget((name) => (this.graph.node(name).layer ?? -1) >= node.layer! - 1);
     }
-    return this.#choose(batch, evaluator.read("lm_head", last, "sample").value, options);
+    return this.#choose(batch, evaluator.read(this.graph.node("sample").inputs[0]!, last, "sample").value, options);
   }
 
   async decode(batch: Batch, options: DecodeOptions): Promise<Int32Array[]> {

@@ -1,213 +1,120 @@
-import { Graph, type GraphNode } from "../graph.js";
-import { activation } from "../ops/activation.js";
+import type { ParameterReader } from "../../tensor/checkpoint.js";
+import { attentionBranch } from "../families/attention-branch.js";
+import { Declaration, type DeclaredParameter, LayerScope } from "../families/declaration.js";
+import { gatedMlp } from "../families/gated-mlp.js";
+import { norm } from "../families/pieces.js";
+import { unpackedParameters } from "../families/unpacked-parameters.js";
+import { Graph } from "../graph.js";
 import { add } from "../ops/add.js";
-import { append } from "../ops/append.js";
 import { argmax } from "../ops/argmax.js";
-import { attention } from "../ops/attention.js";
 import { embedding } from "../ops/embedding.js";
 import { identity } from "../ops/identity.js";
 import { linear } from "../ops/linear.js";
-import { multiply } from "../ops/multiply.js";
-import { rmsNorm } from "../ops/rmsnorm.js";
-import { rope } from "../ops/rope.js";
+import { scale } from "../ops/scale.js";
 import { select } from "../ops/select.js";
-import { outsideLayers, type Place, type Site } from "../site.js";
-import type { ModelConfig } from "./config.js";
+import { softCap } from "../ops/soft-cap.js";
+import { outsideLayers } from "../site.js";
+import type { BranchNorms, ModelConfig } from "./config.js";
 
-/** Parameter names that the checkpoint of `config` must hold, with their shapes. */
-export function expectedParameters(config: ModelConfig): Map<string, readonly number[]> {
-  const { hiddenSize, intermediateSize, headDim } = config;
-  const queries = config.headCount * headDim;
-  const keys = config.keyValueHeadCount * headDim;
-  const shapes = new Map<string, readonly number[]>([
-    ["model.embed_tokens.weight", [config.vocabularySize, hiddenSize]],
-    ["model.norm.weight", [hiddenSize]],
-  ]);
-  if (!config.tiedEmbeddings) shapes.set("lm_head.weight", [config.vocabularySize, hiddenSize]);
+const table = "model.embed_tokens.weight";
+
+/** The decoder of `config`: from token ids to the sampled token, with every parameter on the way. */
+export function declareDecoder(config: ModelConfig): Declaration {
+  const declaration = new Declaration();
+  declaration.parameter(table, "projection", [config.vocabularySize, config.hiddenSize]);
+  let stream = entry(declaration, config);
   for (let layer = 0; layer < config.layerCount; layer++) {
-    const path = `model.layers.${layer}`;
-    const project = (name: string, rows: number, columns: number, bias: boolean) => {
-      shapes.set(`${path}.${name}.weight`, [rows, columns]);
-      if (bias) shapes.set(`${path}.${name}.bias`, [rows]);
-    };
-    shapes.set(`${path}.input_layernorm.weight`, [hiddenSize]);
-    shapes.set(`${path}.post_attention_layernorm.weight`, [hiddenSize]);
-    project("self_attn.q_proj", queries, hiddenSize, config.queryKeyValueBias);
-    project("self_attn.k_proj", keys, hiddenSize, config.queryKeyValueBias);
-    project("self_attn.v_proj", keys, hiddenSize, config.queryKeyValueBias);
-    project("self_attn.o_proj", hiddenSize, queries, config.outputBias);
-    project("mlp.gate_proj", intermediateSize, hiddenSize, config.mlpBias);
-    project("mlp.up_proj", intermediateSize, hiddenSize, config.mlpBias);
-    project("mlp.down_proj", hiddenSize, intermediateSize, config.mlpBias);
-    if (config.queryKeyNorm) {
-      shapes.set(`${path}.self_attn.q_norm.weight`, [headDim]);
-      shapes.set(`${path}.self_attn.k_norm.weight`, [headDim]);
-    }
+    const scope = new LayerScope(declaration, layer);
+    const { attention, mlp } = config.norms;
+    // The sum in the middle is no module's result: it is called after the module that reads it.
+    const middle = `${mlp.before ?? "mlp"}.input`;
+    stream = branch(scope, config, stream, attention, { block: "attention", sum: middle, of: attentionBranch });
+    stream = branch(scope, config, stream, mlp, { block: "mlp", sum: "", of: config.feedForward?.(layer) ?? gatedMlp });
   }
-  return shapes;
+  exit(declaration, config, stream);
+  return declaration;
+}
+
+/** The spec of a decoder. */
+export function decoderGraph(config: ModelConfig): Graph {
+  const { nodes, parts } = declareDecoder(config);
+  return new Graph(nodes, undefined, parts);
+}
+
+/** The checkpoint of `config` as the spec reads it: parameters that it keeps packed come one by one. */
+export function declaredParameters(config: ModelConfig, checkpoint: ParameterReader): ParameterReader {
+  return config.packedProjections ? unpackedParameters(declareDecoder(config).parameters, checkpoint) : checkpoint;
+}
+
+const kinds: readonly DeclaredParameter["kind"][] = ["norm", "projection", "head-norm"];
+
+/**
+ * Parameter names that the checkpoint of `config` must hold, with their shapes: those outside the layers first, then layer
+ * by layer norms of the stream, projections, norms of heads.
+ */
+export function expectedParameters(config: ModelConfig): Map<string, readonly number[]> {
+  const place = ({ layer, kind }: DeclaredParameter) =>
+    layer === undefined ? 0 : kinds.length * (layer + 1) + kinds.indexOf(kind);
+  const sorted = [...declareDecoder(config).parameters].sort((a, b) => place(a) - place(b));
+  return new Map(
+    sorted.map(({ name, shape, part }) => (part ? [part.name, [part.of, ...shape.slice(1)]] : [name, shape])),
+  );
 }
 
 /** Name of the parameter lm_head multiplies with. */
 export function outputWeight(config: ModelConfig): string {
-  return config.tiedEmbeddings ? "model.embed_tokens.weight" : "lm_head.weight";
+  return config.tiedEmbeddings ? table : "lm_head.weight";
 }
 
-/** The spec of a decoder: from token ids to the sampled token. */
-export function decoderGraph(config: ModelConfig): Graph {
-  const nodes: GraphNode[] = [
-    {
-      ...outsideLayers("model.embed_tokens", "embedding"),
-      op: embedding("model.embed_tokens.weight"),
-      inputs: [],
-      columns: config.hiddenSize,
-    },
-  ];
-  let stream = "model.embed_tokens";
-  for (let layer = 0; layer < config.layerCount; layer++) {
-    nodes.push(...layerNodes(config, layer, stream));
-    stream = `model.layers.${layer}`;
-  }
-  const hidden = { columns: config.hiddenSize };
-  nodes.push(
-    {
-      ...outsideLayers("model.norm", "last-norm"),
-      op: rmsNorm({ weight: "model.norm.weight", epsilon: config.rmsNormEpsilon, width: config.hiddenSize }),
-      inputs: [stream],
-      ...hidden,
-    },
-    { ...outsideLayers("model", "hidden"), op: identity(), inputs: ["model.norm"], ...hidden },
-    { ...outsideLayers("lm_head.input", "gathered"), op: select(), inputs: ["model"], ...hidden },
-    {
-      ...outsideLayers("lm_head", "logits"),
-      op: linear({ weight: outputWeight(config) }),
-      inputs: ["lm_head.input"],
-      columns: config.vocabularySize,
-    },
-    { ...outsideLayers("sample", "sample"), op: argmax(), inputs: ["lm_head"], columns: 1 },
-  );
-  return new Graph(nodes);
+interface Branch {
+  readonly block: "attention" | "mlp";
+  /** What the sum behind it is called within the layer. */
+  readonly sum: string;
+  readonly of: (scope: LayerScope, config: ModelConfig, input: string) => string;
 }
 
-function layerNodes(config: ModelConfig, layer: number, stream: string): GraphNode[] {
-  const path = `model.layers.${layer}`;
-  const attn = `${path}.self_attn`;
-  const mlp = `${path}.mlp`;
-  const own = (module: string, block: Place["block"], what: Place["what"]): { name: string; site: Site } => {
-    const name = `${path}${module}`;
-    return { name, site: { name, role: `model.layers.*${module}`, block, what, layer } };
-  };
-  const inAttention = (name: string, what: Place["what"]) => own(`.self_attn.${name}`, "attention", what);
-  const inMlp = (name: string, what: Place["what"]) => own(`.mlp.${name}`, "mlp", what);
-  const { hiddenSize, intermediateSize, headDim, headCount, keyValueHeadCount, rmsNormEpsilon: epsilon } = config;
-  const queries = { columns: headCount * headDim, heads: headCount };
-  const keys = { columns: keyValueHeadCount * headDim, heads: keyValueHeadCount };
-  const hidden = { columns: hiddenSize };
-  const wide = { columns: intermediateSize };
-  const project = (name: string, bias: boolean) =>
-    linear({ weight: `${name}.weight`, bias: bias ? `${name}.bias` : undefined });
-  const rotation = rope({
-    headDim,
-    rotaryDim: headDim,
-    inverseFrequencies: config.inverseFrequencies,
-    attentionFactor: config.ropeAttentionFactor,
-    pairing: "half",
-  });
-  const nodes: Omit<GraphNode, "layer">[] = [
-    {
-      ...own(".input_layernorm", "attention", "norm"),
-      op: rmsNorm({ weight: `${path}.input_layernorm.weight`, epsilon, width: hiddenSize }),
-      inputs: [stream],
-      ...hidden,
-    },
-    {
-      ...inAttention("q_proj", "query"),
-      op: project(`${attn}.q_proj`, config.queryKeyValueBias),
-      inputs: [`${path}.input_layernorm`],
-      ...queries,
-    },
-    {
-      ...inAttention("k_proj", "key"),
-      op: project(`${attn}.k_proj`, config.queryKeyValueBias),
-      inputs: [`${path}.input_layernorm`],
-      ...keys,
-    },
-    {
-      ...inAttention("v_proj", "value"),
-      op: project(`${attn}.v_proj`, config.queryKeyValueBias),
-      inputs: [`${path}.input_layernorm`],
-      ...keys,
-    },
-  ];
-  if (config.queryKeyNorm) {
-    nodes.push(
-      {
-        ...inAttention("q_norm", "query-norm"),
-        op: rmsNorm({ weight: `${attn}.q_norm.weight`, epsilon, width: headDim }),
-        inputs: [`${attn}.q_proj`],
-        ...queries,
-      },
-      {
-        ...inAttention("k_norm", "key-norm"),
-        op: rmsNorm({ weight: `${attn}.k_norm.weight`, epsilon, width: headDim }),
-        inputs: [`${attn}.k_proj`],
-        ...keys,
-      },
-    );
+/** stream + factor · after(branch(before(stream))): the name of the sum. */
+function branch(scope: LayerScope, config: ModelConfig, stream: string, norms: BranchNorms, own: Branch): string {
+  const { declaration } = scope;
+  const { hiddenSize, residualScale } = config;
+  const { block } = own;
+  const size = { columns: hiddenSize };
+  const normed = (module: string | undefined, what: "norm" | "post-norm", input: string) =>
+    module === undefined ? input : norm(declaration, config, scope.place(module, what, block), input, size, hiddenSize);
+  const output = own.of(scope, config, normed(norms.before, "norm", stream));
+  let added = normed(norms.after, "post-norm", output);
+  if (residualScale !== 1) {
+    const module = block === "attention" ? "self_attn" : "mlp";
+    added = declaration.value(scope.place(`${module}.scaled`, "scaled", block), scale(residualScale), [added], size);
   }
-  const source = config.queryKeyNorm ? "norm" : "proj";
-  nodes.push(
-    { ...inAttention("q_rope", "query-rotated"), op: rotation, inputs: [`${attn}.q_${source}`], ...queries },
-    { ...inAttention("k_rope", "key-rotated"), op: rotation, inputs: [`${attn}.k_${source}`], ...keys },
-    { ...inAttention("k_cache", "key-cache"), op: append(), inputs: [`${attn}.k_rope`], ...keys },
-    { ...inAttention("v_cache", "value-cache"), op: append(), inputs: [`${attn}.v_proj`], ...keys },
-    {
-      ...inAttention("o_proj.input", "mixed"),
-      op: attention({
-        heads: headCount,
-        keyValueHeads: keyValueHeadCount,
-        headDim,
-        scale: 1 / Math.sqrt(headDim),
-        windowLeft: config.windowLeft(layer),
-      }),
-      inputs: [`${attn}.q_rope`, `${attn}.k_cache`, `${attn}.v_cache`],
-      ...queries,
-    },
-    {
-      ...inAttention("o_proj", "output"),
-      op: project(`${attn}.o_proj`, config.outputBias),
-      inputs: [`${attn}.o_proj.input`],
-      ...hidden,
-    },
-    { ...own(".self_attn", "attention", "branch"), op: identity(), inputs: [`${attn}.o_proj`], ...hidden },
-    { ...own(".post_attention_layernorm.input", "attention", "stream"), op: add(), inputs: [stream, attn], ...hidden },
-    {
-      ...own(".post_attention_layernorm", "mlp", "norm"),
-      op: rmsNorm({ weight: `${path}.post_attention_layernorm.weight`, epsilon, width: hiddenSize }),
-      inputs: [`${path}.post_attention_layernorm.input`],
-      ...hidden,
-    },
-    {
-      ...inMlp("gate_proj", "gate"),
-      op: project(`${mlp}.gate_proj`, config.mlpBias),
-      inputs: [`${path}.post_attention_layernorm`],
-      ...wide,
-    },
-    {
-      ...inMlp("up_proj", "up"),
-      op: project(`${mlp}.up_proj`, config.mlpBias),
-      inputs: [`${path}.post_attention_layernorm`],
-      ...wide,
-    },
-    { ...inMlp("act_fn", "activated"), op: activation(config.activation), inputs: [`${mlp}.gate_proj`], ...wide },
-    { ...inMlp("down_proj.input", "gated"), op: multiply(), inputs: [`${mlp}.act_fn`, `${mlp}.up_proj`], ...wide },
-    {
-      ...inMlp("down_proj", "output"),
-      op: project(`${mlp}.down_proj`, config.mlpBias),
-      inputs: [`${mlp}.down_proj.input`],
-      ...hidden,
-    },
-    { ...own(".mlp", "mlp", "branch"), op: identity(), inputs: [`${mlp}.down_proj`], ...hidden },
-    { ...own("", "mlp", "stream"), op: add(), inputs: [`${path}.post_attention_layernorm.input`, mlp], ...hidden },
-  );
-  return nodes.map((node) => ({ ...node, layer }));
+  return declaration.value(scope.place(own.sum, "stream", block), add(), [stream, added], size);
+}
+
+/** Rows of the embedding table, scaled where the family does so: the stream that the first layer reads. */
+function entry(declaration: Declaration, config: ModelConfig): string {
+  const { embeddingScale, embeddingScaledInModule } = config;
+  const size = { columns: config.hiddenSize };
+  const rows = embedding(table);
+  const module = "model.embed_tokens";
+  if (embeddingScale === 1) return declaration.outside(module, "embedding", rows, [], size);
+  const [lookup, scaled] = embeddingScaledInModule ? [`${module}.rows`, module] : [module, `${module}.scaled`];
+  const looked = declaration.outside(lookup, "embedding", rows, [], size);
+  return declaration.outside(scaled, "entry", scale(embeddingScale), [looked], size);
+}
+
+/** Final norm, output projection, what the family makes of the logits, and the token they choose. */
+function exit(declaration: Declaration, config: ModelConfig, stream: string): void {
+  const size = { columns: config.hiddenSize };
+  const words = { columns: config.vocabularySize };
+  const last = norm(declaration, config, outsideLayers("model.norm", "last-norm"), stream, size, config.hiddenSize);
+  const hidden = declaration.outside("model", "hidden", identity(), [last], size);
+  const gathered = declaration.outside("lm_head.input", "gathered", select(), [hidden], size);
+  const weight = outputWeight(config);
+  if (!config.tiedEmbeddings) declaration.parameter(weight, "projection", [words.columns, size.columns]);
+  let logits = declaration.outside("lm_head", "logits", linear({ weight }), [gathered], words);
+  if (config.logitScale !== 1)
+    logits = declaration.outside("logits", "final-logits", scale(config.logitScale), [logits], words);
+  if (config.logitSoftCap !== undefined)
+    logits = declaration.outside("logits", "final-logits", softCap(config.logitSoftCap), [logits], words);
+  declaration.outside("sample", "sample", argmax(), [logits], { columns: 1 });
 }

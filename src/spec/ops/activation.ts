@@ -1,4 +1,4 @@
-import { computeVariance } from "../noise.js";
+import { computeVariance, functionVariance } from "../noise.js";
 import { emptyBlock, type Op, raiseJump, scaled, usableVariance } from "../op.js";
 
 export const activations = {
@@ -15,6 +15,9 @@ export const activations = {
   sigmoid: (x: number) => 1 / (1 + Math.exp(-x)),
   identity: (x: number) => x,
 } as const;
+
+/** Activations whose sum of 1 and a function cancels. */
+const cancels: ReadonlySet<string> = new Set(["gelu", "gelu_pytorch_tanh"]);
 
 export type ActivationName = keyof typeof activations;
 
@@ -37,6 +40,8 @@ export function activation(name: ActivationName): Op {
         out.variance[i] =
           scaled(slope * slope, usableVariance(x, i)) +
           out.value[i]! ** 2 * computeVariance * (3 + 2 * Math.abs(xi)) ** 2;
+        // 1 + tanh and 1 + erf cancel where x is negative: their error is one of 1, not of the sum.
+        if (cancels.has(name)) out.variance[i]! += (xi / 2) ** 2 * functionVariance;
         if (x.jump) raiseJump(out, i, Math.abs(slope) * x.jump[i]!);
       }
       return out;

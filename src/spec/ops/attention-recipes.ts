@@ -8,6 +8,8 @@ export interface AttentionRounding {
   readonly scaled: boolean;
   /** The largest score is subtracted and the difference stored before it is exponentiated. */
   readonly centred: boolean;
+  /** Each step of a soft cap is stored. */
+  readonly capped: boolean;
   /** Queries are scaled and stored before the product. */
   readonly scaledQuery: boolean;
   /** What multiplies the values: normalised probabilities or unnormalised exponentials, stored, or float32 numbers. */
@@ -33,6 +35,7 @@ export const float32Attention: AttentionRounding = {
   scores: false,
   scaled: false,
   centred: false,
+  capped: false,
   scaledQuery: false,
   weights: "float32",
   roundedSum: false,
@@ -94,7 +97,7 @@ export const attentionRecipes: readonly Recipe[] = [
     "eager",
     "scores rounded, scaled and rounded, softmax in float32, probabilities rounded",
     ["Hugging Face eager"],
-    { scores: true, scaled: true, weights: "probabilities" },
+    { scores: true, scaled: true, capped: true, weights: "probabilities" },
   ),
   recipe(
     "exponentials-rounded-and-summed",
@@ -130,7 +133,7 @@ export const attentionRecipes: readonly Recipe[] = [
     "scaled-query",
     "queries scaled and rounded, scores rounded, softmax in float32, probabilities rounded",
     ["eager code that scales the queries"],
-    { scaledQuery: true, scores: true, weights: "probabilities" },
+    { scaledQuery: true, scores: true, capped: true, weights: "probabilities" },
   ),
   recipe(
     "fast-exponentials-rounded",

@@ -14,6 +14,7 @@ import {
 import { type Block, type OpContext, type OpRounding, usableVariance } from "../op.js";
 import type { AttentionAttributes } from "./attention.js";
 import type { AttentionRounding } from "./attention-recipes.js";
+import { capAll } from "./soft-cap.js";
 
 /** Whether the operands of the product with the keys ("scores") or the values are rounded to TF32. */
 export function isTf32(rounding: OpRounding | undefined, product: "scores" | "values"): boolean {
@@ -78,7 +79,7 @@ export interface Scores {
 
 /** q · k of one query head and the keys at `positions`, scaled, capped and biased, rounded where the recipe says. */
 export function scoresOf(
-  { arithmetic, precision, noise, rounding }: OpContext,
+  context: OpContext,
   a: AttentionAttributes,
   settings: AttentionRounding,
   query: Query,
@@ -86,6 +87,7 @@ export function scoresOf(
   keyHead: number,
   positions: readonly number[],
 ): Scores {
+  const { arithmetic, precision, noise, rounding } = context;
   const { headDim, softCap } = a;
   const keyWidth = a.keyValueHeads * headDim;
   const count = positions.length;
@@ -170,14 +172,12 @@ export function scoresOf(
     jump[j]! *= Math.abs(scale);
   }
   if (settings.scaled || !rounding) stored();
-  for (let j = 0; j < count; j++) {
-    if (softCap) {
-      const t = Math.tanh(scores[j]! / softCap);
-      scores[j] = softCap * t;
-      if (noise) variance[j]! *= (1 - t * t) ** 2;
-    }
-    if (a.scoreBias) scores[j]! += a.scoreBias(query.head, query.position - positions[j]!);
+  if (softCap) {
+    capAll(context, { value: scores, variance, jump }, softCap, settings.capped);
+    if (settings.capped || !rounding) stored();
   }
+  if (a.scoreBias)
+    for (let j = 0; j < count; j++) scores[j]! += a.scoreBias(query.head, query.position - positions[j]!);
   return { scores, variance, jump, overflow };
 }
 

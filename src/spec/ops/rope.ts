@@ -12,6 +12,7 @@ import {
   usableVariance,
 } from "../op.js";
 import type { Recipe } from "../recipe.js";
+import type { RowTable } from "../rows.js";
 
 export interface RopeAttributes {
   readonly headDim: number;
@@ -21,6 +22,8 @@ export interface RopeAttributes {
   readonly inverseFrequencies: Float64Array;
   /** Multiplies cos and sin (YaRN). */
   readonly attentionFactor: number;
+  /** Other frequencies for every row of a step that reaches beyond so many positions (LongRoPE). */
+  readonly beyond?: { readonly positions: number; readonly inverseFrequencies: Float64Array } | undefined;
   /** "half": channel j pairs with j + rotaryDim/2 (NeoX, Hugging Face); "interleaved": 2j with 2j + 1 (GPT-J). */
   readonly pairing: "half" | "interleaved";
   /** Type that positions, frequencies, angles and their cosines pass through, where a rewrite says so. */
@@ -76,17 +79,19 @@ export function rope(attributes: RopeAttributes): Op {
       const inputColumns = width(0);
       const x = input(0, rows);
       const out = emptyBlock(rows.length * columns.length, noise);
-      const tables = new Map<number, Turns>();
+      const tables = new Map<string, Turns>();
       const places = placesOf(columns, attributes);
       const size = columns.length;
       const products = new Float64Array(2 * size);
       for (let r = 0; r < rows.length; r++) {
         const derived = table.rotaryPosition(rows[r]!);
         const position = attributes.positionOf ? attributes.positionOf(rows[r]!, derived) : derived;
-        let turns = tables.get(position);
+        const long = attributes.beyond && isLong(table, rows[r]!, attributes.beyond.positions);
+        const key = `${position} ${long}`;
+        let turns = tables.get(key);
         if (!turns) {
-          turns = turnsOf(attributes, position, context);
-          tables.set(position, turns);
+          turns = turnsOf(long ? { ...attributes, ...attributes.beyond } : attributes, position, context);
+          tables.set(key, turns);
         }
         const from = r * inputColumns;
         multiply(x.value, from, columns, places, turns, products);
@@ -104,6 +109,13 @@ export function rope(attributes: RopeAttributes): Op {
       return out;
     },
   };
+}
+
+/** Whether the step of a row holds a position beyond `positions`. */
+function isLong(table: RowTable, row: number, positions: number): boolean {
+  const step = table.steps[table.stepOf[row]!]!;
+  for (let i = 0; i < step.rowCount; i++) if (table.rotaryPosition(step.firstRow + i) >= positions) return true;
+  return false;
 }
 
 /** Of each column asked for: its channel within its head, -1 where it does not rotate, and its partner's column if it does. */

@@ -1,0 +1,13 @@
+import type { Family } from "./family.js";
+import { parsed, plainDecoder, sharedFields, windowFields, windowWhere } from "./fields.js";
+
+const schema = sharedFields.extend({ sliding_window: windowFields.sliding_window });
+
+/** Mistral: a window of keys in every layer, where the config has one. Jiang et al., "Mistral 7B", 2023. */
+export const mistral: Family = {
+  modelTypes: ["mistral"],
+  read(json, origin) {
+    const c = parsed(schema, json, origin);
+    return { ...plainDecoder(c, origin), windowLeft: windowWhere(c.sliding_window, () => true) };
+  },
+};

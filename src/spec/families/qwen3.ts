@@ -1,0 +1,20 @@
+import type { Family } from "./family.js";
+import { biasFields, parsed, plainDecoder, sharedFields, slidingLayers, windowFields } from "./fields.js";
+
+const schema = sharedFields.extend({ ...biasFields, ...windowFields });
+
+/** Qwen3: RMSNorm of every query and key head. Qwen Team, "Qwen3 Technical Report", 2025. */
+export const qwen3: Family = {
+  modelTypes: ["qwen3"],
+  read(json, origin) {
+    const c = parsed(schema, json, origin);
+    return {
+      ...plainDecoder(c, origin),
+      queryKeyNorm: true,
+      queryKeyValueBias: c.attention_bias === true,
+      outputBias: c.attention_bias === true,
+      mlpBias: c.mlp_bias === true,
+      windowLeft: slidingLayers(c),
+    };
+  },
+};

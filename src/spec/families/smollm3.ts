@@ -1,0 +1,40 @@
+import { z } from "zod";
+import { InputError } from "../../tensor/errors.js";
+import type { Family } from "./family.js";
+import { biasFields, parsed, plainDecoder, sharedFields, windowFields, windowWhere } from "./fields.js";
+
+const schema = sharedFields.extend({
+  ...biasFields,
+  ...windowFields,
+  no_rope_layers: z.array(z.int().min(0).max(1)).max(1024).nullish(),
+  no_rope_layer_interval: z.int().positive().nullish(),
+});
+
+/** SmolLM3: every fourth layer goes without RoPE. Yang et al., "RoPE to NoPE and Back Again", 2025. */
+export const smollm3: Family = {
+  modelTypes: ["smollm3"],
+  read(json, origin) {
+    const c = parsed(schema, json, origin);
+    const theta = c.rope_parameters?.rope_theta ?? c.rope_theta ?? 2000000;
+    const plain = plainDecoder({ ...c, rope_theta: theta }, origin);
+    const listed = c.no_rope_layers;
+    if (listed && listed.length < plain.layerCount) {
+      throw new InputError(
+        `${origin}: no_rope_layers: expected an entry for each of ${plain.layerCount} layers, found ${listed.length}`,
+      );
+    }
+    const interval = c.no_rope_layer_interval ?? 4;
+    const turns = (layer: number) => (listed ? listed[layer] === 1 : (layer + 1) % interval !== 0);
+    const slides = (layer: number) => (c.layer_types ? c.layer_types[layer] === "sliding_attention" : !turns(layer));
+    const attention = c.attention_bias === true;
+    return {
+      ...plain,
+      tiedEmbeddings: c.tie_word_embeddings ?? true,
+      queryKeyValueBias: attention,
+      outputBias: attention,
+      mlpBias: c.mlp_bias === true,
+      rotary: (layer) => (turns(layer) ? plain.rotary(layer) : undefined),
+      windowLeft: windowWhere(c.use_sliding_window === true ? c.sliding_window : undefined, slides),
+    };
+  },
+};
