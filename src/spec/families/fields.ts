@@ -92,6 +92,7 @@ export function plainDecoder(c: Shared, origin: string): ModelConfig {
     packedProjections: false,
     tiedEmbeddings: c.tie_word_embeddings ?? false,
     attentionScale: 1 / Math.sqrt(headDim),
+    attentionSinks: false,
     attentionSoftCap: undefined,
     logitSoftCap: undefined,
     embeddingScale: 1,
