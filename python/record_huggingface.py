@@ -29,6 +29,8 @@ from transformers.modeling_utils import AttentionInterface
 
 # Their results are intermediate values of the unit around them (act_fn), or no tensor of the model's data flow (rotary_emb).
 UNRECORDED = ("act_fn", "activation_fn", "rotary_emb", "dropout")
+# Settings of models that change the logits behind lm_head.
+AFTER_HEAD = ("final_logit_softcapping", "logits_scaling")
 LAYER = re.compile(r"\.layers\.(\d+)(?:\.|$)")
 
 
@@ -74,7 +76,7 @@ def record(model, input_ids, layers=None):
         observers.enter_context(observed_attention(save_attention_operands))
         with torch.no_grad():
             logits = model(input_ids=input_ids, use_cache=False).logits
-    if not torch.equal(logits.cpu(), tensors["lm_head"]):
+    if any(getattr(model.config, name, None) is not None for name in AFTER_HEAD):
         save("logits", logits)
     return tensors
 

@@ -11,6 +11,7 @@ const floors = ["tensor", "spec", "capture", "compare", "diagnose", "engine", "l
 /** The same inside a folder: lowest first, and the files beside the sub-folders stand above them all. */
 const innerFloors: Record<string, readonly string[]> = {
   diagnose: ["bits", "check", "causes", "records", "explain", "prove", "threads", "tell"],
+  engine: ["text", "run", "reference", "program", "device", "attention", "webgpu", "serve"],
 };
 
 function filesUnder(folder: string, ending: RegExp): string[] {
@@ -81,6 +82,17 @@ describe("the source", () => {
       }
     }
     expect(upward).toEqual([]);
+  });
+
+  it("has one file of the engine beside its sub-folders", () => {
+    const beside = files.filter((path) => dirname(path) === join(source, "engine"));
+    expect(beside.map(short)).toEqual(["src/engine/index.ts"]);
+  });
+
+  it("names types of WebGPU in engine/webgpu alone", () => {
+    const outside = files.filter((path) => !path.startsWith(join(source, "engine/webgpu/")));
+    expect(outside.length).toBeGreaterThan(100);
+    expect(outside.filter((path) => /\b(?:GPU[A-Z]\w*|navigator)\b/.test(texts.get(path)!)).map(short)).toEqual([]);
   });
 
   it("has no import cycle", () => {

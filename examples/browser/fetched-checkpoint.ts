@@ -1,4 +1,4 @@
-import type { ParameterBytes } from "../../src/engine/weights.js";
+import type { ParameterBytes } from "../../src/engine/device/parameter-source.js";
 import { byteWidth } from "../../src/tensor/dtype.js";
 import { InputError } from "../../src/tensor/errors.js";
 import { headerLength, parseHeader, type TensorEntry } from "../../src/tensor/safetensors-header.js";

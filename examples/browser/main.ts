@@ -1,10 +1,10 @@
-import { Generation } from "../../src/engine/generate.js";
-import type { Path } from "../../src/engine/path.js";
-import { fusedPath } from "../../src/engine/paths/fused.js";
-import { standardPath } from "../../src/engine/paths/standard.js";
-import { TextStream } from "../../src/engine/tokenizer.js";
-import { type Gpu, openDevice } from "../../src/engine/webgpu/device.js";
-import { loadWeights, type Weights } from "../../src/engine/weights.js";
+import { fusedPath, standardPath } from "../../src/engine/device/paths.js";
+import { loadWeights, type Weights } from "../../src/engine/device/weights.js";
+import type { Path } from "../../src/engine/run/path.js";
+import { Generation } from "../../src/engine/serve/generation.js";
+import { TextStream } from "../../src/engine/text/tokenizer.js";
+import { openDevice } from "../../src/engine/webgpu/device.js";
+import type { Gpu } from "../../src/engine/webgpu/gpu.js";
 import { type FetchedModel, fetchModel } from "./model.js";
 
 const makers = { standard: standardPath, fused: fusedPath };

@@ -1,4 +1,4 @@
-import { Tokenizer } from "../../src/engine/tokenizer.js";
+import { Tokenizer } from "../../src/engine/text/tokenizer.js";
 import { type ModelConfig, parseModelConfig } from "../../src/spec/models/config.js";
 import { FetchedCheckpoint } from "./fetched-checkpoint.js";
 

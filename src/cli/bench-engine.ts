@@ -1,6 +1,6 @@
 import Table from "cli-table3";
 import { Command, InvalidArgumentError, Option } from "commander";
-import type { BenchmarkResult, KernelTime, PathSpeed } from "../engine/benchmark.js";
+import type { BenchmarkResult, KernelTime, PathSpeed } from "../engine/serve/benchmark.js";
 import { type ModelConfig, parseModelConfig } from "../spec/models/config.js";
 import { readModelConfig } from "../spec/models/config-file.js";
 import { Checkpoint } from "../tensor/checkpoint.js";
@@ -92,8 +92,8 @@ async function benchEngine(options: Options): Promise<void> {
   // The GPU code is loaded only here, so that the other commands run without its packages.
   const [{ openDevice }, { loadWeights, randomWeights }, { benchmark }] = await Promise.all([
     import("../engine/webgpu/device.js"),
-    import("../engine/weights.js"),
-    import("../engine/benchmark.js"),
+    import("../engine/device/weights.js"),
+    import("../engine/serve/benchmark.js"),
   ]);
   const gpu = await openDevice({ adapter: options.adapter }).catch((error: Error) => {
     throw new InputError(`bench engine: ${error.message}`);

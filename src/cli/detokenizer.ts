@@ -1,5 +1,5 @@
 import type { Detokenize } from "../diagnose/prove/free-run.js";
-import { readTokenizer } from "../engine/model-folder.js";
+import { readTokenizer } from "../engine/text/model-folder.js";
 import { InputError } from "../tensor/errors.js";
 
 /** Decodes token ids with the model's own tokenizer; null when the folder has none that can be read. */

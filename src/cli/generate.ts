@@ -1,11 +1,11 @@
 import { join } from "node:path";
 import { Command, InvalidArgumentError, Option } from "commander";
-import { Generation } from "../engine/generate.js";
-import { readChatTemplate, readJson, readTokenizer } from "../engine/model-folder.js";
-import { type OpenedPath, openPath, type PathName, pathNames } from "../engine/open-path.js";
-import { Recording } from "../engine/recording.js";
-import type { Sequence } from "../engine/scheduler.js";
-import { TextStream, type Tokenizer } from "../engine/tokenizer.js";
+import { Generation } from "../engine/serve/generation.js";
+import { type OpenedPath, openPath, type PathName, pathNames } from "../engine/serve/open-path.js";
+import { Recording } from "../engine/serve/recording.js";
+import type { Sequence } from "../engine/serve/scheduler.js";
+import { readChatTemplate, readJson, readTokenizer } from "../engine/text/model-folder.js";
+import { TextStream, type Tokenizer } from "../engine/text/tokenizer.js";
 import type { ModelConfig } from "../spec/models/config.js";
 import { readModelConfig } from "../spec/models/config-file.js";
 import { Checkpoint } from "../tensor/checkpoint.js";

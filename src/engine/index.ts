@@ -4,19 +4,23 @@ export { type AppendRequest, appendPagedKVCache } from "./attention/append.js";
 export type { AttentionPlan, PagedPlan } from "./attention/attention-plan.js";
 export type { AttentionOutput } from "./attention/batch-attention.js";
 export { mergeStates } from "./attention/merge.js";
-export type { PagedCache, Tensor } from "./attention/tensor.js";
-export type { PageTable } from "./attention/validate.js";
 export {
   BatchDecodeWithPagedKVCache,
   BatchPrefillWithPagedKVCache,
   BatchPrefillWithRaggedKVCache,
 } from "./attention/wrapper.js";
-export { Generation, type GenerationOptions } from "./generate.js";
-export type { Batch, Path, Sampling } from "./path.js";
-export type { PathOptions } from "./paths/decoder.js";
-export { fusedPath } from "./paths/fused.js";
-export { standardPath } from "./paths/standard.js";
-export type { Request, Sequence } from "./scheduler.js";
-export { TextStream, Tokenizer } from "./tokenizer.js";
-export { type DeviceOptions, type Gpu, openDevice } from "./webgpu/device.js";
-export { loadWeights, type ParameterBytes, randomWeights, type Weights } from "./weights.js";
+export type { Backend, DeviceBuffer } from "./device/backend.js";
+export type { PathOptions } from "./device/decoder-path.js";
+export type { ParameterBytes } from "./device/parameter-source.js";
+export { fusedPath, standardPath } from "./device/paths.js";
+export type { PagedCache, Tensor } from "./device/tensor.js";
+export { loadWeights, randomWeights, type Weights } from "./device/weights.js";
+export type { Batch } from "./run/batch.js";
+export type { PageTable } from "./run/page-table.js";
+export type { Path } from "./run/path.js";
+export type { Sampling } from "./run/sampling.js";
+export { Generation, type GenerationOptions } from "./serve/generation.js";
+export type { Request, Sequence } from "./serve/scheduler.js";
+export { TextStream, Tokenizer } from "./text/tokenizer.js";
+export { type DeviceOptions, openDevice } from "./webgpu/device.js";
+export type { Gpu } from "./webgpu/gpu.js";

@@ -1,8 +1,10 @@
+import type { CauseId } from "../diagnose/causes/catalogue.js";
+import type { CauseKind } from "../diagnose/causes/cause-entry.js";
 import { diagnose } from "../diagnose/diagnose.js";
 import type { Verdict } from "../diagnose/tell/verdict.js";
 import type { DType } from "../tensor/dtype.js";
 import { type Criterion, firstDifferences } from "./baselines.js";
-import type { Fault, FaultKind, FaultValues } from "./fault.js";
+import type { Fault, FaultValues } from "./fault.js";
 import type { LabModel } from "./model.js";
 import { discard, type Recorded, runTrial, type Trial, unitsBeyondNoise } from "./trial.js";
 
@@ -16,7 +18,7 @@ export type Outcome = "named" | "ambiguous" | "unexplained" | "placed" | "false-
 
 export interface Score {
   readonly fault: string;
-  readonly kind: FaultKind;
+  readonly kind: CauseKind;
   readonly model: string;
   readonly store: DType;
   readonly layers: readonly number[];
@@ -45,7 +47,7 @@ export function scoreVerdict(trial: Trial, verdict: Verdict, milliseconds: numbe
   const visible = [...unitsBeyondNoise(trial).keys()].filter((unit) => run.bad.has(unit));
   const accused = [...verdict.findings.map(({ unit }) => unit), ...verdict.causes.flatMap(({ units }) => units)];
   const strangers = [...new Set(accused)].filter((unit) => !run.bad.has(unit) && !isInside(trial, unit));
-  const names = (ids: readonly string[]) => ids.some((id) => fault.expected.includes(id));
+  const names = (ids: readonly CauseId[]) => ids.some((id) => fault.expected.includes(id));
   const right = verdict.causes.filter(({ cause }) => names([cause]));
   const possible = verdict.causes.filter(({ cause, alternatives }) => names([cause, ...alternatives]));
   const outcome = (): Outcome => {

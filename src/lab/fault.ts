@@ -1,3 +1,6 @@
+import type { CauseId } from "../diagnose/causes/catalogue.js";
+import type { CauseKind } from "../diagnose/causes/cause-entry.js";
+import type { Transform } from "../diagnose/causes/transforms.js";
 import type { Graph, GraphNode } from "../spec/graph.js";
 import type { ModelConfig } from "../spec/models/config.js";
 import type { PlacedStep } from "../spec/rows.js";
@@ -5,8 +8,6 @@ import type { ParameterReader } from "../tensor/checkpoint.js";
 import type { DType } from "../tensor/dtype.js";
 import type { ChangedParameter } from "./overlay.js";
 import type { PageMetadata } from "./paged-cache.js";
-
-export type FaultKind = "kernel" | "seam" | "metadata" | "parameter" | "state" | "environment" | "observer";
 
 /** Drawn settings of one injection. */
 export type FaultValues = Readonly<Record<string, number | string>>;
@@ -44,14 +45,14 @@ export interface Fault {
   /** Number of the public taxonomy and a readable name: `I15-norm-missing`. */
   readonly id: string;
   readonly title: string;
-  readonly kind: FaultKind;
-  /** Transform class T1 to T20. */
-  readonly transform: string;
+  readonly kind: CauseKind;
+  /** What it makes of the right result; of two that sit together, of the first. */
+  readonly transform: Transform;
   /** Whether it is put into layers or into the model as a whole. */
   readonly scope: "layer" | "model";
   readonly situation: Situation;
   /** Causes that name it rightly. */
-  readonly expected: readonly string[];
+  readonly expected: readonly CauseId[];
   /** How many of them sit in it together, all to be named; 1 unless given. */
   readonly together?: number;
   /** Inputs on which a run with the fault equals one without. */

@@ -8,7 +8,15 @@ export interface HandAttention {
   readonly weights?: (weights: readonly number[], row: number, head: number) => readonly number[];
   /** How keys fall into parts, and what each part's own softmax counts for, by its log-sum-exp. */
   readonly parts?: { of(position: number, keyCount: number): number; weight(logSum: number, largest: number): number };
+  /** Keys that a row does not see although it may. */
   readonly visible?: (row: number, position: number) => boolean;
+  /** Which keys a row may see at all; those before it within the window, and itself, unless given. */
+  readonly mask?: (query: number, key: number, row: number) => boolean;
+  /** Key/value head of a query head, for keys and for values; its group's unless given. */
+  readonly keyHead?: (head: number) => number;
+  readonly valueHead?: (head: number) => number;
+  /** A logit that the softmax counts without a key. */
+  readonly sink?: number;
   /** The row over whose sequence a row attends; its own unless given. */
   readonly keysOf?: (row: number) => number;
 }
@@ -27,19 +35,22 @@ export function handAttention(a: AttentionAttributes, hand: HandAttention): Op {
         const first = a.windowLeft === undefined ? 0 : Math.max(0, own - a.windowLeft);
         const seen: number[] = [];
         const source = hand.keysOf?.(row) ?? row;
-        for (let position = first; position <= Math.min(own, table.keyCount(source) - 1); position++)
-          if (!hand.visible || hand.visible(row, position)) seen.push(position);
+        const may = hand.mask ?? ((query: number, key: number) => key >= first && key <= query);
+        for (let position = 0; position < table.keyCount(source); position++)
+          if (may(own, position, row) && (!hand.visible || hand.visible(row, position))) seen.push(position);
         const keyRows = Int32Array.from(seen, (position) => table.keyRow(source, position));
         const step = table.stepOf[row]!;
         const keys = context.input(1, keyRows, undefined, step).value;
         const values = context.input(2, keyRows, undefined, step).value;
         const width = a.keyValueHeads * a.headDim;
         for (let head = 0; head < a.heads; head++) {
-          const from = Math.floor((head * a.keyValueHeads) / a.heads) * a.headDim;
+          const group = Math.floor((head * a.keyValueHeads) / a.heads);
+          const keyFrom = (hand.keyHead?.(head) ?? group) * a.headDim;
+          const valueFrom = (hand.valueHead?.(head) ?? group) * a.headDim;
           const scores = seen.map((position, j) => {
             let dot = 0;
             for (let d = 0; d < a.headDim; d++)
-              dot += q[r * a.heads * a.headDim + head * a.headDim + d]! * keys[j * width + from + d]!;
+              dot += q[r * a.heads * a.headDim + head * a.headDim + d]! * keys[j * width + keyFrom + d]!;
             const scaled = dot * a.scale;
             return hand.score ? hand.score(scaled, head, own, position) : scaled;
           });
@@ -50,7 +61,7 @@ export function handAttention(a: AttentionAttributes, hand: HandAttention): Op {
             hand,
             row,
             head,
-            (j, d) => values[j * width + from + d]!,
+            (j, d) => values[j * width + valueFrom + d]!,
           )(a.headDim);
           columns.forEach((column, c) => {
             if (Math.floor(column / a.headDim) === head)
@@ -72,7 +83,7 @@ function headOutput(
   head: number,
   value: (j: number, d: number) => number,
 ): (width: number) => number[] {
-  const largest = Math.max(...scores);
+  const largest = Math.max(...scores, hand.sink ?? -Infinity);
   const exponentials = scores.map((score) => Math.exp(score - largest));
   const used = hand.weights?.(exponentials, row, head) ?? exponentials;
   const parts = new Map<number, number[]>();
@@ -80,7 +91,8 @@ function headOutput(
     const part = hand.parts?.of(position, keyCount) ?? 0;
     parts.set(part, [...(parts.get(part) ?? []), j]);
   });
-  const sums = [...parts.values()].map((members) => members.reduce((sum, j) => sum + exponentials[j]!, 0));
+  const alone = hand.sink === undefined ? 0 : Math.exp(hand.sink - largest);
+  const sums = [...parts.values()].map((members) => members.reduce((sum, j) => sum + exponentials[j]!, alone));
   const logs = sums.map((sum) => largest + Math.log(sum));
   const weights = logs.map((log) => hand.parts?.weight(log, Math.max(...logs)) ?? 1);
   const total = weights.reduce((sum, weight) => sum + weight, 0);

@@ -41,3 +41,18 @@ export function changedParameter(
   for (let i = 0; i < values.length; i++) values[i] = change(values[i]!, Math.floor(i / width), i % width);
   return new Map([[name, { shape, values }]]);
 }
+
+/** The weights, and the biases if there are any, of two products of one shape, each with the other's values. */
+export function exchangedParameters(
+  parameters: ParameterReader,
+  one: string,
+  other: string,
+): Map<string, ChangedParameter> {
+  const kinds = ["weight", "bias"].filter((kind) => parameters.shape(`${one}.${kind}`) !== undefined);
+  return new Map(
+    kinds.flatMap((kind) => [
+      [`${one}.${kind}`, wholeParameter(parameters, `${other}.${kind}`)] as const,
+      [`${other}.${kind}`, wholeParameter(parameters, `${one}.${kind}`)] as const,
+    ]),
+  );
+}

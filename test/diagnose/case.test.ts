@@ -1,7 +1,7 @@
 import { beforeAll, describe, expect, test } from "vitest";
 import { diagnose } from "../../src/diagnose/diagnose.js";
 import type { Verdict } from "../../src/diagnose/tell/verdict.js";
-import { readTokenizer } from "../../src/engine/model-folder.js";
+import { readTokenizer } from "../../src/engine/text/model-folder.js";
 
 const model = "models/ishmael-7m";
 

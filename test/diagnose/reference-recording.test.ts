@@ -3,9 +3,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, it } from "vitest";
 import { diagnose } from "../../src/diagnose/diagnose.js";
-import { Generation } from "../../src/engine/generate.js";
-import { ReferencePath } from "../../src/engine/paths/reference.js";
-import { Recording } from "../../src/engine/recording.js";
+import { ReferencePath } from "../../src/engine/reference/reference-path.js";
+import { Generation } from "../../src/engine/serve/generation.js";
+import { Recording } from "../../src/engine/serve/recording.js";
 import { goldenGenerations, modelDirectory, openIshmael } from "../engine/ishmael.js";
 
 it.each(["bfloat16", "float32"] as const)(

@@ -1,14 +1,14 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { appendPagedKVCache } from "../../src/engine/attention/append.js";
 import { mergeStates } from "../../src/engine/attention/merge.js";
-import type { Tensor } from "../../src/engine/attention/tensor.js";
 import {
   BatchDecodeWithPagedKVCache,
   BatchPrefillWithPagedKVCache,
   BatchPrefillWithRaggedKVCache,
 } from "../../src/engine/attention/wrapper.js";
-import type { Gpu } from "../../src/engine/webgpu/device.js";
-import { pagedStrides } from "../../src/engine/webgpu/kv-store.js";
+import { pagedStrides } from "../../src/engine/device/kv-store.js";
+import type { Tensor } from "../../src/engine/device/tensor.js";
+import type { Gpu } from "../../src/engine/webgpu/gpu.js";
 import { attention } from "../../src/spec/ops/attention.js";
 import { RowTable, type Step } from "../../src/spec/rows.js";
 import { type DType, decode, encode } from "../../src/tensor/dtype.js";

@@ -1,4 +1,4 @@
-import type { Batch } from "../../src/engine/path.js";
+import type { Batch } from "../../src/engine/run/batch.js";
 
 /** A sequence as tests grow it: its tokens so far and its pages, which they choose themselves. */
 export interface TestSequence {

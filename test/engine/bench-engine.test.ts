@@ -1,6 +1,6 @@
 import { expect, test, vi } from "vitest";
 import { benchCommand } from "../../src/cli/bench.js";
-import type { BenchmarkResult } from "../../src/engine/benchmark.js";
+import type { BenchmarkResult } from "../../src/engine/serve/benchmark.js";
 
 const adapter = process.env.FAULTLINE_ADAPTER ?? "software";
 const few = ["--prompt-tokens", "3", "--new-tokens", "2", "--prefill", "20", "--runs", "1", "--warm-ups", "0"];

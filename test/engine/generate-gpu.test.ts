@@ -1,12 +1,11 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { Generation, generate } from "../../src/engine/generate.js";
-import type { Path } from "../../src/engine/path.js";
-import { fusedPath } from "../../src/engine/paths/fused.js";
-import { ReferencePath } from "../../src/engine/paths/reference.js";
-import { standardPath } from "../../src/engine/paths/standard.js";
-import type { Request } from "../../src/engine/scheduler.js";
-import type { Gpu } from "../../src/engine/webgpu/device.js";
-import { loadWeights, type Weights } from "../../src/engine/weights.js";
+import { fusedPath, standardPath } from "../../src/engine/device/paths.js";
+import { loadWeights, type Weights } from "../../src/engine/device/weights.js";
+import { ReferencePath } from "../../src/engine/reference/reference-path.js";
+import type { Path } from "../../src/engine/run/path.js";
+import { Generation, generate } from "../../src/engine/serve/generation.js";
+import type { Request } from "../../src/engine/serve/scheduler.js";
+import type { Gpu } from "../../src/engine/webgpu/gpu.js";
 import { openTestDevice } from "./gpu.js";
 import { tinyBytes, tinyConfig, tinyParameters, tinyPrompt } from "./tiny-model.js";
 

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
-import { Generation, generate } from "../../src/engine/generate.js";
-import { ReferencePath } from "../../src/engine/paths/reference.js";
-import type { Request } from "../../src/engine/scheduler.js";
+import { ReferencePath } from "../../src/engine/reference/reference-path.js";
+import { Generation, generate } from "../../src/engine/serve/generation.js";
+import type { Request } from "../../src/engine/serve/scheduler.js";
 import { tinyConfig, tinyParameters, tinyPrompt } from "./tiny-model.js";
 
 const parameters = tinyParameters();

@@ -1,6 +1,6 @@
-import { type DeviceOptions, type Gpu, openDevice } from "../../src/engine/webgpu/device.js";
-import { batchHeader } from "../../src/engine/webgpu/parameters.js";
-import { BufferUsage } from "../../src/engine/webgpu/usage.js";
+import { batchHeader } from "../../src/engine/device/batch-buffer.js";
+import { type DeviceOptions, openDevice } from "../../src/engine/webgpu/device.js";
+import type { Gpu } from "../../src/engine/webgpu/gpu.js";
 
 /** The GPU tests run on: the software one unless FAULTLINE_ADAPTER names another. */
 export function openTestDevice(options: DeviceOptions = {}): Promise<Gpu> {
@@ -52,7 +52,7 @@ export async function dispatch(
 }
 
 export function uniform(gpu: Gpu, bytes: Uint8Array<ArrayBuffer>): GPUBuffer {
-  return gpu.upload("uniform", bytes, BufferUsage.uniform);
+  return gpu.upload("uniform", bytes, "parameters");
 }
 
 type Header = Parameters<typeof batchHeader.pack>[0];

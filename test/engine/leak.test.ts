@@ -1,11 +1,10 @@
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { Generation } from "../../src/engine/generate.js";
-import { fusedPath } from "../../src/engine/paths/fused.js";
-import { standardPath } from "../../src/engine/paths/standard.js";
-import type { Gpu } from "../../src/engine/webgpu/device.js";
-import { randomWeights, type Weights } from "../../src/engine/weights.js";
+import { fusedPath, standardPath } from "../../src/engine/device/paths.js";
+import { randomWeights, type Weights } from "../../src/engine/device/weights.js";
+import { Generation } from "../../src/engine/serve/generation.js";
+import type { Gpu } from "../../src/engine/webgpu/gpu.js";
 import { parseModelConfig } from "../../src/spec/models/config.js";
 import { between, openTestDevice, randomNumbers } from "./gpu.js";
 import { tinyConfigJson } from "./tiny-model.js";

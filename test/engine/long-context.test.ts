@@ -1,9 +1,8 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
-import type { Path } from "../../src/engine/path.js";
-import { fusedPath } from "../../src/engine/paths/fused.js";
-import { standardPath } from "../../src/engine/paths/standard.js";
-import type { Gpu } from "../../src/engine/webgpu/device.js";
-import { randomWeights, type Weights } from "../../src/engine/weights.js";
+import { fusedPath, standardPath } from "../../src/engine/device/paths.js";
+import { randomWeights, type Weights } from "../../src/engine/device/weights.js";
+import type { Path } from "../../src/engine/run/path.js";
+import type { Gpu } from "../../src/engine/webgpu/gpu.js";
 import { parseModelConfig } from "../../src/spec/models/config.js";
 import { TestPages } from "./batches.js";
 import { openTestDevice, randomNumbers } from "./gpu.js";

@@ -1,9 +1,8 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
-import type { CapturedValue } from "../../src/engine/path.js";
-import { fusedPath } from "../../src/engine/paths/fused.js";
-import { standardPath } from "../../src/engine/paths/standard.js";
-import type { Gpu } from "../../src/engine/webgpu/device.js";
-import { loadWeights, type Weights } from "../../src/engine/weights.js";
+import { fusedPath, standardPath } from "../../src/engine/device/paths.js";
+import { loadWeights, type Weights } from "../../src/engine/device/weights.js";
+import type { CapturedValue } from "../../src/engine/run/captured-value.js";
+import type { Gpu } from "../../src/engine/webgpu/gpu.js";
 import type { ModelConfig } from "../../src/spec/models/config.js";
 import { readModelConfig } from "../../src/spec/models/config-file.js";
 import { Checkpoint } from "../../src/tensor/checkpoint.js";

@@ -1,11 +1,10 @@
 import { readFileSync } from "node:fs";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import type { Path } from "../../src/engine/path.js";
-import type { PathOptions } from "../../src/engine/paths/decoder.js";
-import { fusedPath } from "../../src/engine/paths/fused.js";
-import { standardPath } from "../../src/engine/paths/standard.js";
-import type { Gpu } from "../../src/engine/webgpu/device.js";
-import { loadWeights, type Weights } from "../../src/engine/weights.js";
+import type { PathOptions } from "../../src/engine/device/decoder-path.js";
+import { fusedPath, standardPath } from "../../src/engine/device/paths.js";
+import { loadWeights, type Weights } from "../../src/engine/device/weights.js";
+import type { Path } from "../../src/engine/run/path.js";
+import type { Gpu } from "../../src/engine/webgpu/gpu.js";
 import type { ModelConfig } from "../../src/spec/models/config.js";
 import { readModelConfig } from "../../src/spec/models/config-file.js";
 import { Checkpoint } from "../../src/tensor/checkpoint.js";

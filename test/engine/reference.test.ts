@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
-import { generate } from "../../src/engine/generate.js";
-import type { Batch } from "../../src/engine/path.js";
-import { ReferencePath } from "../../src/engine/paths/reference.js";
+import { ReferencePath } from "../../src/engine/reference/reference-path.js";
+import type { Batch } from "../../src/engine/run/batch.js";
+import { generate } from "../../src/engine/serve/generation.js";
 import { certainSteps, goldenGenerations, openIshmael } from "./ishmael.js";
 
 const { config, parameters } = openIshmael();

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { chooseToken } from "../../src/engine/sampler.js";
+import { chooseToken } from "../../src/engine/reference/choose-token.js";
 import { normals, randomNumbers } from "./gpu.js";
 
 const greedy = { temperature: 0, topP: 1, seed: 0 };

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { expectConsistent, keyCountOf } from "../../src/engine/batch.js";
-import { type Scheduled, Scheduler, type SchedulerOptions } from "../../src/engine/scheduler.js";
+import { expectConsistent, keyCountOf } from "../../src/engine/run/batch.js";
+import { type Scheduled, Scheduler, type SchedulerOptions } from "../../src/engine/serve/scheduler.js";
 import { between, randomNumbers } from "./gpu.js";
 
 function scheduler(options: Partial<SchedulerOptions> = {}): Scheduler {

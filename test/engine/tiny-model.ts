@@ -1,4 +1,4 @@
-import type { ParameterBytes } from "../../src/engine/weights.js";
+import type { ParameterBytes } from "../../src/engine/device/parameter-source.js";
 import { parseModelConfig } from "../../src/spec/models/config.js";
 import { expectedParameters } from "../../src/spec/models/decoder.js";
 import type { ParameterReader } from "../../src/tensor/checkpoint.js";

@@ -2,9 +2,9 @@ import { mkdtempSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { ChatTemplate } from "../../src/engine/chat.js";
-import { readChatTemplate, readTokenizer } from "../../src/engine/model-folder.js";
-import { TextStream } from "../../src/engine/tokenizer.js";
+import { ChatTemplate } from "../../src/engine/text/chat.js";
+import { readChatTemplate, readTokenizer } from "../../src/engine/text/model-folder.js";
+import { TextStream } from "../../src/engine/text/tokenizer.js";
 import { InputError } from "../../src/tensor/errors.js";
 import { goldenGenerations, modelDirectory } from "./ishmael.js";
 

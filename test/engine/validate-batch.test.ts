@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
-import type { Batch, DecodeOptions } from "../../src/engine/path.js";
-import { validateBatch } from "../../src/engine/paths/validate-batch.js";
+import type { Batch } from "../../src/engine/run/batch.js";
+import type { DecodeOptions } from "../../src/engine/run/path.js";
+import { validateBatch } from "../../src/engine/run/validate-batch.js";
 
 const limits = {
   pageCount: 8,

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import type { Gpu } from "../../src/engine/webgpu/device.js";
-import { formatOf, kernel } from "../../src/engine/webgpu/kernels.js";
+import { formatOf } from "../../src/engine/device/element-format.js";
+import type { Gpu } from "../../src/engine/webgpu/gpu.js";
+import { kernel } from "../../src/engine/webgpu/kernels.js";
 import { storeVariance } from "../../src/spec/noise.js";
 import { activation } from "../../src/spec/ops/activation.js";
 import { linear } from "../../src/spec/ops/linear.js";

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
-import type { Gpu } from "../../src/engine/webgpu/device.js";
+import type { Gpu } from "../../src/engine/webgpu/gpu.js";
 import { kernel } from "../../src/engine/webgpu/kernels.js";
 import { dispatch, header, normals, openTestDevice, randomNumbers } from "./gpu.js";
 

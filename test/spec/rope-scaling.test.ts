@@ -105,7 +105,7 @@ describe("inverse frequencies", () => {
   });
 
   it.each([
-    ["an unknown type", { rope_type: "longrope" }, /rope_type: "longrope" is not one of/],
+    ["an unknown type", { rope_type: "dynamic" }, /rope_type: "dynamic" is not one of/],
     ["linear without a factor", { rope_type: "linear" }, /rope_scaling\.factor: expected a positive number/],
     ["llama3 without its factors", { rope_type: "llama3", factor: 8 }, /rope_scaling\.low_freq_factor/],
     ["yarn without a factor", { rope_type: "yarn" }, /rope_scaling\.factor/],

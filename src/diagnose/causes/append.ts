@@ -67,8 +67,9 @@ function newest({ site, investigation, finding }: Proposal): Hypothesis[] {
     ["cache-stale", "is its predecessor's", before],
     ["cache-stale", "is never written: the last token of the prefill stands there", lastWritten],
   ];
-  const other = site.name.endsWith("k_cache") ? site.name.replace(/k_cache$/, "v_cache") : undefined;
-  const both = other && site.name !== finding.node.name && graph.find(other);
+  const isKey = site.site.what === "key-cache";
+  const other = isKey ? graph.at({ ...site.site, what: "value-cache" }) : undefined;
+  const both = site.name === finding.node.name ? undefined : other;
   return choices.flatMap(([cause, what, from]) => {
     const rewritten = (node: GraphNode) =>
       replaced(node, {
@@ -82,7 +83,7 @@ function newest({ site, investigation, finding }: Proposal): Hypothesis[] {
         statement: `in decode steps the newest ${title} ${what}`,
         group: `${cause} ${what}`,
       });
-    const title = site.name.endsWith("k_cache") ? "key" : "value";
+    const title = isKey ? "key" : "value";
     return [of([site], title), ...(both ? [of([site, both], "key and value")] : [])];
   });
 }
@@ -101,7 +102,7 @@ function contents({ site, investigation }: Proposal): Hypothesis[] {
     const part = lastName(node.name);
     const cause = beforeRope
       ? "cached-before-rope"
-      : sameLayer && part[0] !== lastName(own)[0]
+      : sameLayer && !isAlike(node, graph.node(own))
         ? "key-value-swapped"
         : "operand-swapped";
     out.push(
@@ -115,4 +116,11 @@ function contents({ site, investigation }: Proposal): Hypothesis[] {
     );
   }
   return out;
+}
+
+const ofKeys: readonly string[] = ["key", "key-norm", "key-rotated"];
+
+/** Whether two values are both of keys or both not. */
+function isAlike(a: GraphNode, b: GraphNode): boolean {
+  return ofKeys.includes(a.site.what) === ofKeys.includes(b.site.what);
 }

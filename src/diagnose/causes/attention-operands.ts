@@ -120,12 +120,13 @@ function operands({ site, investigation }: Proposal): Hypothesis[] {
 /** Keys, values or both of another layer. */
 function otherLayers({ site, investigation }: Proposal): Hypothesis[] {
   const [q, k, v] = site.inputs as [string, string, string];
-  const key = investigation.graph.node(k).inputs[0] ?? k;
+  const { graph } = investigation;
+  const key = graph.node(k).inputs[0] ?? k;
   const out: Hypothesis[] = [];
   const layer = site.layer ?? 0;
   for (let other = 0; other < investigation.config.layerCount; other++) {
     if (other === layer) continue;
-    const at = (name: string) => name.replace(`.layers.${layer}.`, `.layers.${other}.`);
+    const at = (name: string) => graph.inLayer(graph.node(name), other)!.name;
     const recorded = investigation.observations.has(at(key)) || investigation.observations.has(at(k));
     // Where not even the attention was recorded, those of the layer before are computed; later ones rest on this one.
     const near = !investigation.observations.has(site.name) && other === layer - 1;

@@ -40,10 +40,10 @@ function ofStream(
   return {
     causes: [cause],
     stage: "large",
-    appliesTo({ site, finding }) {
+    appliesTo({ site, finding, investigation }) {
       const { layer } = finding.node;
       if (layer === undefined || (site.op.kind !== "rmsnorm" && site.op.kind !== "add")) return false;
-      return site.inputs.includes(streamBefore(layer)) && site.layer === layer;
+      return site.inputs.includes(investigation.graph.streamBefore(layer).name) && site.layer === layer;
     },
     rewrites: (proposal) => rewrites(proposal, proposal.finding.node.layer!),
   };
@@ -55,13 +55,9 @@ export const layerSearches: readonly Search[] = [
   ofStream("layer-repeated", repeated),
 ];
 
-function streamBefore(layer: number): string {
-  return layer === 0 ? "model.embed_tokens" : `model.layers.${layer - 1}`;
-}
-
 /** The nodes of `layer` that read its stream, reading `used` instead. */
 function reading(graph: Graph, layer: number, used: string): GraphNode[] {
-  const stream = streamBefore(layer);
+  const stream = graph.streamBefore(layer).name;
   return graph.consumers(stream).flatMap((name) => {
     const node = graph.node(name);
     return node.layer === layer || node.layer === undefined
@@ -77,7 +73,7 @@ function skipped({ site, investigation }: Proposal, layer: number): Hypothesis[]
   const own = [...graph.nodes.values()].filter((node) => node.layer === before);
   if (before < 0 || own.some(({ name }) => observations.has(name))) return [];
   return [
-    hypothesis("layer-skipped", site, reading(graph, layer, streamBefore(before)), {
+    hypothesis("layer-skipped", site, reading(graph, layer, graph.streamBefore(before).name), {
       parameters: { layer: before },
       statement: `layer ${before} is not run: layer ${layer} reads what layer ${before} should have read`,
     }),
@@ -89,8 +85,10 @@ function exchanged({ site, investigation }: Proposal, layer: number): Hypothesis
   const { graph, observations } = investigation;
   return [layer - 2, layer - 1, layer].flatMap((first) => {
     const last = first + 1;
-    if (first < 0 || !graph.find(`model.layers.${last}`)) return [];
-    const streams = [streamBefore(first), `model.layers.${first}`, `model.layers.${last}`];
+    if (first < 0 || !graph.streamAfter(last)) return [];
+    const streams = [graph.streamBefore(first), graph.streamAfter(first)!, graph.streamAfter(last)!].map(
+      ({ name }) => name,
+    );
     if (!streams.every((name) => observations.has(name))) return [];
     const replacements = [
       ...reading(graph, last, streams[0]!),
@@ -108,7 +106,7 @@ function exchanged({ site, investigation }: Proposal, layer: number): Hypothesis
 
 /** What reads the stream behind `layer`, whatever that is. */
 function readersBehind(graph: Graph, layer: number, used: string): GraphNode[] {
-  const stream = `model.layers.${layer}`;
+  const stream = graph.streamAfter(layer)!.name;
   return graph.consumers(stream).map((name) => {
     const node = graph.node(name);
     return replaced(node, { inputs: node.inputs.map((input) => (input === stream ? used : input)) });
@@ -118,7 +116,7 @@ function readersBehind(graph: Graph, layer: number, used: string): GraphNode[] {
 /** The layer runs twice and its second run is what was recorded: it reads its own first output. */
 function repeated({ site, investigation }: Proposal, layer: number): Hypothesis[] {
   const { graph, observations } = investigation;
-  if (!observations.has(streamBefore(layer))) return [];
+  if (!observations.has(graph.streamBefore(layer).name)) return [];
   const own = [...graph.nodes.values()].filter((node) => node.layer === layer);
   const names = new Map(own.map(({ name }) => [name, freshName(graph, `${name}.first run`)]));
   const first = own.map((node) => ({
@@ -126,7 +124,7 @@ function repeated({ site, investigation }: Proposal, layer: number): Hypothesis[
     name: names.get(node.name)!,
     inputs: node.inputs.map((input) => names.get(input) ?? input),
   }));
-  const output = names.get(`model.layers.${layer}`)!;
+  const output = names.get(graph.streamAfter(layer)!.name)!;
   return [
     hypothesis("layer-repeated", site, [...first, ...reading(graph, layer, output)], {
       parameters: { layer },

@@ -1,5 +1,6 @@
-import type { GraphNode } from "../../spec/graph.js";
+import type { Graph, GraphNode } from "../../spec/graph.js";
 import { indices, type Op } from "../../spec/op.js";
+import type { Placed } from "../../spec/site.js";
 import type { CauseEntries } from "./cause-entry.js";
 import type { Hypothesis } from "./hypothesis.js";
 import { hypothesesOf, isRecorded, lastName, type Proposal, type Search } from "./proposal.js";
@@ -137,13 +138,18 @@ function invert(
   return [first + (flat % tokens), Math.floor(flat / tokens)];
 }
 
+/** Queries, keys and values of a layer as projections give them, in the order of a packed row; none where one is missing. */
+export function packedParts(graph: Graph, { site }: Placed): GraphNode[] {
+  const { layer, expert } = site;
+  const parts = (["query", "key", "value"] as const).map((what) => graph.at({ what, layer, expert }));
+  return parts.every((part) => part !== undefined) ? parts : [];
+}
+
 /** q, k or v as a slice of a packed [q | k | v] row, read with the slice's own width as row stride. */
 function packedStrides(proposal: Proposal): Hypothesis[] {
   const { site, investigation } = proposal;
-  const own = /^(.*self_attn)\.([qkv])_proj$/.exec(site.name);
-  if (!own) return [];
-  const { graph } = investigation;
-  const parts = ["q", "k", "v"].map((part) => graph.node(`${own[1]}.${part}_proj`));
+  const parts = packedParts(investigation.graph, site);
+  if (!parts.some(({ name }) => name === site.name)) return [];
   const bounds = stepBounds(proposal);
   const packedWidth = parts.reduce((sum, part) => sum + part.columns, 0);
   const offset = parts

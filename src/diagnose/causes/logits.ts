@@ -27,7 +27,12 @@ const hypothesis = hypothesesOf(logitsCauses);
 
 export const logitsSearches: readonly Search[] = [
   { causes: ["gathered-row-wrong"], stage: "named", appliesTo: ofKind("select"), rewrites: gathers },
-  { causes: ["logits-soft-cap"], stage: "named", appliesTo: ({ site }) => site.name === "lm_head", rewrites: logits },
+  {
+    causes: ["logits-soft-cap"],
+    stage: "named",
+    appliesTo: ({ site }) => site.site.what === "logits",
+    rewrites: logits,
+  },
 ];
 
 function gathers({ site, investigation }: Proposal): Hypothesis[] {

@@ -1,6 +1,6 @@
 import type { GraphNode } from "../../spec/graph.js";
 import type { Hypothesis } from "./hypothesis.js";
-import { layoutCauses, misreadings, rowStrides } from "./layout.js";
+import { layoutCauses, misreadings, packedParts, rowStrides } from "./layout.js";
 import { hypothesesOf, isRecorded, lastName, type Proposal, type Search } from "./proposal.js";
 import { misread, replaced } from "./transform.js";
 
@@ -77,14 +77,12 @@ function packedOperand(
   name: string,
   { graph, observations }: Proposal["investigation"],
 ): Hypothesis[] {
-  const attention = name.slice(0, name.lastIndexOf("."));
-  const parts = ["q_proj", "k_proj", "v_proj"].map((part) => graph.find(`${attention}.${part}`));
-  if (parts.some((part) => part === undefined)) return [];
   let operand = graph.node(name);
   while (operand.op.kind === "append" || operand.op.kind === "identity") operand = graph.node(operand.inputs[0]!);
-  const own = parts.findIndex((part) => part!.name === operand.name);
+  const parts = packedParts(graph, operand);
+  const own = parts.findIndex((part) => part.name === operand.name);
   if (own < 0) return [];
-  const widths = parts.map((part) => part!.columns);
+  const widths = parts.map((part) => part.columns);
   const rowWidth = widths.reduce((sum, width) => sum + width, 0);
   const offset = widths.slice(0, own).reduce((sum, width) => sum + width, 0);
   const table = observations.rows;
@@ -117,7 +115,7 @@ function packedOperand(
       graph.node(name),
       `a slice of packed q|k|v rows taken for a contiguous buffer (row stride ${rowWidth} ignored)`,
       op,
-      parts.map((part) => part!.name),
+      parts.map((part) => part.name),
     ),
   ];
 }

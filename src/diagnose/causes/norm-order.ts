@@ -59,20 +59,33 @@ export const normOrderSearches: readonly Search[] = [
       ]),
     ],
   },
-  { causes: ["norm-twice"], stage: "large", appliesTo: (proposal) => !isNorm(proposal), rewrites: normedAgain },
-  { causes: ["norm-after-rope"], stage: "large", appliesTo: isRope, rewrites: rotatedBeforeNorm },
+  {
+    causes: ["norm-twice"],
+    stage: "large",
+    appliesTo: (proposal) => !isNorm(proposal) && proposal.site.inputs.some((input) => isRecordedNorm(proposal, input)),
+    rewrites: normedAgain,
+  },
+  {
+    causes: ["norm-after-rope"],
+    stage: "large",
+    appliesTo: (proposal) => isRope(proposal) && isRecordedNorm(proposal, proposal.site.inputs[0]!),
+    rewrites: rotatedBeforeNorm,
+  },
   { causes: ["norm-after-rope"], stage: "large", appliesTo: isNorm, rewrites: afterRope },
 ];
 
 /** A consumer that norms its operand although that was recorded as normed already. */
-function normedAgain({ site, investigation }: Proposal): Hypothesis[] {
-  const { graph, observations } = investigation;
+function normedAgain(proposal: Proposal): Hypothesis[] {
+  const { site, investigation } = proposal;
   return site.inputs.flatMap((input, i) => {
-    const norm = graph.find(input);
-    if (norm?.op.kind !== "rmsnorm" || !observations.has(input)) return [];
-    const again = { ...norm, name: `${site.name}.operand ${i} again`, inputs: [input] };
+    if (!isRecordedNorm(proposal, input)) return [];
+    const again = { ...investigation.graph.node(input), name: `${site.name}.operand ${i} again`, inputs: [input] };
     return [twice(site, [again, { ...site, inputs: site.inputs.with(i, again.name) }])];
   });
+}
+
+function isRecordedNorm({ investigation }: Proposal, name: string): boolean {
+  return investigation.graph.find(name)?.op.kind === "rmsnorm" && investigation.observations.has(name);
 }
 
 function twice(site: GraphNode, replacements: GraphNode[]): Hypothesis {
@@ -83,9 +96,7 @@ function twice(site: GraphNode, replacements: GraphNode[]): Hypothesis {
 
 /** The same where the norm was recorded: what its module returns is the projection, and what RoPE returns is normed. */
 function rotatedBeforeNorm({ site, investigation }: Proposal): Hypothesis[] {
-  const { graph, observations } = investigation;
-  const norm = graph.find(site.inputs[0] ?? "");
-  if (norm?.op.kind !== "rmsnorm" || !observations.has(norm.name)) return [];
+  const norm = investigation.graph.node(site.inputs[0]!);
   const early: GraphNode = { ...site, name: `${site.name}.before_norm` };
   const late: GraphNode = { ...site, op: norm.op, inputs: [early.name] };
   return [

@@ -1,7 +1,8 @@
 import { type RmsNormAttributes, rmsNorm } from "../../spec/ops/rmsnorm.js";
+import { roleOf } from "../../spec/site.js";
 import type { CauseEntries } from "./cause-entry.js";
 import type { Hypothesis } from "./hypothesis.js";
-import { hypothesesOf, lastName, type Proposal, type Search } from "./proposal.js";
+import { hypothesesOf, type Proposal, type Search } from "./proposal.js";
 import { replaced } from "./transform.js";
 import { weightCauses } from "./weights.js";
 
@@ -81,15 +82,13 @@ export const normWeightSearches: readonly Search[] = [
 function otherWeights({ site, investigation }: Proposal, a: RmsNormAttributes): Hypothesis[] {
   if (!a.weight) return [];
   const out: Hypothesis[] = [];
-  for (const name of investigation.parameters.names()) {
-    if (name === a.weight || !name.includes("norm")) continue;
-    const shape = investigation.parameters.shape(name)!;
-    if (shape.length !== 1 || shape[0] !== a.width) continue;
-    const ownRole = lastName(a.weight.replace(/\.weight$/, "")) === lastName(name.replace(/\.weight$/, ""));
-    const sameLayer = site.layer !== undefined && name.startsWith(`model.layers.${site.layer}.`);
-    if (!sameLayer && !ownRole) continue;
+  for (const norm of investigation.graph.nodes.values()) {
+    const { weight: name, width } = norm.op.attributes as unknown as RmsNormAttributes;
+    if (norm.op.kind !== "rmsnorm" || !name || name === a.weight || width !== a.width) continue;
+    const sameLayer = site.layer !== undefined && norm.layer === site.layer;
+    if (!sameLayer && roleOf(norm) !== roleOf(site)) continue;
     const cause = sameLayer ? "norm-weights-swapped" : "weight-from-other-layer";
-    const distance = Number(/\.layers\.(\d+)\./.exec(name)?.[1] ?? 0) - (site.layer ?? 0);
+    const distance = (norm.layer ?? 0) - (site.layer ?? 0);
     out.push(
       hypothesis(cause, site, [replaced(site, { op: rmsNorm({ ...a, weight: name }) })], {
         // Exchanged, both norms are wrong in the same way.

@@ -56,7 +56,7 @@ function operands({ site, investigation }: Proposal): Hypothesis[] {
     if (seen.has(node.name) || !observations.has(node.name) || order.get(node.name)! >= position) continue;
     if (node.op.kind === "identity" || node.name === unnormed) continue;
     seen.add(node.name);
-    const skipped = graph.find(own)?.op.kind === "select" && node.name === graph.node("model.norm").inputs[0];
+    const skipped = graph.find(own)?.op.kind === "select" && node.name === graph.at({ what: "last-norm" })?.inputs[0];
     out.push(
       hypothesis(skipped ? "final-norm-skipped" : "operand-swapped", site, [replaced(site, { inputs: [node.name] })], {
         parameters: { used: node.name },

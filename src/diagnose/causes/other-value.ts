@@ -1,4 +1,5 @@
 import type { Graph } from "../../spec/graph.js";
+import { roleOf } from "../../spec/site.js";
 import type { CauseEntries } from "./cause-entry.js";
 import type { Hypothesis } from "./hypothesis.js";
 import { hypothesesOf, isRecorded, lastName, type Proposal, type Search } from "./proposal.js";
@@ -40,7 +41,8 @@ function otherValues({ site, investigation }: Proposal): Hypothesis[] {
     // What the site reads is what it passes on when it does nothing: the op's own family says that better.
     if (read.has(node.name) || !observations.has(node.name) || ["identity", "append"].includes(node.op.kind)) continue;
     const distance = (node.layer ?? 0) - (site.layer ?? 0);
-    const sameRole = lastName(node.name) === lastName(site.name);
+    // A sum that is another layer's has lost a term: its own causes say that better.
+    const sameRole = site.op.kind !== "add" && roleOf(node) === roleOf(site);
     if (!sameRole && distance !== 0) continue;
     out.push(
       hypothesis("value-replaced", site, [replaced(site, { op: taken({ used: node.name }), inputs: [node.name] })], {

@@ -1,7 +1,9 @@
+import type { GraphNode } from "../../spec/graph.js";
 import type { Op } from "../../spec/op.js";
 import { type LinearAttributes, linear } from "../../spec/ops/linear.js";
 import type { CauseEntries } from "./cause-entry.js";
 import type { Hypothesis } from "./hypothesis.js";
+import { packedParts } from "./layout.js";
 import { hypothesesOf, ofKind, type Proposal, type Search } from "./proposal.js";
 import { replaced } from "./transform.js";
 
@@ -26,15 +28,17 @@ export const packingSearches: readonly Search[] = [
 /** A packed QKV weight, interleaved by key/value group and read as blocks, or the reverse. */
 function packing({ site, investigation }: Proposal): Hypothesis[] {
   const a = site.op.attributes as unknown as LinearAttributes;
-  const own = /^(.*self_attn)\.([qkv])_proj$/.exec(site.name);
+  const [query, key, value] = packedParts(investigation.graph, site);
+  if (!query || !key || !value) return [];
+  const own = [query, key, value].find(({ name }) => name === site.name);
   if (!own) return [];
   const { headCount, keyValueHeadCount, headDim } = investigation.config;
   const group = headCount / keyValueHeadCount;
-  const blocks = [...heads("q", headCount), ...heads("k", keyValueHeadCount), ...heads("v", keyValueHeadCount)];
+  const blocks = [...heads(query, headCount), ...heads(key, keyValueHeadCount), ...heads(value, keyValueHeadCount)];
   const interleaved = Array.from({ length: keyValueHeadCount }, (_, g) => [
-    ...Array.from({ length: group }, (_, i) => ({ part: "q", head: g * group + i })),
-    { part: "k", head: g },
-    { part: "v", head: g },
+    ...Array.from({ length: group }, (_, i) => ({ part: query, head: g * group + i })),
+    { part: key, head: g },
+    { part: value, head: g },
   ]).flat();
   const out: Hypothesis[] = [];
   for (const [stored, read, title] of [
@@ -42,7 +46,7 @@ function packing({ site, investigation }: Proposal): Hypothesis[] {
     [blocks, interleaved, "in q|k|v blocks but split as interleaved groups"],
   ] as const) {
     const sourceOf = (column: number) => {
-      const index = read.findIndex(({ part, head }) => part === own[2] && head === Math.floor(column / headDim));
+      const index = read.findIndex(({ part, head }) => part === own && head === Math.floor(column / headDim));
       return { ...stored[index]!, channel: column % headDim };
     };
     const op: Op = {
@@ -53,17 +57,15 @@ function packing({ site, investigation }: Proposal): Hypothesis[] {
           value: new Float64Array(rows.length * columns.length),
           variance: new Float64Array(rows.length * columns.length),
         };
-        for (const part of ["q", "k", "v"]) {
+        for (const part of [query, key, value]) {
           const members = [...columns.keys()].filter((c) => sourceOf(columns[c]!).part === part);
           if (members.length === 0) continue;
           const from = Int32Array.from(
             members,
             (c) => sourceOf(columns[c]!).head * headDim + sourceOf(columns[c]!).channel,
           );
-          const block = linear({
-            weight: `${own[1]}.${part}_proj.weight`,
-            bias: a.bias && `${own[1]}.${part}_proj.bias`,
-          }).evaluate(context, rows, from);
+          const { weight, bias } = part.op.attributes as unknown as LinearAttributes;
+          const block = linear({ weight, bias }).evaluate(context, rows, from);
           members.forEach((c, m) => {
             for (let r = 0; r < rows.length; r++) {
               out.value[r * columns.length + c] = block.value[r * members.length + m]!;
@@ -83,7 +85,7 @@ function packing({ site, investigation }: Proposal): Hypothesis[] {
   }
   return out;
 
-  function heads(part: string, count: number) {
+  function heads(part: GraphNode, count: number) {
     return Array.from({ length: count }, (_, head) => ({ part, head }));
   }
 }

@@ -1,5 +1,6 @@
 import type { Graph, GraphNode } from "../../spec/graph.js";
 import type { Op } from "../../spec/op.js";
+import { type Placed, roleOf } from "../../spec/site.js";
 import type { Investigation, UnitCheck } from "../check/investigation.js";
 import type { CauseId } from "./catalogue.js";
 import type { CauseEntries, CauseKind } from "./cause-entry.js";
@@ -87,4 +88,11 @@ export function freshName(graph: Graph, name: string): string {
 /** The last part of a value's name: q_proj, input_layernorm, … */
 export function lastName(name: string): string {
   return name.slice(name.lastIndexOf(".") + 1);
+}
+
+/** What a value is called within its layer: `self_attn.q_proj`; empty for what the layer itself returns. */
+export function nameInLayer(value: Placed): string {
+  const role = roleOf(value);
+  const layer = role.indexOf("*");
+  return layer < 0 ? role : role.slice(layer + 2);
 }

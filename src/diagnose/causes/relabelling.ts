@@ -147,7 +147,8 @@ function headMaps({ site, finding }: Proposal): Hypothesis[] {
 /** Blocks of columns in another order: vocabulary shards gathered wrongly, halves exchanged. */
 function blockMaps({ site, investigation }: Proposal): Hypothesis[] {
   const out: Hypothesis[] = [];
-  const cause = site.name === "lm_head" ? "vocabulary-permuted" : "columns-permuted";
+  const isLogits = site.site.what === "logits";
+  const cause = isLogits ? "vocabulary-permuted" : "columns-permuted";
   const add = (title: string, source: (column: number) => number) => {
     out.push(
       hypothesis(
@@ -160,7 +161,7 @@ function blockMaps({ site, investigation }: Proposal): Hypothesis[] {
         ],
         {
           parameters: { order: title },
-          statement: `${site.name === "lm_head" ? "the vocabulary" : "channels"} come in another order: ${title}`,
+          statement: `${isLogits ? "the vocabulary" : "channels"} come in another order: ${title}`,
         },
       ),
     );

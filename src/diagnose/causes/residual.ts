@@ -4,7 +4,7 @@ import { type RmsNormAttributes, rmsNorm } from "../../spec/ops/rmsnorm.js";
 import type { CauseEntries } from "./cause-entry.js";
 import { fitNumber } from "./fitted-number.js";
 import type { Hypothesis } from "./hypothesis.js";
-import { freshName, hypothesesOf, type Proposal, type Search } from "./proposal.js";
+import { freshName, hypothesesOf, nameInLayer, type Proposal, type Search } from "./proposal.js";
 import { multiplied, replaced } from "./transform.js";
 
 /** The residual stream: terms dropped, doubled, subtracted or taken from elsewhere. */
@@ -70,7 +70,7 @@ const hypothesis = hypothesesOf(residualCauses);
 const isSum: Search["appliesTo"] = ({ site }) => site.op.kind === "add" && site.site.what === "stream";
 
 function branchOf({ site }: Proposal): "attention" | "mlp" {
-  return site.inputs[1]!.endsWith("self_attn") ? "attention" : "mlp";
+  return site.site.block === "attention" ? "attention" : "mlp";
 }
 
 /** A search with the same sum under other weights. */
@@ -256,7 +256,7 @@ function otherStreams(proposal: Proposal): Hypothesis[] {
         site,
         [...(extra.has(used) ? [extra.get(used)!] : []), replaced(site, { inputs: [used, update] })],
         {
-          parameters: { branch, used: used.replace(/^.*\.layers\.\d+\.?/, "") || "stream" },
+          parameters: { branch, used: nameInLayer(extra.get(used) ?? graph.node(used)) || "stream" },
           statement: `the residual that the ${branch} output is added to is ${used}, ${title}`,
         },
       ),

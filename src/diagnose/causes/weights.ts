@@ -1,6 +1,7 @@
 import type { GraphNode } from "../../spec/graph.js";
 import type { Op } from "../../spec/op.js";
 import { type LinearAttributes, linear } from "../../spec/ops/linear.js";
+import { roleOf } from "../../spec/site.js";
 import { attentionOperandCauses } from "./attention-operands.js";
 import type { CauseEntries } from "./cause-entry.js";
 import type { Hypothesis } from "./hypothesis.js";
@@ -70,23 +71,24 @@ export const weightSearches: readonly Search[] = [
 /** Another parameter of the same shape: a sibling, or the same one of another layer. */
 function otherWeights({ site, investigation }: Proposal): Hypothesis[] {
   const a = site.op.attributes as unknown as LinearAttributes;
-  const { parameters } = investigation;
+  const { parameters, graph } = investigation;
   const shape = parameters.shape(a.weight);
   if (!shape) return [];
   const out: Hypothesis[] = [];
+  const readers = new Map<unknown, GraphNode>();
+  for (const node of graph.nodes.values()) readers.set(node.op.attributes.weight, node);
+  const own = lastName(site.name);
   for (const name of parameters.names()) {
-    if (name === a.weight || !name.endsWith(".weight")) continue;
     const other = parameters.shape(name)!;
-    if (other.length !== 2 || other[0] !== shape[0] || other[1] !== shape[1]) continue;
-    const layer = /\.layers\.(\d+)\./.exec(name)?.[1];
-    const sameLayer = layer === undefined || Number(layer) === site.layer;
-    const sameRole = lastName(name.replace(/\.weight$/, "")) === lastName(site.name);
-    if (!sameLayer && !sameRole) continue;
-    const own = lastName(site.name);
-    const used = lastName(name.replace(/\.weight$/, ""));
-    const cause = !sameLayer ? "weight-from-other-layer" : siblingCause(own, used);
+    if (name === a.weight || other.length !== 2 || other[0] !== shape[0] || other[1] !== shape[1]) continue;
+    // What the spec does not read belongs to no layer: a head's own weight beside a tied one.
+    const reader = readers.get(name);
+    const layer = reader?.layer;
+    const sameLayer = layer === undefined || layer === site.layer;
+    if (!sameLayer && roleOf(reader!) !== roleOf(site)) continue;
+    const cause = !sameLayer ? "weight-from-other-layer" : siblingCause(site, reader);
     const op = linear({ ...a, weight: name });
-    const group = sameLayer ? cause : `${cause} ${Number(layer) - (site.layer ?? 0)}`;
+    const group = sameLayer ? cause : `${cause} ${layer - (site.layer ?? 0)}`;
     const description = {
       kind: "parameter" as const,
       transform: "T19" as const,
@@ -99,8 +101,8 @@ function otherWeights({ site, investigation }: Proposal): Hypothesis[] {
         statement: `${own} multiplies by ${name}, not by its own weight`,
       }),
     );
-    const bias = name.replace(/weight$/, "bias");
-    if (a.bias && parameters.shape(bias)) {
+    const bias = reader?.op.attributes.bias;
+    if (a.bias && typeof bias === "string") {
       out.push(
         hypothesis(cause, site, [replaced(site, { op: linear({ ...a, weight: name, bias }) })], {
           ...description,
@@ -113,12 +115,11 @@ function otherWeights({ site, investigation }: Proposal): Hypothesis[] {
   return out;
 }
 
-function siblingCause(own: string, used: string): WeightCause {
-  const pair = [own, used].sort().join(" ");
-  if (pair === "k_proj v_proj") return "key-value-swapped";
-  if (pair === "gate_proj up_proj") return "gate-up-swapped";
-  if (own === "lm_head" || used === "embed_tokens") return "weights-untied";
-  return "weight-swapped";
+function siblingCause({ site }: GraphNode, reader: GraphNode | undefined): WeightCause {
+  const pair = [site.what, reader?.site.what];
+  if (pair.includes("key") && pair.includes("value")) return "key-value-swapped";
+  if (pair.includes("gate") && pair.includes("up")) return "gate-up-swapped";
+  return site.what === "logits" || reader?.site.what === "embedding" ? "weights-untied" : "weight-swapped";
 }
 
 /** The same, in a contiguous range of output channels only: half a shard, a head, a tile. */

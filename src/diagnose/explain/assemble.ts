@@ -1,6 +1,8 @@
+import type { GraphNode } from "../../spec/graph.js";
 import type { CauseId } from "../causes/catalogue.js";
 import type { DirectCause } from "../causes/direct-cause.js";
 import type { Hypothesis } from "../causes/hypothesis.js";
+import { nameInLayer } from "../causes/proposal.js";
 import { type Extent, extentOf, ranges } from "../check/extent.js";
 import type { Investigation, UnitCheck } from "../check/investigation.js";
 import type { Cause } from "./cause.js";
@@ -73,7 +75,7 @@ function assemble(
     steps: [...steps].sort((a, b) => a - b),
     extent: widest(checks),
     parameters: merged(hypotheses),
-    statement: located(first, layers, hypotheses.length),
+    statement: located(investigation.graph.node(first.site), first.statement, layers, hypotheses.length),
     evidence: {
       rmsZ: finite(Math.max(...checks.map((check) => check.statistics.rmsZ))),
       rmsZExplained: finite(Math.max(...explained.map(({ statistics }) => statistics.rmsZ))),
@@ -113,18 +115,11 @@ function merged(hypotheses: readonly Hypothesis[]): Cause["parameters"] {
   return out;
 }
 
-function located(first: Hypothesis, layers: readonly number[], places: number): string {
-  const layer = /\.layers\.(\d+)/.exec(first.site)?.[1];
-  const value = first.site.replace(/^model\.(layers\.\d+\.)?/, "").replace(/\.input$/, "");
-  const where =
-    layer === undefined
-      ? first.site
-      : layers.length > 1
-        ? `${value || "output"} of layers ${ranges(layers)}`
-        : places > 1
-          ? `layer ${layer}`
-          : `${value || "output"} of layer ${layer}`;
-  return `${where}: ${first.statement}`;
+function located(site: GraphNode, statement: string, layers: readonly number[], places: number): string {
+  if (site.layer === undefined) return `${site.name}: ${statement}`;
+  const value = nameInLayer(site).replace(/\.input$/, "") || "output";
+  if (layers.length > 1) return `${value} of layers ${ranges(layers)}: ${statement}`;
+  return places > 1 ? `layer ${site.layer}: ${statement}` : `${value} of layer ${site.layer}: ${statement}`;
 }
 
 function wrongRows({ z, rows, columns }: UnitCheck["comparison"]): number[] {

@@ -1,12 +1,8 @@
-import { BatchBuffer } from "../webgpu/batch-buffer.js";
-import type { Gpu } from "../webgpu/device.js";
-import { formatOf, kernel } from "../webgpu/kernels.js";
-import type { KvLayout } from "../webgpu/kv-store.js";
-import { attentionParameters } from "../webgpu/parameters.js";
-import { BufferUsage } from "../webgpu/usage.js";
-import { submit } from "./launch.js";
-import { cacheView, type PagedCache, requireTensor, stridesOf, type Tensor } from "./tensor.js";
-import { type PageTable, requireInt32, validatePageTable } from "./validate.js";
+import type { Backend } from "../device/backend.js";
+import { BatchBuffer } from "../device/batch-buffer.js";
+import type { KvLayout } from "../device/kv-store.js";
+import { cacheView, headRows, type PagedCache, requireTensor, type Tensor } from "../device/tensor.js";
+import { type PageTable, requireInt32, slotAt, validatePageTable } from "../run/page-table.js";
 
 export interface AppendRequest {
   /** [nnz, kv_heads, head_dim] float32; rows may be strided. */
@@ -27,7 +23,7 @@ export interface AppendRequest {
  * sequence `batchIndices[i]`. Unlike there, every index is checked first.
  * @throws RangeError naming the array and entry that do not fit.
  */
-export async function appendPagedKVCache(gpu: Gpu, request: AppendRequest): Promise<void> {
+export async function appendPagedKVCache(backend: Backend, request: AppendRequest): Promise<void> {
   const { key, value, batchIndices, positions, table, layout = "NHD" } = request;
   const [rows, kvHeads, headDim] = key.shape as [number, number, number];
   requireTensor("append_key", key, [rows, kvHeads, headDim]);
@@ -45,8 +41,8 @@ export async function appendPagedKVCache(gpu: Gpu, request: AppendRequest): Prom
   const lengths = validatePageTable(table, table.lastPageLen.length, view.pageCount);
   const slots = slotsOf(batchIndices, positions, table, lengths, rows);
   if (rows === 0) return;
-  const batch = new BatchBuffer(gpu, rows, 1, 1);
-  batch.upload(
+  const batch = new BatchBuffer(backend, rows, 1, 1);
+  const shape = batch.upload(
     {
       seqIds: [0],
       tokenIds: new Int32Array(rows),
@@ -60,57 +56,11 @@ export async function appendPagedKVCache(gpu: Gpu, request: AppendRequest): Prom
     },
     { splitTokens: 1, splitCount: 1 },
   );
-  const [keyPage, keySlot, keyHead] = view.keyStrides;
-  const [valuePage, valueSlot, valueHead] = view.valueStrides;
-  const addressing = gpu.upload(
-    "addressing",
-    attentionParameters.pack({
-      scale: 0,
-      softCap: 0,
-      windowLeft: -1,
-      causal: 0,
-      queryRowStride: 0,
-      queryHeadStride: 0,
-      queryOffset: 0,
-      keyPageStride: keyPage,
-      keySlotStride: keySlot,
-      keyHeadStride: keyHead,
-      keyOffset: view.keys.offset ?? 0,
-      valuePageStride: valuePage,
-      valueSlotStride: valueSlot,
-      valueHeadStride: valueHead,
-      valueOffset: view.values.offset ?? 0,
-    }),
-    BufferUsage.uniform,
-  );
-  for (const [tensor, cache, values] of [
-    [key, view.keys, false],
-    [value, view.values, true],
-  ] as const) {
-    const [rowStride, headStride] = stridesOf(tensor) as [number, number];
-    const program = await kernel(gpu, "append", {
-      HEADS: kvHeads,
-      HEAD_DIM: headDim,
-      INPUT_STRIDE: rowStride,
-      INPUT_HEAD_STRIDE: headStride,
-      INPUT_OFFSET: tensor.offset ?? 0,
-      CACHE_FORMAT: formatOf(cache.dtype, "cache"),
-      VALUES: values,
-    });
-    const group = program.bind({
-      header: batch.header,
-      addressing,
-      input: tensor.buffer,
-      batch: batch.arrays,
-      cache: cache.buffer,
-    });
-    submit(gpu, [[program, group, [Math.ceil((kvHeads * headDim) / 8 / 64), rows, 1]]]);
-  }
+  await backend.append({ batch, shape, kvHeads, headDim, key: headRows(key), value: headRows(value), cache: view });
   batch.destroy();
-  addressing.destroy();
 }
 
-/** [nnz] slot of each row: indices[indptr[b] + p / page_size] · page_size + p % page_size. */
+/** [nnz] slot of each row by the page table. */
 function slotsOf(
   batchIndices: Int32Array,
   positions: Int32Array,
@@ -134,7 +84,6 @@ function slotsOf(
         `positions[${i}]: ${position} is not in 0 … ${lengths[b]! - 1}, the table's keys of sequence ${b}`,
       );
     }
-    const page = table.indices[table.indptr[b]! + Math.floor(position / table.pageSize)]!;
-    return page * table.pageSize + (position % table.pageSize);
+    return slotAt(table.indices, table.indptr[b]!, position, table.pageSize);
   });
 }

@@ -1,18 +1,13 @@
-import { BatchBuffer, type BatchShape } from "../webgpu/batch-buffer.js";
-import type { Gpu } from "../webgpu/device.js";
-import { formatOf, kernel } from "../webgpu/kernels.js";
-import type { KvLayout } from "../webgpu/kv-store.js";
-import { attentionParameters } from "../webgpu/parameters.js";
-import type { Kernel, Operand } from "../webgpu/pipelines.js";
-import { BufferUsage } from "../webgpu/usage.js";
+import type { Backend, DeviceBuffer } from "../device/backend.js";
+import { BatchBuffer, type BatchShape } from "../device/batch-buffer.js";
+import type { KvLayout } from "../device/kv-store.js";
+import { type CacheView, headRows, requireTensor, type Tensor } from "../device/tensor.js";
+import { planSplits } from "../run/split-plan.js";
 import { type AttentionPlan, requirePlan } from "./attention-plan.js";
-import { mergeLayout, submit } from "./launch.js";
-import { planSplits } from "./plan.js";
-import { type CacheView, requireTensor, stridesOf, type Tensor } from "./tensor.js";
 
 export interface AttentionOutput {
-  readonly output: GPUBuffer;
-  readonly lse: GPUBuffer;
+  readonly output: DeviceBuffer;
+  readonly lse: DeviceBuffer;
   readonly rows: number;
 }
 
@@ -20,6 +15,7 @@ export interface Planned {
   readonly plan: AttentionPlan;
   readonly batch: BatchBuffer;
   readonly shape: BatchShape;
+  readonly decode: boolean;
   readonly causal: boolean;
   readonly indices: Int32Array;
   readonly pageSize: number;
@@ -28,12 +24,12 @@ export interface Planned {
   readonly keys: number;
 }
 
-/** What the three wrappers share: a planned batch and the launch of kernels over it. */
+/** What the three wrappers share: a planned batch, and the call over it once operands have been checked. */
 export class BatchAttention {
   #planned: Planned | undefined;
 
   constructor(
-    readonly gpu: Gpu,
+    readonly backend: Backend,
     readonly layout: KvLayout = "NHD",
   ) {
     if (layout !== "NHD" && layout !== "HND") throw new RangeError(`kv_layout: "${layout}" is neither NHD nor HND`);
@@ -55,7 +51,7 @@ export class BatchAttention {
     const sequences = qoIndptr.length - 1;
     const rows = qoIndptr[sequences]!;
     this.#planned?.batch.destroy();
-    const batch = new BatchBuffer(this.gpu, Math.max(rows, 1), Math.max(sequences, 1), Math.max(indices.length, 1));
+    const batch = new BatchBuffer(this.backend, Math.max(rows, 1), Math.max(sequences, 1), Math.max(indices.length, 1));
     const splits = options.decode
       ? planSplits(Math.max(0, ...options.lengths), sequences, plan.kvHeads, 64)
       : { splitTokens: 1, splitCount: 1 };
@@ -76,7 +72,8 @@ export class BatchAttention {
     this.#planned = {
       plan,
       batch,
-      shape: { ...shape, decode: options.decode },
+      shape,
+      decode: options.decode,
       causal: options.causal,
       indices,
       pageSize,
@@ -91,94 +88,36 @@ export class BatchAttention {
   }
 
   protected async launch(query: Tensor, cache: CacheView): Promise<AttentionOutput> {
-    const { gpu } = this;
-    const { plan, batch, shape, paged, pageSize } = this.planned;
+    const { backend } = this;
+    const { plan, batch, shape, decode, causal, paged, pageSize } = this.planned;
     const { heads, kvHeads, headDim } = plan;
     requireTensor("q", query, [shape.rows, heads, headDim]);
     if (query.dtype !== (plan.queryDtype ?? "float32")) {
       throw new RangeError(`q: the plan says ${plan.queryDtype ?? "float32"}, the query is ${query.dtype}`);
     }
-    const output = gpu.buffer("attention output", shape.rows * heads * headDim * 4);
-    const lse = gpu.buffer("attention lse", shape.rows * heads * 4);
+    const output = backend.buffer("attention output", shape.rows * heads * headDim * 4);
+    const lse = backend.buffer("attention lse", shape.rows * heads * 4);
     if (shape.rows === 0) return { output, lse, rows: 0 };
-    const constants = {
-      GROUP: heads / kvHeads,
-      HEAD_DIM: headDim,
-      QUERY_FORMAT: formatOf(query.dtype, "q"),
-      CACHE_FORMAT: formatOf(cache.keys.dtype, "paged K"),
-      PAGED: paged,
-      PAGE_SIZE: paged ? pageSize : 1,
-    };
-    const addressing = this.#addressing(query, cache);
-    const operands: Record<string, Operand> = {
-      header: batch.header,
-      addressing,
-      batch: batch.arrays,
-      query: query.buffer,
-      keys: cache.keys.buffer,
-      values: cache.values.buffer,
-    };
-    const launches: [Kernel, GPUBindGroup, readonly [number, number, number]][] = [];
-    const temporary: GPUBuffer[] = [addressing];
-    if (shape.decode) {
-      const states = gpu.buffer("states", shape.rows * heads * shape.splitCount * headDim * 4);
-      const stateLse = gpu.buffer("state lse", shape.rows * heads * shape.splitCount * 4);
-      const merge = await kernel(gpu, "attention-merge", { HEAD_DIM: headDim });
-      const layout = mergeLayout(gpu, {
-        count: shape.splitCount,
-        rowStride: heads * shape.splitCount,
-        headStride: shape.splitCount,
-        stateStride: 1,
-      });
-      temporary.push(states, stateLse, layout);
-      const decode = await kernel(gpu, "attention-decode", constants);
-      launches.push(
-        [
-          decode,
-          decode.bind({ ...operands, output: states, lse: stateLse }),
-          [shape.splitCount, kvHeads, shape.sequences],
-        ],
-        [
-          merge,
-          merge.bind({ states: layout, input: states, input_lse: stateLse, output, lse }),
-          [heads, shape.rows, 1],
-        ],
-      );
-    } else {
-      const prefill = await kernel(gpu, "attention-prefill", constants);
-      launches.push([prefill, prefill.bind({ ...operands, output, lse }), [heads, shape.tileCount, 1]]);
-    }
-    submit(gpu, launches);
-    for (const buffer of temporary) buffer.destroy();
-    return { output, lse, rows: shape.rows };
-  }
-
-  #addressing(query: Tensor, cache: CacheView): GPUBuffer {
-    const { plan, causal } = this.planned;
-    const [rowStride, headStride] = stridesOf(query) as [number, number];
-    const [keyPage, keySlot, keyHead] = cache.keyStrides;
-    const [valuePage, valueSlot, valueHead] = cache.valueStrides;
-    return this.gpu.upload(
-      "addressing",
-      attentionParameters.pack({
-        scale: plan.scale ?? 1 / Math.sqrt(plan.headDim),
+    await backend.attend({
+      batch,
+      shape,
+      heads,
+      kvHeads,
+      headDim,
+      decode,
+      mask: {
+        scale: plan.scale ?? 1 / Math.sqrt(headDim),
         softCap: plan.softCap ?? 0,
         windowLeft: plan.windowLeft ?? -1,
-        causal: causal ? 1 : 0,
-        queryRowStride: rowStride,
-        queryHeadStride: headStride,
-        queryOffset: query.offset ?? 0,
-        keyPageStride: keyPage,
-        keySlotStride: keySlot,
-        keyHeadStride: keyHead,
-        keyOffset: cache.keys.offset ?? 0,
-        valuePageStride: valuePage,
-        valueSlotStride: valueSlot,
-        valueHeadStride: valueHead,
-        valueOffset: cache.values.offset ?? 0,
-      }),
-      BufferUsage.uniform,
-    );
+        causal,
+      },
+      query: headRows(query),
+      cache,
+      pageSize: paged ? pageSize : undefined,
+      output,
+      lse,
+    });
+    return { output, lse, rows: shape.rows };
   }
 
   destroy(): void {

@@ -1,7 +1,5 @@
-import type { Gpu } from "../webgpu/device.js";
-import { kernel } from "../webgpu/kernels.js";
-import { mergeLayout, submit } from "./launch.js";
-import { requireTensor, type Tensor } from "./tensor.js";
+import type { Backend, DeviceBuffer } from "../device/backend.js";
+import { requireTensor, type Tensor } from "../device/tensor.js";
 
 /**
  * Joins attention states over disjoint sets of keys, FlashInfer's merge_states: v [rows, states, heads, head_dim] and
@@ -9,10 +7,10 @@ import { requireTensor, type Tensor } from "./tensor.js";
  * @throws RangeError when shapes, types or strides do not fit.
  */
 export async function mergeStates(
-  gpu: Gpu,
+  backend: Backend,
   v: Tensor,
-  s: { readonly buffer: GPUBuffer; readonly shape: readonly number[] },
-): Promise<{ output: GPUBuffer; lse: GPUBuffer }> {
+  s: { readonly buffer: DeviceBuffer; readonly shape: readonly number[] },
+): Promise<{ output: DeviceBuffer; lse: DeviceBuffer }> {
   requireTensor("v", v, [undefined, undefined, undefined, undefined]);
   if (v.dtype !== "float32") throw new RangeError(`v: expected float32, found ${v.dtype}`);
   const [rows, states, heads, headDim] = v.shape as [number, number, number, number];
@@ -20,12 +18,8 @@ export async function mergeStates(
   if (s.shape.length !== 3 || [rows, states, heads].some((n, k) => n !== s.shape[k])) {
     throw new RangeError(`s: expected shape [${rows}, ${states}, ${heads}], found [${s.shape}]`);
   }
-  const output = gpu.buffer("merged", rows * heads * headDim * 4);
-  const lse = gpu.buffer("merged lse", rows * heads * 4);
-  const layout = mergeLayout(gpu, { count: states, rowStride: states * heads, headStride: 1, stateStride: heads });
-  const program = await kernel(gpu, "attention-merge", { HEAD_DIM: headDim });
-  const group = program.bind({ states: layout, input: v.buffer, input_lse: s.buffer, output, lse });
-  submit(gpu, [[program, group, [heads, rows, 1]]]);
-  layout.destroy();
+  const output = backend.buffer("merged", rows * heads * headDim * 4);
+  const lse = backend.buffer("merged lse", rows * heads * 4);
+  await backend.merge({ rows, states, heads, headDim, input: v.buffer, inputLse: s.buffer, output, lse });
   return { output, lse };
 }

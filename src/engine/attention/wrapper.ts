@@ -1,11 +1,11 @@
-import type { KvLayout } from "../webgpu/kv-store.js";
+import type { KvLayout } from "../device/kv-store.js";
+import { type CacheView, cacheView, type PagedCache, requireTensor, stridesOf, type Tensor } from "../device/tensor.js";
+import { validateIndptr, validatePageTable } from "../run/page-table.js";
 import type { AttentionPlan, PagedPlan } from "./attention-plan.js";
 import { type AttentionOutput, BatchAttention, type Planned } from "./batch-attention.js";
-import { type CacheView, cacheView, type PagedCache, requireTensor, stridesOf, type Tensor } from "./tensor.js";
-import { validateIndptr, validatePageTable } from "./validate.js";
 
 /**
- * FlashInfer's batch attention on WebGPU: plan once per batch, run once per layer. Outputs are float32: `output`
+ * FlashInfer's batch attention: plan once per batch, run once per layer. Outputs are float32: `output`
  * [rows, heads, head_dim] and the base-2 log-sum-exp `lse` [rows, heads]; without visible keys they are 0 and -infinity.
  */
 

@@ -2,50 +2,66 @@
  * Unrolls the loops that kernels mark with a comment, `for (var i = 0u; i < COUNT; i++) { // unroll`, once their constants
  * are known: the body is repeated with `const i` in front. Drivers do not always do it themselves, and an array whose
  * index is not constant lives in slow memory: this made tensor-core tiles four times as fast on an NVIDIA H200.
+ * @throws Error when a marked loop's count is not a constant.
  */
 export function unroll(code: string): string {
-  const constants = new Map<string, number>();
-  for (const [, name, expression] of code.matchAll(/^const (\w+): (?:u32|bool|i32|f32) = ([^;]+);/gm)) {
-    const value = evaluate(expression!, constants);
-    if (value !== undefined) constants.set(name!, value);
+  const expressions = new Map<string, string>();
+  for (const [, name, expression] of code.matchAll(/\bconst (\w+): (?:u32|bool|i32|f32) = ([^;]+);/g)) {
+    expressions.set(name!, expression!);
   }
-  const lines = code.split("\n");
-  return expand(lines, constants).join("\n");
-}
-
-const marker = /^(\s*)for \(var (\w+) = 0u; \2 < ([^;]+); \2\+\+\) \{ \/\/ unroll$/;
-
-function expand(lines: readonly string[], constants: ReadonlyMap<string, number>): string[] {
-  const out: string[] = [];
-  for (let at = 0; at < lines.length; at++) {
-    const line = lines[at]!;
-    const match = marker.exec(line);
-    if (!match) {
-      out.push(line);
-      continue;
-    }
-    const [, indent, variable, bound] = match;
-    const end = lines.findIndex((text, i) => i > at && text === `${indent}}`);
-    const count = evaluate(bound!, constants);
-    if (count === undefined || end < 0) throw new Error(`cannot unroll "${line.trim()}"`);
-    const body = expand(lines.slice(at + 1, end), constants);
-    for (let i = 0; i < count; i++)
-      out.push(`${indent}{`, `${indent}  const ${variable} = ${i}u;`, ...body, `${indent}}`);
-    at = end;
-  }
-  return out;
+  const constantOf = (name: string): number | undefined => {
+    const expression = expressions.get(name);
+    return expression === undefined ? undefined : evaluate(expression, constantOf);
+  };
+  const repeat = ({ variable, bound }: Loop, body: string) => {
+    const count = evaluate(bound, constantOf);
+    if (count === undefined) throw new Error(`cannot unroll a loop of ${bound}`);
+    const copies = Array.from({ length: count }, (_, i) => `{ const ${variable} = ${i}u;${body}}`);
+    return copies.join("\n");
+  };
+  return replaceLoops(code, repeat);
 }
 
 /** Leaves marked loops as they are: what is constant in an unrolled body becomes a value of each round. */
 export function keepLoops(code: string): string {
-  const ends: string[] = [];
-  const lines = code.split("\n").map((line) => {
-    if (line === ends.at(-1)) ends.pop();
-    const indent = marker.exec(line)?.[1];
-    if (indent !== undefined) ends.push(`${indent}}`);
-    return ends.length > 0 ? line.replace(/^(\s*)const /, "$1let ") : line;
-  });
-  return lines.join("\n");
+  return replaceLoops(code, ({ head }, body) => `${head}${body.replace(/(^|[;{}]|\n)(\s*)const /g, "$1$2let ")}}`);
+}
+
+interface Loop {
+  /** The text up to the body, the marker included. */
+  readonly head: string;
+  readonly variable: string;
+  readonly bound: string;
+}
+
+const marker = /for\s*\(var (\w+) = 0u; \1 < ([^;]+); \1\+\+\)\s*\{\s*\/\/ unroll\b/g;
+
+/** Puts `replacement` in the place of every marked loop, innermost first. */
+function replaceLoops(code: string, replacement: (loop: Loop, body: string) => string): string {
+  let out = "";
+  let at = 0;
+  for (const match of code.matchAll(marker)) {
+    // Loops inside one that has been replaced already.
+    if (match.index < at) continue;
+    const start = match.index + match[0].length;
+    const end = closingBrace(code, start);
+    const body = replaceLoops(code.slice(start, end), replacement);
+    out += code.slice(at, match.index) + replacement({ head: match[0], variable: match[1]!, bound: match[2]! }, body);
+    at = end + 1;
+  }
+  return out + code.slice(at);
+}
+
+/** Where the block ends whose text begins at `from`. */
+function closingBrace(code: string, from: number): number {
+  let depth = 1;
+  for (let at = from; at < code.length; at++) {
+    if (code.startsWith("//", at)) at = code.indexOf("\n", at);
+    else if (code[at] === "{") depth++;
+    else if (code[at] === "}" && --depth === 0) return at;
+    if (at < 0) break;
+  }
+  throw new Error("a marked loop does not end");
 }
 
 const functions: Record<string, (values: number[]) => number> = {
@@ -56,7 +72,7 @@ const functions: Record<string, (values: number[]) => number> = {
 };
 
 /** Value of a constant whole-number expression; undefined when it holds anything else. */
-function evaluate(expression: string, constants: ReadonlyMap<string, number>): number | undefined {
+function evaluate(expression: string, constantOf: (name: string) => number | undefined): number | undefined {
   const tokens = expression.match(/\d+(?:\.\d+)?[uif]?|\w+|\S/g) ?? [];
   let at = 0;
   const primary = (): number => {
@@ -79,7 +95,7 @@ function evaluate(expression: string, constants: ReadonlyMap<string, number>): n
       at++;
       return call(values);
     }
-    return constants.get(token) ?? Number.NaN;
+    return constantOf(token) ?? Number.NaN;
   };
   const product = (): number => {
     let value = primary();

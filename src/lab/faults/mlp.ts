@@ -1,5 +1,5 @@
-import { identity } from "../../spec/ops/identity.js";
 import { choose, type Fault, fault, layerPath } from "../fault.js";
+import { exchangedParameters } from "../overlay.js";
 import { elementwise, withOp } from "../rewrite.js";
 
 const product = (layer: number) => `${layerPath(layer).mlp}.down_proj.input`;
@@ -45,9 +45,9 @@ export const mlpFaults: readonly Fault[] = [
     transform: "T12",
     expected: ["gate-up-swapped", "operand-swapped"],
     firstBad: (_, layer) => ["gate", "up"].map((half) => `${layerPath(layer).mlp}.${half}_proj`),
-    inject({ graph }, layer) {
+    inject({ parameters }, layer) {
       const [gate, up] = ["gate", "up"].map((half) => `${layerPath(layer).mlp}.${half}_proj`) as [string, string];
-      return { nodes: [withOp(graph, gate, graph.node(up).op), withOp(graph, up, graph.node(gate).op)] };
+      return { parameters: exchangedParameters(parameters, gate, up) };
     },
   }),
   fault({
@@ -87,7 +87,18 @@ export const mlpFaults: readonly Fault[] = [
     inject({ graph, values }, layer) {
       const { mlp } = layerPath(layer);
       const input = values.kept === "gate" ? `${mlp}.act_fn` : `${mlp}.up_proj`;
-      return { nodes: [{ ...withOp(graph, product(layer), identity()), inputs: [input] }] };
+      return {
+        nodes: [
+          {
+            ...withOp(
+              graph,
+              product(layer),
+              elementwise(1, ([x]) => x!),
+            ),
+            inputs: [input],
+          },
+        ],
+      };
     },
   }),
 ];

@@ -1,25 +1,28 @@
 import type { ModelConfig } from "../../spec/models/config.js";
-import { add } from "../../spec/ops/add.js";
-import { identity } from "../../spec/ops/identity.js";
-import { type RmsNormAttributes, rmsNorm } from "../../spec/ops/rmsnorm.js";
+import type { Op } from "../../spec/op.js";
+import type { RmsNormAttributes } from "../../spec/ops/rmsnorm.js";
 import { choose, type Fault, type FaultContext, fault, type Injection, layerPath, streamInto } from "../fault.js";
-import { attributesOf, withOp } from "../rewrite.js";
+import { handNorm, mean, meanSquare } from "../hand-norm.js";
+import { exchangedParameters } from "../overlay.js";
+import { attributesOf, elementwise, withOp } from "../rewrite.js";
 
 const hiddenNorms = ["input_layernorm", "post_attention_layernorm"];
 const headNorms = ["self_attn.q_norm", "self_attn.k_norm"];
 
 const chosen = ({ values }: FaultContext, layer: number) => `${layerPath(layer).path}.${values.norm}`;
+const passedOn = elementwise(1, ([x]) => x!);
+const summed = elementwise(2, ([x, y]) => x! + y!);
 const hasHeadNorms = (config: ModelConfig) => config.queryKeyNorm;
 
-/** A fault that changes the settings of one norm of the layer. */
+/** A fault that computes one norm of the layer otherwise. */
 function norm(
   definition: Pick<Fault, "id" | "title" | "kind" | "transform" | "expected" | "hiddenWhen"> & {
     settings: readonly Record<string, number | string>[];
     norms?: readonly string[];
-    change: (attributes: RmsNormAttributes, context: FaultContext) => RmsNormAttributes;
+    hand: (attributes: RmsNormAttributes, context: FaultContext) => Op;
   },
 ): Fault {
-  const { settings, norms, change, ...rest } = definition;
+  const { settings, norms, hand, ...rest } = definition;
   return fault({
     ...rest,
     applies: (config) => norms !== headNorms || config.queryKeyNorm,
@@ -30,24 +33,18 @@ function norm(
     firstBad: (context, layer) => [chosen(context, layer)],
     inject(context, layer) {
       const name = chosen(context, layer);
-      const attributes = change(attributesOf<RmsNormAttributes>(context.graph, name), context);
-      return { nodes: [withOp(context.graph, name, rmsNorm(attributes))] };
+      const attributes = attributesOf<RmsNormAttributes>(context.graph, name);
+      return { nodes: [withOp(context.graph, name, hand(attributes, context))] };
     },
   });
 }
 
-/** Norms that are replaced by the same norm of the other projection, or of the other place in the layer. */
+/** What a group is multiplied by as it is meant. */
+const rightly = (a: RmsNormAttributes) => (group: Float64Array) => 1 / Math.sqrt(meanSquare(group) + a.epsilon);
+
+/** Weights of two norms that changed places when they were loaded. */
 function exchangedNorms(context: FaultContext, layer: number): Injection {
-  const { graph } = context;
-  const [one, other] = pair(context, layer);
-  const first = attributesOf<RmsNormAttributes>(graph, one);
-  const second = attributesOf<RmsNormAttributes>(graph, other);
-  return {
-    nodes: [
-      withOp(graph, one, rmsNorm({ ...first, weight: second.weight })),
-      withOp(graph, other, rmsNorm({ ...second, weight: first.weight })),
-    ],
-  };
+  return { parameters: exchangedParameters(context.parameters, ...pair(context, layer)) };
 }
 
 function pair({ values }: FaultContext, layer: number): [string, string] {
@@ -73,7 +70,8 @@ export const normFaults: readonly Fault[] = [
     hiddenWhen: "mean square far above the epsilon",
     settings: [{ epsilon: 1e-5 }, { epsilon: 1e-3 }, { epsilon: 0.02 }],
     norms: hiddenNorms,
-    change: (attributes, { values }) => ({ ...attributes, epsilon: Number(values.epsilon) }),
+    hand: (a, { values, store }) =>
+      handNorm(a, store, (group) => 1 / Math.sqrt(meanSquare(group) + Number(values.epsilon))),
   }),
   norm({
     id: "I19-head-norm-epsilon",
@@ -84,7 +82,8 @@ export const normFaults: readonly Fault[] = [
     hiddenWhen: "mean square far above the epsilon",
     settings: [{ epsilon: 1e-3 }, { epsilon: 0.05 }],
     norms: headNorms,
-    change: (attributes, { values }) => ({ ...attributes, epsilon: Number(values.epsilon) }),
+    hand: (a, { values, store }) =>
+      handNorm(a, store, (group) => 1 / Math.sqrt(meanSquare(group) + Number(values.epsilon))),
   }),
   norm({
     id: "I02-norm-weight-offset",
@@ -94,7 +93,7 @@ export const normFaults: readonly Fault[] = [
     expected: ["norm-weight-offset"],
     hiddenWhen: "never",
     settings: [{ offset: 1 }, { offset: -1 }],
-    change: (attributes, { values }) => ({ ...attributes, weightOffset: Number(values.offset) }),
+    hand: (a, { values, store }) => handNorm(a, store, rightly(a), { offset: Number(values.offset) }),
   }),
   norm({
     id: "I02-norm-weight-absent",
@@ -104,7 +103,7 @@ export const normFaults: readonly Fault[] = [
     expected: ["norm-weight-absent"],
     hiddenWhen: "all weights 1",
     settings: [{}],
-    change: (attributes) => ({ ...attributes, weight: undefined }),
+    hand: (a, { store }) => handNorm({ ...a, weight: undefined }, store, rightly(a)),
   }),
   norm({
     id: "I03-norm-mean-subtracted",
@@ -114,7 +113,8 @@ export const normFaults: readonly Fault[] = [
     expected: ["norm-mean-subtracted"],
     hiddenWhen: "rows of mean 0",
     settings: [{}],
-    change: (attributes) => ({ ...attributes, centred: true }),
+    hand: (a, { store }) =>
+      handNorm(a, store, (group) => rightly(a)(group.map((x) => x - mean(group))), { centre: mean }),
   }),
   norm({
     id: "I05-norm-divisor",
@@ -125,10 +125,10 @@ export const normFaults: readonly Fault[] = [
     hiddenWhen: "never",
     settings: [{ padding: 1.125 }, { padding: 1.5 }, { padding: 2 }],
     norms: hiddenNorms,
-    change: (attributes, { values }) => ({
-      ...attributes,
-      divisor: Math.round(attributes.width * Number(values.padding)),
-    }),
+    hand: (a, { values, store }) => {
+      const divisor = Math.round(a.width * Number(values.padding));
+      return handNorm(a, store, (group) => 1 / Math.sqrt((meanSquare(group) * a.width) / divisor + a.epsilon));
+    },
   }),
   norm({
     id: "I16-norm-across-heads",
@@ -139,10 +139,10 @@ export const normFaults: readonly Fault[] = [
     hiddenWhen: "heads of equal mean square, or one head",
     settings: [{}],
     norms: headNorms,
-    change: (attributes, { config, values }) => ({
-      ...attributes,
-      meanWidth: config.headDim * (values.norm === "self_attn.q_norm" ? config.headCount : config.keyValueHeadCount),
-    }),
+    hand: (a, { config, values, store }) => {
+      const heads = values.norm === "self_attn.q_norm" ? config.headCount : config.keyValueHeadCount;
+      return handNorm(a, store, rightly(a), { together: heads * config.headDim });
+    },
   }),
   fault({
     id: "I15-norm-missing",
@@ -154,7 +154,7 @@ export const normFaults: readonly Fault[] = [
     parameters: side,
     firstBad: (context, layer) => sides(context, layer, "norm"),
     inject: (context, layer) => ({
-      nodes: sides(context, layer, "norm").map((name) => withOp(context.graph, name, identity())),
+      nodes: sides(context, layer, "norm").map((name) => withOp(context.graph, name, passedOn)),
     }),
   }),
   fault({
@@ -195,7 +195,7 @@ export const normFaults: readonly Fault[] = [
     title: "norm in place: the residual stream is the normalised one",
     kind: "seam",
     transform: "T12",
-    expected: ["residual-normalised", "residual-misdirected"],
+    expected: ["residual-misdirected"],
     hiddenWhen: "rows of mean square 1",
     parameters: (random) => ({ norm: choose(random, hiddenNorms), weighted: choose(random, [0, 1]) }),
     firstBad: (context, layer) => [residualAfter(context, layer).name],
@@ -204,9 +204,10 @@ export const normFaults: readonly Fault[] = [
       const name = chosen(context, layer);
       const { name: sum, branch } = residualAfter(context, layer);
       const node = graph.node(name);
-      const bare = rmsNorm({ ...attributesOf<RmsNormAttributes>(graph, name), weight: undefined });
+      const a = attributesOf<RmsNormAttributes>(graph, name);
+      const bare = handNorm({ ...a, weight: undefined }, context.store, rightly(a));
       const stream = { ...node, name: `${name} in place`, op: values.weighted ? node.op : bare };
-      return { nodes: [stream, { ...graph.node(sum), op: add(), inputs: [stream.name, branch] }] };
+      return { nodes: [stream, { ...graph.node(sum), op: summed, inputs: [stream.name, branch] }] };
     },
   }),
   fault({
@@ -220,7 +221,7 @@ export const normFaults: readonly Fault[] = [
     firstBad: ({ values }) => [values.recorded === "skipped" ? "model.norm" : "lm_head"],
     inject({ graph, config, values }) {
       const last = streamInto(config.layerCount);
-      if (values.recorded === "skipped") return { nodes: [withOp(graph, "model.norm", identity())] };
+      if (values.recorded === "skipped") return { nodes: [withOp(graph, "model.norm", passedOn)] };
       return { nodes: [{ ...graph.node("lm_head.input"), inputs: [last] }] };
     },
   }),

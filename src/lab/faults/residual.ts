@@ -1,12 +1,17 @@
-import { add } from "../../spec/ops/add.js";
+import type { Op } from "../../spec/op.js";
 import { choose, type Fault, type FaultContext, type FaultValues, fault, layerPath } from "../fault.js";
-import { withOp } from "../rewrite.js";
+import { elementwise, withOp } from "../rewrite.js";
 
 const branches = ["attention", "mlp"];
 
 function sumOf({ values }: FaultContext, layer: number): string {
   const { path } = layerPath(layer);
   return values.branch === "attention" ? `${path}.post_attention_layernorm.input` : path;
+}
+
+/** The stream and the branch, each so many times; a product that is not exact is rounded on its way as float32 is. */
+function weighted([stream, branch]: readonly number[]): Op {
+  return elementwise(2, ([x, y]) => Math.fround(stream! * x!) + Math.fround(branch! * y!));
 }
 
 /** A fault in one of the layer's two additions: weights of the stream and of the branch. */
@@ -20,7 +25,7 @@ function addition(
     parameters: (random) => ({ branch: choose(random, branches) }),
     firstBad: (context, layer) => [sumOf(context, layer)],
     inject: (context, layer) => ({
-      nodes: [withOp(context.graph, sumOf(context, layer), add(weights(context.values)))],
+      nodes: [withOp(context.graph, sumOf(context, layer), weighted(weights(context.values)))],
     }),
     ...definition,
   });
@@ -35,7 +40,7 @@ export const residualFaults: readonly Fault[] = [
     {
       id: "I63-residual-per-rank",
       title: "residual added once per rank",
-      expected: ["residual-scaled", "residual-doubled", "residual-per-rank"],
+      expected: ["residual-scaled", "residual-doubled"],
       parameters: (random) => ({ branch: choose(random, branches), ranks: choose(random, [4, 8]) }),
     },
     ({ ranks }) => [Number(ranks), 1],
@@ -58,7 +63,7 @@ export const residualFaults: readonly Fault[] = [
     title: "MLP's residual is the layer's input, not the sum after attention",
     kind: "seam",
     transform: "T12",
-    expected: ["residual-misdirected", "wrong-operand", "residual-dropped", "residual-replaced"],
+    expected: ["residual-misdirected", "residual-dropped"],
     firstBad: (_, layer) => [layerPath(layer).path],
     inject({ graph }, layer) {
       const { path } = layerPath(layer);

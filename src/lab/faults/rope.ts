@@ -1,19 +1,20 @@
-import { emptyBlock, type Op } from "../../spec/op.js";
+import type { Op } from "../../spec/op.js";
 import { append } from "../../spec/ops/append.js";
-import { type RopeAttributes, rope } from "../../spec/ops/rope.js";
+import type { RopeAttributes } from "../../spec/ops/rope.js";
 import type { RowTable } from "../../spec/rows.js";
 import { roundTo } from "../../tensor/dtype.js";
 import { choose, type Fault, type FaultContext, type FaultValues, fault, integer, layerPath } from "../fault.js";
-import { attributesOf, dependent, elementwise, gathered, spoilt, withOp } from "../rewrite.js";
+import { type HandRope, handRope } from "../hand-rope.js";
+import { attributesOf, elementwise, gathered, spoilt, withOp } from "../rewrite.js";
 
 function rotated({ values }: FaultContext, layer: number): string[] {
   const letters = values.side === "both" ? ["q", "k"] : [values.side];
   return letters.map((letter) => `${layerPath(layer).attn}.${letter}_rope`);
 }
 
-type Change = (attributes: RopeAttributes, values: FaultValues, context: FaultContext) => RopeAttributes;
+type Change = (attributes: RopeAttributes, values: FaultValues, context: FaultContext) => HandRope;
 
-/** A fault that rotates with other settings. */
+/** A fault that rotates otherwise. */
 function rotation(
   definition: Pick<Fault, "id" | "title" | "kind" | "transform" | "expected"> &
     Partial<Fault> & {
@@ -27,20 +28,19 @@ function rotation(
     parameters: (random) => ({ side: choose(random, ["q", "k", "both"]), ...choose(random, settings) }),
     firstBad: rotated,
     inject: (context, layer) => ({
-      nodes: rotated(context, layer).map((name) =>
-        withOp(
-          context.graph,
-          name,
-          rope(change(attributesOf<RopeAttributes>(context.graph, name), context.values, context)),
-        ),
-      ),
+      nodes: rotated(context, layer).map((name) => withOp(context.graph, name, rotatedBy(context, name, change))),
     }),
     ...rest,
   });
 }
 
-const frequencies = (theta: number, rotaryDim: number) =>
-  Float64Array.from({ length: rotaryDim / 2 }, (_, j) => theta ** ((-2 * j) / rotaryDim));
+function rotatedBy(context: FaultContext, name: string, change: Change): Op {
+  const attributes = attributesOf<RopeAttributes>(context.graph, name);
+  return handRope(attributes, change(attributes, context.values, context));
+}
+
+/** Angle per position of a pair of channels, without any scaling. */
+const frequency = (theta: number, pair: number, width: number) => theta ** ((-2 * pair) / width);
 
 /** Rows of a step in which every sequence has one token. */
 function decodes(table: RowTable, row: number): boolean {
@@ -87,7 +87,7 @@ export const ropeFaults: readonly Fault[] = [
     kind: "parameter",
     transform: "T5",
     expected: ["rope-interleaved"],
-    change: (attributes) => ({ ...attributes, pairing: "interleaved" }),
+    change: () => ({ neighbours: true }),
   }),
   rotation({
     id: "I24-rope-reversed",
@@ -95,7 +95,7 @@ export const ropeFaults: readonly Fault[] = [
     kind: "kernel",
     transform: "T5",
     expected: ["rope-reversed"],
-    change: (attributes) => ({ ...attributes, sine: (_, sin) => -sin }),
+    change: () => ({ turn: (angle) => [Math.cos(angle), -Math.sin(angle)] }),
   }),
   rotation({
     id: "I25-rope-theta",
@@ -112,9 +112,8 @@ export const ropeFaults: readonly Fault[] = [
         [10000, 150000, 500000, 1e6, 5e6].filter((theta) => theta !== config.ropeTheta),
       ),
     }),
-    change: (attributes, values) => ({
-      ...attributes,
-      inverseFrequencies: frequencies(Number(values.theta), attributes.rotaryDim),
+    change: ({ rotaryDim }, { theta }) => ({
+      angle: (position, pair) => position * frequency(Number(theta), pair, rotaryDim),
     }),
   }),
   rotation({
@@ -124,9 +123,8 @@ export const ropeFaults: readonly Fault[] = [
     transform: "T5",
     expected: ["rope-linear-scale"],
     settings: [{ factor: 2 }, { factor: 4 }, { factor: 8 }, { factor: 0.5 }],
-    change: (attributes, values) => ({
-      ...attributes,
-      inverseFrequencies: attributes.inverseFrequencies.map((f) => f / Number(values.factor)),
+    change: ({ inverseFrequencies }, { factor }) => ({
+      angle: (position, pair) => (position / Number(factor)) * inverseFrequencies[pair]!,
     }),
   }),
   rotation({
@@ -137,7 +135,7 @@ export const ropeFaults: readonly Fault[] = [
     expected: ["position-offset"],
     hiddenWhen: "never",
     settings: [{ offset: 1 }, { offset: -1 }, { offset: 3 }, { offset: 16 }],
-    change: (attributes, values) => ({ ...attributes, positionOf: (_, position) => position + Number(values.offset) }),
+    change: (_, { offset }) => ({ position: (_row, position) => position + Number(offset) }),
   }),
   fault({
     id: "I26-position-offset-decode",
@@ -148,14 +146,12 @@ export const ropeFaults: readonly Fault[] = [
     expected: ["position-offset", "positions-wrong"],
     parameters: (random) => ({ side: "both", offset: choose(random, [1, -1, 2]) }),
     firstBad: rotated,
-    inject: ({ graph, ...context }, layer) => ({
-      nodes: rotated({ graph, ...context }, layer).map((name) => {
-        const offset = Number(context.values.offset);
-        const attributes = attributesOf<RopeAttributes>(graph, name);
-        const op = dependent("rope", ({ rows: table }) =>
-          rope({ ...attributes, positionOf: (row, position) => position + (decodes(table, row) ? offset : 0) }),
-        );
-        return withOp(graph, name, op);
+    inject: (context, layer) => ({
+      nodes: rotated(context, layer).map((name) => {
+        const op = rotatedBy(context, name, (_, { offset }) => ({
+          position: (row, position, table) => position + (decodes(table, row) ? Number(offset) : 0),
+        }));
+        return withOp(context.graph, name, op);
       }),
     }),
   }),
@@ -168,10 +164,10 @@ export const ropeFaults: readonly Fault[] = [
     settings: [{ share: 0.5 }, { share: 0.25 }],
     // With scaled frequencies a shorter table would lose the scaling too: two faults.
     applies: ({ inverseFrequencies: own, ropeTheta, headDim }) =>
-      frequencies(ropeTheta, headDim).every((f, j) => Math.abs(f - own[j]!) < 1e-12),
+      own.every((f, pair) => Math.abs(f - frequency(ropeTheta, pair, headDim)) < 1e-12),
     change: (attributes, values, { config }) => {
-      const rotaryDim = attributes.rotaryDim * Number(values.share);
-      return { ...attributes, rotaryDim, inverseFrequencies: frequencies(config.ropeTheta, rotaryDim) };
+      const width = attributes.rotaryDim * Number(values.share);
+      return { width, angle: (position, pair) => position * frequency(config.ropeTheta, pair, width) };
     },
   }),
   rotation({
@@ -180,7 +176,7 @@ export const ropeFaults: readonly Fault[] = [
     kind: "kernel",
     transform: "T5",
     expected: ["rope-sine-dropped"],
-    change: (attributes) => ({ ...attributes, sine: () => 0 }),
+    change: () => ({ turn: (angle) => [Math.cos(angle), 0] }),
   }),
   rotation({
     id: "I28-rope-sine-cosine-swapped",
@@ -189,7 +185,7 @@ export const ropeFaults: readonly Fault[] = [
     transform: "T5",
     expected: ["rope-sine-cosine-swapped"],
     hiddenWhen: "never",
-    change: (attributes) => ({ ...attributes, cosine: (_, sin) => sin, sine: (cos) => cos }),
+    change: () => ({ turn: (angle) => [Math.sin(angle), Math.cos(angle)] }),
   }),
   rotation({
     id: "I30-rope-table-clamped",
@@ -199,10 +195,7 @@ export const ropeFaults: readonly Fault[] = [
     expected: ["rope-table-clamped"],
     hiddenWhen: "no position beyond the table",
     parameters: (random) => ({ side: choose(random, ["q", "k", "both"]), length: integer(random, 6, 12) }),
-    change: (attributes, values) => ({
-      ...attributes,
-      positionOf: (_, position) => Math.min(position, Number(values.length) - 1),
-    }),
+    change: (_, { length }) => ({ position: (_row, position) => Math.min(position, Number(length) - 1) }),
   }),
   rotation({
     id: "I31-positions-rounded",
@@ -212,7 +205,7 @@ export const ropeFaults: readonly Fault[] = [
     situation: "long",
     expected: ["positions-rounded"],
     hiddenWhen: "no position beyond 256",
-    change: (attributes) => ({ ...attributes, positionOf: (_, position) => roundTo(position, "bfloat16") }),
+    change: () => ({ position: (_, position) => roundTo(position, "bfloat16") }),
   }),
   rotation({
     id: "I31-rope-frequencies-rounded",
@@ -221,9 +214,8 @@ export const ropeFaults: readonly Fault[] = [
     transform: "T5",
     expected: ["rope-frequencies-rounded"],
     hiddenWhen: "early positions: the angle error grows with the position",
-    change: (attributes) => ({
-      ...attributes,
-      inverseFrequencies: attributes.inverseFrequencies.map((f) => roundTo(f, "bfloat16")),
+    change: ({ inverseFrequencies }) => ({
+      angle: (position, pair) => position * roundTo(inverseFrequencies[pair]!, "bfloat16"),
     }),
   }),
   fault({
@@ -238,11 +230,11 @@ export const ropeFaults: readonly Fault[] = [
     inject({ graph }, layer) {
       const nodes = ["q", "k"].map((letter) => {
         const node = graph.node(`${layerPath(layer).attn}.${letter}_rope`);
-        const { headDim, inverseFrequencies } = node.op.attributes as unknown as RopeAttributes;
+        const attributes = attributesOf<RopeAttributes>(graph, node.name);
         const narrow = (x: number) => roundTo(x, "bfloat16");
-        const op = turning(headDim, (position, pair) => {
-          const angle = narrow(narrow(position) * narrow(inverseFrequencies[pair]!));
-          return [narrow(Math.cos(angle)), narrow(Math.sin(angle))];
+        const op = handRope(attributes, {
+          angle: (position, pair) => narrow(narrow(position) * narrow(attributes.inverseFrequencies[pair]!)),
+          turn: (angle) => [narrow(Math.cos(angle)), narrow(Math.sin(angle))],
         });
         return { ...node, op };
       });
@@ -284,26 +276,3 @@ export const ropeFaults: readonly Fault[] = [
     }),
   }),
 ];
-
-/** A rotation written out: cos and sin of a pair of halves at a position. */
-function turning(headDim: number, turn: (position: number, pair: number) => readonly [number, number]): Op {
-  return {
-    kind: "rope",
-    attributes: {},
-    evaluate(context, rows, columns) {
-      const x = context.input(0, rows).value;
-      const width = context.width(0);
-      const out = emptyBlock(rows.length * columns.length, false);
-      for (let i = 0; i < out.value.length; i++) {
-        const r = Math.floor(i / columns.length);
-        const column = columns[i % columns.length]!;
-        const channel = column % headDim;
-        const half = headDim / 2;
-        const [cos, sin] = turn(context.rows.position[rows[r]!]!, channel % half);
-        const partner = channel < half ? -x[r * width + column + half]! : x[r * width + column - half]!;
-        out.value[i] = x[r * width + column]! * cos + partner * sin;
-      }
-      return out;
-    },
-  };
-}

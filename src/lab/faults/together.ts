@@ -1,16 +1,17 @@
-import { add } from "../../spec/ops/add.js";
+import type { CauseId } from "../../diagnose/causes/catalogue.js";
 import type { AttentionAttributes } from "../../spec/ops/attention.js";
 import type { RmsNormAttributes } from "../../spec/ops/rmsnorm.js";
-import { type RopeAttributes, rope } from "../../spec/ops/rope.js";
+import type { RopeAttributes } from "../../spec/ops/rope.js";
 import { choose, type Fault, type FaultContext, fault, type Injection, layerPath } from "../fault.js";
 import { handAttention } from "../hand-attention.js";
 import { handNorm } from "../hand-norm.js";
-import { attributesOf, gathered, spoilt, withOp } from "../rewrite.js";
+import { handRope } from "../hand-rope.js";
+import { attributesOf, elementwise, gathered, spoilt, withOp } from "../rewrite.js";
 
 /** Two changes of one op that show in one value. */
 interface Pair {
   readonly unit: string;
-  readonly expected: readonly [string, string];
+  readonly expected: readonly [CauseId, CauseId];
   readonly inject: (context: FaultContext, name: string) => Injection["nodes"];
 }
 
@@ -41,7 +42,7 @@ const pairs: Readonly<Record<string, Pair>> = {
     expected: ["rope-interleaved", "position-offset"],
     inject({ graph }, name) {
       const a = attributesOf<RopeAttributes>(graph, name);
-      return [withOp(graph, name, rope({ ...a, pairing: "interleaved", positionOf: (_, position) => position + 3 }))];
+      return [withOp(graph, name, handRope(a, { neighbours: true, position: (_, position) => position + 3 }))];
     },
   },
   product: {
@@ -57,7 +58,13 @@ const pairs: Readonly<Record<string, Pair>> = {
   sum: {
     unit: "",
     expected: ["residual-doubled", "branch-scaled"],
-    inject: ({ graph }, name) => [withOp(graph, name, add([2, 0.5]))],
+    inject: ({ graph }, name) => [
+      withOp(
+        graph,
+        name,
+        elementwise(2, ([x, y]) => 2 * x! + y! / 2),
+      ),
+    ],
   },
 };
 
@@ -71,7 +78,7 @@ export const pairFaults: readonly Fault[] = [
     id: "T00-two-in-one",
     title: "two things wrong in one op",
     kind: "kernel",
-    transform: "T0",
+    transform: "T6",
     expected: Object.values(pairs).flatMap(({ expected }) => expected),
     together: 2,
     parameters: (random) => ({ op: choose(random, Object.keys(pairs)) }),

@@ -116,24 +116,6 @@ fn newest_value_eight(chunk: u32) -> Eight {
   );
 }
 
-fn store_key(at: u32, eight: Eight) {
-  if (CACHE_FORMAT == FLOAT32) {
-    keys[at / 4u] = bitcast<vec4<u32>>(low_of(eight));
-    keys[at / 4u + 1u] = bitcast<vec4<u32>>(high_of(eight));
-  } else {
-    keys[at / 8u] = pack_eight(CACHE_FORMAT, eight);
-  }
-}
-
-fn store_value(at: u32, eight: Eight) {
-  if (CACHE_FORMAT == FLOAT32) {
-    values[at / 4u] = bitcast<vec4<u32>>(low_of(eight));
-    values[at / 4u + 1u] = bitcast<vec4<u32>>(high_of(eight));
-  } else {
-    values[at / 8u] = pack_eight(CACHE_FORMAT, eight);
-  }
-}
-
 @compute @workgroup_size(THREADS)
 fn main(
   @builtin(local_invocation_index) thread: u32,

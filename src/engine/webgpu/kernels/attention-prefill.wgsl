@@ -127,15 +127,8 @@ fn main(
 
   var greatest = vec4(NOTHING);
   var sum = vec4(0f);
-  // One matrix per vector of channels; named, because arrays of them may end up in slow memory.
-  var r0 = mat4x4<f32>();
-  var r1 = mat4x4<f32>();
-  var r2 = mat4x4<f32>();
-  var r3 = mat4x4<f32>();
-  var r4 = mat4x4<f32>();
-  var r5 = mat4x4<f32>();
-  var r6 = mat4x4<f32>();
-  var r7 = mat4x4<f32>();
+  // One matrix per vector of channels.
+  var attended: array<mat4x4<f32>, QUADS_EACH>;
   for (var tile = start; tile < end; tile += TILE) {
     var s0 = vec4(0f);
     var s1 = vec4(0f);
@@ -202,27 +195,8 @@ fn main(
     weight[(tx + ACROSS) * 16u + ty] = s1;
     weight[(tx + 2u * ACROSS) * 16u + ty] = s2;
     weight[(tx + 3u * ACROSS) * 16u + ty] = s3;
-    r0 = shrunk(r0, shrink);
-    if (QUADS_EACH > 1u) {
-      r1 = shrunk(r1, shrink);
-    }
-    if (QUADS_EACH > 2u) {
-      r2 = shrunk(r2, shrink);
-    }
-    if (QUADS_EACH > 3u) {
-      r3 = shrunk(r3, shrink);
-    }
-    if (QUADS_EACH > 4u) {
-      r4 = shrunk(r4, shrink);
-    }
-    if (QUADS_EACH > 5u) {
-      r5 = shrunk(r5, shrink);
-    }
-    if (QUADS_EACH > 6u) {
-      r6 = shrunk(r6, shrink);
-    }
-    if (QUADS_EACH > 7u) {
-      r7 = shrunk(r7, shrink);
+    for (var i = 0u; i < QUADS_EACH; i++) { // unroll
+      attended[i] = shrunk(attended[i], shrink);
     }
     for (var token0 = 0u; token0 < TILE; token0 += VALUES_STAGED) {
       workgroupBarrier();
@@ -239,28 +213,9 @@ fn main(
       for (var t = 0u; t < min(VALUES_STAGED, TILE - token0); t++) {
         let w = weight[(token0 + t) * 16u + ty];
         let at = t * QUADS + tx;
-        r0 += shares(stage[at], w);
-      if (QUADS_EACH > 1u) {
-        r1 += shares(stage[min(at + 1u * ACROSS, STAGE - 1u)], w);
-      }
-      if (QUADS_EACH > 2u) {
-        r2 += shares(stage[min(at + 2u * ACROSS, STAGE - 1u)], w);
-      }
-      if (QUADS_EACH > 3u) {
-        r3 += shares(stage[min(at + 3u * ACROSS, STAGE - 1u)], w);
-      }
-      if (QUADS_EACH > 4u) {
-        r4 += shares(stage[min(at + 4u * ACROSS, STAGE - 1u)], w);
-      }
-      if (QUADS_EACH > 5u) {
-        r5 += shares(stage[min(at + 5u * ACROSS, STAGE - 1u)], w);
-      }
-      if (QUADS_EACH > 6u) {
-        r6 += shares(stage[min(at + 6u * ACROSS, STAGE - 1u)], w);
-      }
-      if (QUADS_EACH > 7u) {
-        r7 += shares(stage[min(at + 7u * ACROSS, STAGE - 1u)], w);
-      }
+        for (var i = 0u; i < QUADS_EACH; i++) { // unroll
+          attended[i] += shares(stage[min(at + i * ACROSS, STAGE - 1u)], w);
+        }
       }
     }
   }
@@ -275,27 +230,8 @@ fn main(
   let empty = total <= vec4(0f);
   let scale = select(vec4(1f) / total, vec4(0f), empty);
   let row = first + ty * 4u;
-  store_rows(r0, tx, scale, row, queries, row0, workgroups.x, head);
-  if (QUADS_EACH > 1u) {
-    store_rows(r1, tx + 1u * ACROSS, scale, row, queries, row0, workgroups.x, head);
-  }
-  if (QUADS_EACH > 2u) {
-    store_rows(r2, tx + 2u * ACROSS, scale, row, queries, row0, workgroups.x, head);
-  }
-  if (QUADS_EACH > 3u) {
-    store_rows(r3, tx + 3u * ACROSS, scale, row, queries, row0, workgroups.x, head);
-  }
-  if (QUADS_EACH > 4u) {
-    store_rows(r4, tx + 4u * ACROSS, scale, row, queries, row0, workgroups.x, head);
-  }
-  if (QUADS_EACH > 5u) {
-    store_rows(r5, tx + 5u * ACROSS, scale, row, queries, row0, workgroups.x, head);
-  }
-  if (QUADS_EACH > 6u) {
-    store_rows(r6, tx + 6u * ACROSS, scale, row, queries, row0, workgroups.x, head);
-  }
-  if (QUADS_EACH > 7u) {
-    store_rows(r7, tx + 7u * ACROSS, scale, row, queries, row0, workgroups.x, head);
+  for (var i = 0u; i < QUADS_EACH; i++) { // unroll
+    store_rows(attended[i], tx + i * ACROSS, scale, row, queries, row0, workgroups.x, head);
   }
   if (tx == 0u) {
     let logs = bitcast<vec4<u32>>(greatest + log2(max(total, vec4(1e-38f))));

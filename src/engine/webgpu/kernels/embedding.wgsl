@@ -2,7 +2,6 @@
 
 override K: u32;
 override VOCABULARY: u32;
-override WEIGHT_FORMAT: u32 = 0u;
 
 @group(0) @binding(0) var<uniform> header: BatchHeader;
 @group(0) @binding(1) var<storage, read> weights: array<vec4<u32>>;
@@ -13,18 +12,12 @@ override WEIGHT_FORMAT: u32 = 0u;
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
   let chunk = id.x;
   let row = id.y;
-  if (chunk >= K / 8u || row >= header.rows) {
+  if (chunk >= CHUNKS || row >= header.rows) {
     return;
   }
   let token = min(u32(batch[header.tokenIdsAt + row]), VOCABULARY - 1u);
-  let at = token * (K / 8u) + chunk;
-  let to = (row * (K / 8u) + chunk) * 2u;
-  if (WEIGHT_FORMAT == FLOAT32) {
-    output[to] = bitcast<vec4<f32>>(weights[2u * at]);
-    output[to + 1u] = bitcast<vec4<f32>>(weights[2u * at + 1u]);
-  } else {
-    let eight = eight_of(WEIGHT_FORMAT, weights[at]);
-    output[to] = low_of(eight);
-    output[to + 1u] = high_of(eight);
-  }
+  let eight = weights_at(token, chunk);
+  let to = (row * CHUNKS + chunk) * 2u;
+  output[to] = low_of(eight);
+  output[to + 1u] = high_of(eight);
 }

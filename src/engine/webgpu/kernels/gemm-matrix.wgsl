@@ -11,14 +11,7 @@ requires subgroup_id;
 
 override K: u32;
 override N: u32;
-override FIRST_ROW: u32 = 0u;
 override WEIGHT_FORMAT: u32 = 0u;
-override BIAS: bool = false;
-override RESIDUAL: bool = false;
-// SiLU(gate) · up: weights hold N gate rows, then N up rows; they alternate in the tile.
-override GATED: bool = false;
-override OUTPUT_STRIDE: u32;
-override OUTPUT_OFFSET: u32 = 0u;
 // Fragments of one subgroup, down; it has two across.
 override DOWN: u32 = 4u;
 
@@ -48,14 +41,6 @@ alias Sum = subgroup_matrix_result<f32, 16, 16>;
 var<workgroup> left: array<vec4<u32>, TILE_ROWS * PITCH>;
 var<workgroup> right: array<vec4<u32>, TILE_COLUMNS * PITCH>;
 var<workgroup> patch_sums: array<f32, 8u * 256u>;
-
-// Column j of the tile as a row of the weights.
-fn weight_row(tile: u32, j: u32) -> u32 {
-  if (GATED) {
-    return min(tile * (TILE_COLUMNS / 2u) + j / 2u, N - 1u) + (j % 2u) * N;
-  }
-  return FIRST_ROW + min(tile * TILE_COLUMNS + j, N - 1u);
-}
 
 fn halves_of(raw: vec4<u32>, scale: f32) -> vec4<u32> {
   let eight = eight_of(WEIGHT_FORMAT, raw);
@@ -187,27 +172,16 @@ fn write_eight(tile: u32, row: u32, j0: u32, at: u32) {
     for (var j = 0u; j < 8u; j += 2u) {
       let n = tile * (TILE_COLUMNS / 2u) + (j0 + j) / 2u;
       if (n < N) {
-        var gate = patch_sums[at + j] * row_scale * weight_scales[n].y;
-        var up = patch_sums[at + j + 1u] * row_scale * weight_scales[N + n].y;
-        if (BIAS) {
-          gate += bias[n];
-          up += bias[N + n];
-        }
-        output[row * OUTPUT_STRIDE + OUTPUT_OFFSET + n] = silu(gate) * up;
+        let gate = patch_sums[at + j] * row_scale * weight_scales[n].y;
+        let up = patch_sums[at + j + 1u] * row_scale * weight_scales[N + n].y;
+        store_gated(row, n, gate, up);
       }
     }
   } else {
     for (var j = 0u; j < 8u; j++) {
       let n = tile * TILE_COLUMNS + j0 + j;
       if (n < N) {
-        var value = patch_sums[at + j] * row_scale * weight_scales[FIRST_ROW + n].y;
-        if (BIAS) {
-          value += bias[FIRST_ROW + n];
-        }
-        if (RESIDUAL) {
-          value += residual[row * N + n];
-        }
-        output[row * OUTPUT_STRIDE + OUTPUT_OFFSET + n] = value;
+        store_product(row, n, patch_sums[at + j] * row_scale * weight_scales[FIRST_ROW + n].y);
       }
     }
   }

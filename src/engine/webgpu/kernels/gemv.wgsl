@@ -11,7 +11,6 @@ override THREADS: u32 = 128u;
 // Weight rows and input rows of one workgroup.
 override ROWS: u32 = 4u;
 override COLUMNS: u32 = 1u;
-override WEIGHT_FORMAT: u32 = 0u;
 override NORM: bool = false;
 override MERGE: bool = false;
 override BIAS: bool = false;
@@ -27,7 +26,6 @@ override OUTPUT_OFFSET: u32 = 0u;
 
 const PRODUCTS: u32 = ROWS * COLUMNS;
 const SUMS: u32 = PRODUCTS + COLUMNS * u32(NORM);
-const CHUNKS: u32 = K / 8u;
 // Gate rows of a workgroup; as many up rows follow.
 const HALF: u32 = max(ROWS / 2u, 1u);
 
@@ -48,14 +46,6 @@ fn weight_row(group: u32, r: u32) -> u32 {
     return n + (r / HALF) * N;
   }
   return FIRST_ROW + min(group * ROWS + r, N - 1u);
-}
-
-fn weights_at(row: u32, chunk: u32) -> Eight {
-  let at = row * CHUNKS + chunk;
-  if (WEIGHT_FORMAT == FLOAT32) {
-    return eight_of_float32(bitcast<vec4<f32>>(weights[2u * at]), bitcast<vec4<f32>>(weights[2u * at + 1u]));
-  }
-  return eight_of(WEIGHT_FORMAT, weights[at]);
 }
 
 fn input_row(row: u32) -> u32 {

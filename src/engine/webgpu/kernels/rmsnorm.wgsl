@@ -2,32 +2,23 @@
 // One workgroup per (group, row).
 
 override WIDTH: u32;
-override GROUPS: u32 = 1u;
 override EPSILON: f32 = 1e-6;
 override THREADS: u32 = 64u;
 override INPUT_STRIDE: u32;
 override INPUT_OFFSET: u32 = 0u;
 override OUTPUT_STRIDE: u32;
 override OUTPUT_OFFSET: u32 = 0u;
-// Normalise the last row of every sequence only, packed (the final norm).
-override LAST_ROWS: bool = false;
 override GAIN_OFFSET: u32 = 0u;
 
 const SUMS: u32 = 1u;
 
-@group(0) @binding(0) var<uniform> header: BatchHeader;
 @group(0) @binding(1) var<storage, read> input: array<f32>;
 @group(0) @binding(2) var<storage, read> gain: array<f32>;
 @group(0) @binding(3) var<storage, read_write> output: array<f32>;
-@group(0) @binding(4) var<storage, read> batch: array<i32>;
 
 @compute @workgroup_size(THREADS)
 fn main(place: Place, @builtin(workgroup_id) workgroup: vec3<u32>) {
-  var row = workgroup.y;
-  if (LAST_ROWS) {
-    row = u32(batch[header.qoIndptrAt + row + 1u]) - 1u;
-  }
-  let source = row * INPUT_STRIDE + INPUT_OFFSET + workgroup.x * WIDTH;
+  let source = workgroup.y * INPUT_STRIDE + INPUT_OFFSET + workgroup.x * WIDTH;
   let to = workgroup.y * OUTPUT_STRIDE + OUTPUT_OFFSET + workgroup.x * WIDTH;
   var sums: array<f32, SUMS>;
   for (var i = place.thread; i < WIDTH; i += THREADS) {

@@ -24,8 +24,6 @@ const COLUMNS: u32 = (HEADS + 2u * KV_HEADS) * HEAD_DIM;
 @group(0) @binding(8) var<storage, read> angles: array<vec2<f32>>;
 @group(0) @binding(9) var<storage, read_write> rotated_keys: array<f32>;
 
-override CACHE_FORMAT: u32 = 0u;
-
 var<workgroup> staged: array<f32, HEAD_DIM>;
 
 @compute @workgroup_size(THREADS)
@@ -90,28 +88,16 @@ fn main(place: Place, @builtin(workgroup_id) workgroup: vec3<u32>) {
   if (head < HEADS || thread >= HEAD_DIM / 8u) {
     return;
   }
-  let slot = u32(batch[header.slotsAt + row]);
-  let page = slot / header.pageSize;
-  let entry = slot % header.pageSize;
   let kv_head = (head - HEADS) % KV_HEADS;
+  let to = row_of_slot(u32(batch[header.slotsAt + row]), kv_head);
   let c = thread * 8u;
-  let low = vec4(staged[c], staged[c + 1u], staged[c + 2u], staged[c + 3u]);
-  let high = vec4(staged[c + 4u], staged[c + 5u], staged[c + 6u], staged[c + 7u]);
+  let eight = eight_of_float32(
+    vec4(staged[c], staged[c + 1u], staged[c + 2u], staged[c + 3u]),
+    vec4(staged[c + 4u], staged[c + 5u], staged[c + 6u], staged[c + 7u]),
+  );
   if (is_key) {
-    let to = addressing.keyOffset + page * addressing.keyPageStride + entry * addressing.keySlotStride + kv_head * addressing.keyHeadStride + c;
-    if (CACHE_FORMAT == FLOAT32) {
-      keys[to / 4u] = bitcast<vec4<u32>>(low);
-      keys[to / 4u + 1u] = bitcast<vec4<u32>>(high);
-    } else {
-      keys[to / 8u] = pack_eight(CACHE_FORMAT, eight_of_float32(low, high));
-    }
+    store_key(to.key + c, eight);
   } else {
-    let to = addressing.valueOffset + page * addressing.valuePageStride + entry * addressing.valueSlotStride + kv_head * addressing.valueHeadStride + c;
-    if (CACHE_FORMAT == FLOAT32) {
-      values[to / 4u] = bitcast<vec4<u32>>(low);
-      values[to / 4u + 1u] = bitcast<vec4<u32>>(high);
-    } else {
-      values[to / 8u] = pack_eight(CACHE_FORMAT, eight_of_float32(low, high));
-    }
+    store_value(to.value + c, eight);
   }
 }

@@ -41,14 +41,14 @@ fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) wor
   batch[header.generatedAt + sequence] = i32(step + 1u);
   if (ADVANCE) {
     let length = u32(batch[header.kvLengthAt + sequence]);
-    let page = u32(batch[header.kvIndptrAt + sequence]) + length / header.pageSize;
+    let page = page_entry(u32(batch[header.kvIndptrAt + sequence]), length);
     batch[header.tokenIdsAt + sequence] = i32(token);
     batch[header.positionsAt + sequence] += 1;
     batch[header.kvLengthAt + sequence] = i32(length + 1u);
     // After the last reserved page nothing is appended any more: the host encodes no further step.
     if (i32(page) < batch[header.kvIndptrAt + sequence + 1u]) {
-      let first = batch[header.kvIndicesAt + page] * i32(header.pageSize);
-      batch[header.slotsAt + sequence] = first + i32(length % header.pageSize);
+      let first = batch[header.kvIndicesAt + page] * i32(page_size());
+      batch[header.slotsAt + sequence] = first + i32(place_in_page(length));
     }
   }
 }

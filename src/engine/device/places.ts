@@ -1,0 +1,111 @@
+import type { Graph, GraphNode } from "../../spec/graph.js";
+import type { LinearAttributes } from "../../spec/ops/linear.js";
+import type { Backend, DeviceBuffer } from "./backend.js";
+import type { Slot } from "./packing.js";
+import type { Weights } from "./weights.js";
+
+/** Where a value of the spec lies in device memory: rows of float32, strides and offset in elements. */
+export interface Place {
+  readonly buffer: DeviceBuffer;
+  /** Axes after the row axis: [channels] or [heads, head_dim]. */
+  readonly shape: readonly number[];
+  readonly rowStride: number;
+  readonly offset: number;
+  /** Whether the value has a row per token or one per sequence. */
+  readonly per: "row" | "sequence";
+}
+
+/** Where steps find and leave the values of one program. */
+export class Places {
+  readonly #moved = new Map<string, Place>();
+
+  constructor(readonly usual: ReadonlyMap<string, Place>) {}
+
+  /** @throws Error when `name` lies nowhere. */
+  of(name: string): Place {
+    const place = this.#moved.get(name) ?? this.usual.get(name);
+    if (!place) throw new Error(`"${name}" has no place`);
+    return place;
+  }
+
+  /** From here on, `name` lies elsewhere in this program. */
+  move(name: string, place: Place): void {
+    this.#moved.set(name, place);
+  }
+}
+
+interface Storage {
+  readonly label: string;
+  readonly per: "row" | "sequence";
+  columns: number;
+}
+
+interface Entry {
+  readonly node: GraphNode;
+  readonly storage: Storage;
+  readonly offset: number;
+  readonly rowStride: number;
+}
+
+/** Ops whose values have no memory of their own: second names, caches, and the sampled token. */
+const without = new Set(["identity", "select", "append", "argmax"]);
+
+/**
+ * Memory for every value of the spec, once for all layers: values at the same place of two layers share theirs, since a
+ * layer is done when the next one begins. Products whose weights share a slot lie side by side, as their kernel leaves them.
+ */
+export function placeValues(
+  backend: Backend,
+  graph: Graph,
+  weights: Weights,
+  limits: { readonly maxRows: number; readonly maxSequences: number },
+): { places: ReadonlyMap<string, Place>; buffers: readonly DeviceBuffer[] } {
+  const entries = arrange(graph, weights);
+  const buffers = new Map<Storage, DeviceBuffer>();
+  const places = new Map<string, Place>();
+  for (const { node, storage, offset, rowStride } of entries) {
+    const rows = storage.per === "row" ? limits.maxRows : limits.maxSequences;
+    const buffer = buffers.get(storage) ?? backend.buffer(storage.label, rows * storage.columns * 4);
+    buffers.set(storage, buffer);
+    places.set(node.name, { buffer, shape: shapeOf(node), rowStride, offset, per: storage.per });
+  }
+  return { places, buffers: [...buffers.values()] };
+}
+
+function arrange(graph: Graph, weights: Weights): Entry[] {
+  const storages = new Map<string, Storage>();
+  const slots = new Map<Slot, string>();
+  const selected = new Set<string>();
+  const counts = new Map<number | undefined, number>();
+  const entries: Entry[] = [];
+  for (const node of graph.nodes.values()) {
+    if (node.op.kind === "select" || node.inputs.some((input) => selected.has(input))) selected.add(node.name);
+    if (without.has(node.op.kind)) continue;
+    const index = counts.get(node.layer) ?? 0;
+    counts.set(node.layer, index + 1);
+    // The stream from layer to layer must outlast both, however many values each of them has.
+    const leaves = graph.consumers(node.name).some((reader) => graph.node(reader).layer !== node.layer);
+    let key = node.layer === undefined ? `model ${index}` : leaves ? "stream" : `layer ${index}`;
+    let columns = node.columns;
+    let offset = 0;
+    if (node.op.kind === "linear") {
+      const { slot, firstRow, matrix } = weights.matrix((node.op.attributes as unknown as LinearAttributes).weight);
+      key = slots.get(slot) ?? key;
+      slots.set(slot, key);
+      columns = matrix.rows;
+      offset = firstRow;
+    }
+    const per = selected.has(node.name) ? "sequence" : "row";
+    const storage = storages.get(key) ?? { label: `${node.op.kind} ${storages.size}`, per, columns };
+    storage.columns = Math.max(storage.columns, columns);
+    storages.set(key, storage);
+    entries.push({ node, storage, offset, rowStride: columns });
+  }
+  return entries;
+}
+
+/** Norms and rotations address heads; products and attention leave rows of channels. */
+function shapeOf({ op, heads, columns }: GraphNode): readonly number[] {
+  const byHead = heads !== undefined && (op.kind === "rmsnorm" || op.kind === "rope");
+  return byHead ? [heads, columns / heads] : [columns];
+}

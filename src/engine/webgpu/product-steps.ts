@@ -1,0 +1,102 @@
+import { formatOf } from "../device/element-format.js";
+import type { EmbedStep, NormStep, PointwiseStep, ProjectStep } from "../program/step.js";
+import type { Dispatch } from "./dispatch.js";
+import { productDispatches } from "./products.js";
+import { columnsOf, dense, dispatch, type StepContext } from "./step-context.js";
+
+/** Rows of the embedding table. */
+export async function embed({ label, table, output }: EmbedStep, context: StepContext): Promise<Dispatch[]> {
+  const { gpu, memory, places } = context;
+  const { matrix } = memory.weights.matrix(table);
+  const constants = {
+    K: matrix.columns,
+    VOCABULARY: matrix.rows,
+    WEIGHT_FORMAT: formatOf(matrix.dtype, "embedding"),
+  };
+  const { header, arrays: batch } = memory.batch;
+  const operands = { header, batch, weights: matrix.buffer, output: dense(places.of(output), label) };
+  const across = Math.ceil(matrix.columns / 8 / 64);
+  return [await dispatch(gpu, label, "embedding", constants, operands, (shape) => [across, shape.rows, 1])];
+}
+
+/** RMSNorm of whole rows or of heads. */
+export async function norm(step: NormStep, { gpu, memory, places }: StepContext): Promise<Dispatch[]> {
+  const input = places.of(step.input);
+  const output = places.of(step.output);
+  const gain = memory.weights.vector(step.weight);
+  const groups = columnsOf(output) / step.width;
+  const constants = {
+    WIDTH: step.width,
+    EPSILON: step.epsilon,
+    THREADS: groups === 1 ? 128 : 64,
+    INPUT_STRIDE: input.rowStride,
+    INPUT_OFFSET: input.offset,
+    OUTPUT_STRIDE: output.rowStride,
+    OUTPUT_OFFSET: output.offset,
+    GAIN_OFFSET: gain.offset,
+  };
+  const operands = { input: input.buffer, gain: gain.buffer, output: output.buffer };
+  return [await dispatch(gpu, step.label, "rmsnorm", constants, operands, (shape) => [groups, shape.rows, 1])];
+}
+
+/** A product with weights, and what is fused around it. */
+export async function project(step: ProjectStep, context: StepContext): Promise<Dispatch[]> {
+  const { gpu, memory, places, workspace, plan } = context;
+  const { label, gated = false, lastRows, merges } = step;
+  const { weights, batch, store } = memory;
+  const parts = step.weights.map((name) => weights.matrix(name));
+  const { matrix, firstRow } = parts[0]!;
+  const rows = parts.reduce((sum, { rowCount }) => sum + rowCount, 0);
+  const output = places.of(step.outputs[0]!);
+  const bias = step.biases.length > 0 ? weights.vector(step.biases[0]!) : undefined;
+  if (bias && bias.offset !== firstRow) throw new Error(`${label}: the bias does not lie as its weight does`);
+  const gain = step.norm && weights.vector(step.norm.weight);
+  if (gain?.offset) throw new Error(`${label}: the gain shares its memory`);
+  return productDispatches(
+    gpu,
+    { mode: plan.mode, batch, halves: workspace.halves },
+    {
+      label,
+      matrix,
+      firstRow,
+      outputs: gated ? rows / 2 : rows,
+      input: merges ? workspace.states : dense(places.of(step.input), label),
+      output: output.buffer,
+      outputStride: output.rowStride,
+      outputOffset: output.offset,
+      bias: bias?.buffer,
+      residual: step.residual === undefined ? undefined : dense(places.of(step.residual), label),
+      gated,
+      lastRows,
+      norm: gain && { gain: gain.buffer, epsilon: step.norm!.epsilon },
+      merge: merges
+        ? { lse: workspace.stateLse, headDim: store.options.headDim, mostSplits: plan.mergedSplits }
+        : undefined,
+    },
+  );
+}
+
+const operations = { silu: 0, multiply: 1, add: 2 };
+
+/** One channel at a time. */
+export async function pointwise(step: PointwiseStep, { gpu, memory, places }: StepContext): Promise<Dispatch[]> {
+  const { label, operation, inputs } = step;
+  const [first, second] = inputs.map((name) => places.of(name));
+  const output = places.of(step.output);
+  const columns = columnsOf(output);
+  const constants = {
+    OPERATION: operations[operation],
+    COLUMNS: columns,
+    FIRST_STRIDE: first!.rowStride,
+    FIRST_OFFSET: first!.offset,
+    ...(second && { SECOND_STRIDE: second.rowStride, SECOND_OFFSET: second.offset }),
+  };
+  const operands = {
+    header: memory.batch.header,
+    first: first!.buffer,
+    ...(second && { second: second.buffer }),
+    output: dense(output, label),
+  };
+  const across = Math.ceil(columns / 128);
+  return [await dispatch(gpu, label, "elementwise", constants, operands, (shape) => [across, shape.rows, 1])];
+}
