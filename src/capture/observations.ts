@@ -14,6 +14,7 @@ import { type PlacedDense, placeDense } from "./placed-dense.js";
 import { type PlacedPaged, PlacedRecords } from "./placed-records.js";
 import { expectPlausible } from "./plausibility.js";
 import { RowCache } from "./row-cache.js";
+import { SlotOrder } from "./slot-order.js";
 import { placeSteps } from "./step-rows.js";
 import { TensorReader } from "./tensor-reader.js";
 
@@ -46,12 +47,18 @@ export class CaptureObservations implements Observations {
     this.#formats = new CacheFormats(this);
     expectPlausible(capture, graph.at({ what: "logits" })?.columns);
     this.rows = placeSteps(capture);
+    const ordered = new SlotOrder(capture, graph);
     const stepIndexOf = new Map(capture.steps.map((step, index) => [step.step, index]));
     for (const record of capture.records) {
       const stepIndex = stepIndexOf.get(record.step);
       const node = graph.nodes.get(record.name);
       if (stepIndex === undefined)
         this.unknown.push({ value: record.name, why: `no step event for step ${record.step}` });
+      else if (node && !ordered.isKnown(node, record.step))
+        this.unknown.push({
+          value: record.name,
+          why: "recorded without the experts' indices, which tell whose they are",
+        });
       else if (node && isPagedRecord(record)) this.#placePaged(record, stepIndex, node);
       else if (isPagedRecord(record)) this.unknown.push({ value: record.name, why: "not a value of the spec" });
       else {

@@ -1,3 +1,4 @@
+import { Evaluator } from "../../spec/evaluator.js";
 import type { GraphNode } from "../../spec/graph.js";
 import { indices } from "../../spec/op.js";
 import { openChoices } from "../../spec/ops/choose-experts.js";
@@ -59,7 +60,7 @@ function nearest(
     const chosen = Float64Array.from(set);
     observations.settle(node, row[0]!, chosen);
     // Nothing of the set before is remembered.
-    const block = evaluator.rewritten([]).evaluate(witness.name, row, columns);
+    const block = new Evaluator({ ...evaluator }).evaluate(witness.name, row, columns);
     const { rmsZ } = statisticsOf(compareBlock(block, observed, dtype, row, columns));
     if (rmsZ >= least) continue;
     least = rmsZ;
