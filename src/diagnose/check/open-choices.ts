@@ -61,9 +61,10 @@ function nearest(
     observations.settle(node, row[0]!, chosen);
     // Nothing of the set before is remembered.
     const block = new Evaluator({ ...evaluator }).evaluate(witness.name, row, columns);
-    const { rmsZ } = statisticsOf(compareBlock(block, observed, dtype, row, columns));
-    if (rmsZ >= least) continue;
-    least = rmsZ;
+    const statistics = statisticsOf(compareBlock(block, observed, dtype, row, columns));
+    // Where none of them explains the row, something else is wrong with it, and nothing tells what was chosen.
+    if (statistics.rmsZ >= least || investigation.excessOf(witness.name, statistics) > 1) continue;
+    least = statistics.rmsZ;
     best = chosen;
   }
   return best;
