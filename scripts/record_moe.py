@@ -15,10 +15,11 @@ from pathlib import Path
 import torch
 import torch.nn.functional as functional
 from safetensors.torch import save_file
-from transformers import AutoModelForCausalLM, Glm4MoeConfig, GptOssConfig, MixtralConfig, Qwen3MoeConfig
+from transformers import AutoModelForCausalLM, Glm4MoeConfig, GptOssConfig, MixtralConfig, Qwen2MoeConfig, Qwen3MoeConfig
 from transformers.models.glm4_moe import modeling_glm4_moe as glm4_moe
 from transformers.models.gpt_oss import modeling_gpt_oss as gpt_oss
 from transformers.models.mixtral import modeling_mixtral as mixtral
+from transformers.models.qwen2_moe import modeling_qwen2_moe as qwen2_moe
 from transformers.models.qwen3_moe import modeling_qwen3_moe as qwen3_moe
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "python"))
@@ -30,6 +31,10 @@ CONFIGS = {
     "qwen3_moe": Qwen3MoeConfig(
         **SIZES, head_dim=16, intermediate_size=80, moe_intermediate_size=24, num_hidden_layers=3, num_experts=8,
         num_experts_per_tok=3, mlp_only_layers=[1], norm_topk_prob=True,
+    ),
+    "qwen2_moe": Qwen2MoeConfig(
+        **SIZES, intermediate_size=80, moe_intermediate_size=24, shared_expert_intermediate_size=32, num_hidden_layers=2,
+        num_experts=8, num_experts_per_tok=3,
     ),
     "mixtral": MixtralConfig(
         **SIZES, intermediate_size=40, num_hidden_layers=2, num_local_experts=6, num_experts_per_tok=2,
@@ -224,6 +229,19 @@ def without_shared_expert(original, self, hidden):
     return self.experts(hidden.view(-1, hidden.shape[-1]), indices, weights).view(hidden.shape)
 
 
+def renormalised(original, self, hidden):
+    logits, scores, indices = original(self, hidden)
+    scores = scores.float()
+    return logits, (scores / scores.sum(dim=-1, keepdim=True)).to(logits.dtype), indices
+
+
+def without_shared_gate(original, self, hidden):
+    flat = hidden.view(-1, hidden.shape[-1])
+    _, weights, indices = self.gate(flat)
+    self.shared_expert_gate(flat)
+    return (self.experts(flat, indices, weights) + self.shared_expert(flat)).view(hidden.shape)
+
+
 def without_sinks(_original):
     return qwen3_moe.eager_attention_forward
 
@@ -233,6 +251,8 @@ FAULTS = {
     ("qwen3_moe", "next-expert"): (qwen3_moe.Qwen3MoeExperts, "forward", in_second(next_expert)),
     ("qwen3_moe", "capacity"): (qwen3_moe.Qwen3MoeExperts, "forward", in_second(capacity)),
     ("qwen3_moe", "weights-of-next-token"): (qwen3_moe.Qwen3MoeExperts, "forward", in_second(weights_of_the_next_token)),
+    ("qwen2_moe", "renormalised"): (qwen2_moe.Qwen2MoeTopKRouter, "forward", in_second(renormalised)),
+    ("qwen2_moe", "without-shared-gate"): (qwen2_moe.Qwen2MoeSparseMoeBlock, "forward", in_second(without_shared_gate)),
     ("mixtral", "gate-and-up-exchanged"): (mixtral.MixtralExperts, "_apply_gate", in_second(gate_and_up_exchanged)),
     ("mixtral", "expert-of-another-rank"): (mixtral.MixtralExperts, "forward", in_second(expert_of_another_rank)),
     ("gpt_oss", "softmax-before-top-k"): (gpt_oss.GptOssTopKRouter, "forward", in_second(softmax_before_top_k)),

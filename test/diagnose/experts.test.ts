@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import { diagnose } from "../../src/diagnose/diagnose.js";
 
 const golden = "test/golden/moe";
-const families = ["qwen3_moe", "mixtral", "gpt_oss", "glm4_moe"];
+const families = ["qwen3_moe", "qwen2_moe", "mixtral", "gpt_oss", "glm4_moe"];
 /** Attention and experts as transformers computes them; gpt-oss has no SDPA. */
 const runs = (family: string) => {
   const attention = family === "gpt_oss" ? "eager" : "sdpa";
@@ -41,6 +41,8 @@ const faults: [family: string, fault: string, cause: string, unit: string][] = [
   ["qwen3_moe", "next-expert", "expert-map-shifted", "layers.2.mlp.experts"],
   ["qwen3_moe", "capacity", "tokens-dropped", "layers.2.mlp.experts"],
   ["qwen3_moe", "weights-of-next-token", "routing-weights-of-another-row", "layers.2.mlp.experts"],
+  ["qwen2_moe", "renormalised", "routing-renormalised", "layers.1.mlp.gate.scores"],
+  ["qwen2_moe", "without-shared-gate", "shared-gate-ignored", "layers.1.mlp"],
   ["mixtral", "gate-and-up-exchanged", "gate-up-swapped", "layers.1.mlp.experts"],
   ["mixtral", "expert-of-another-rank", "expert-map-shifted", "layers.1.mlp.experts"],
   ["gpt_oss", "softmax-before-top-k", "routing-order", "layers.1.mlp.router.scores"],

@@ -27,7 +27,7 @@ function recorded(family: string) {
   }));
 }
 
-describe.each(["qwen3_moe", "mixtral", "gpt_oss", "glm4_moe"])("%s on the reference path", (family) => {
+describe.each(["qwen3_moe", "qwen2_moe", "mixtral", "gpt_oss", "glm4_moe"])("%s on the reference path", (family) => {
   const model = join(golden, family);
   const { config, json } = readModelConfig(model);
 

@@ -16,6 +16,18 @@ export const mixtureFields = {
     .nullish(),
 };
 
+/** Fields of Qwen's mixtures: which layers are none, and whether weights are divided by their sum. */
+export const sparseFields = {
+  norm_topk_prob: z.boolean().nullish(),
+  decoder_sparse_step: z.int().positive().nullish(),
+  mlp_only_layers: z.array(z.int().nonnegative()).max(1024).nullish(),
+};
+
+/** Whether a layer has a plain MLP. */
+export function isDenseLayer(c: z.infer<z.ZodObject<typeof sparseFields>>, layer: number): boolean {
+  return c.mlp_only_layers?.includes(layer) === true || (layer + 1) % (c.decoder_sparse_step ?? 1) !== 0;
+}
+
 type Fields = z.infer<z.ZodObject<typeof mixtureFields>> & { readonly intermediate_size: number };
 
 /**

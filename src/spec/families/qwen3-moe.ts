@@ -1,16 +1,13 @@
-import { z } from "zod";
 import type { Family } from "./family.js";
 import { biasFields, parsed, plainDecoder, sharedFields, slidingLayers, windowFields } from "./fields.js";
 import { expertModules, mixtureBranch } from "./mixture.js";
-import { expertCountOf, mixtureFields } from "./mixture-fields.js";
+import { expertCountOf, isDenseLayer, mixtureFields, sparseFields } from "./mixture-fields.js";
 
 const schema = sharedFields.extend({
   ...biasFields,
   ...windowFields,
   ...mixtureFields,
-  norm_topk_prob: z.boolean().nullish(),
-  decoder_sparse_step: z.int().positive().nullish(),
-  mlp_only_layers: z.array(z.int().nonnegative()).max(1024).nullish(),
+  ...sparseFields,
 });
 
 /** Qwen3-MoE: Qwen3 with a softmax router over many small experts. Qwen Team, "Qwen3 Technical Report", 2025. */
@@ -20,8 +17,6 @@ export const qwen3Moe: Family = {
     const c = parsed(schema, json, origin);
     const { experts, topK, width } = expertCountOf(c, origin);
     const plain = plainDecoder(c, origin);
-    const isDense = (layer: number) =>
-      c.mlp_only_layers?.includes(layer) === true || (layer + 1) % (c.decoder_sparse_step ?? 1) !== 0;
     return {
       ...plain,
       queryKeyNorm: true,
@@ -29,7 +24,7 @@ export const qwen3Moe: Family = {
       outputBias: c.attention_bias === true,
       windowLeft: slidingLayers({ ...c, use_sliding_window: c.use_sliding_window ?? false }),
       feedForward: (layer) =>
-        isDense(layer)
+        isDenseLayer(c, layer)
           ? undefined
           : (scope, _, input) => {
               const mlp = `${scope.path}.mlp`;

@@ -10,6 +10,7 @@ import { mixtral } from "./mixtral.js";
 import { olmo2 } from "./olmo2.js";
 import { phi3 } from "./phi3.js";
 import { qwen2 } from "./qwen2.js";
+import { qwen2Moe } from "./qwen2-moe.js";
 import { qwen3 } from "./qwen3.js";
 import { qwen3Moe } from "./qwen3-moe.js";
 import { smollm2 } from "./smollm2.js";
@@ -29,6 +30,7 @@ export const families: readonly Family[] = [
   olmo2,
   granite,
   qwen3Moe,
+  qwen2Moe,
   mixtral,
   gptOss,
   glm4Moe,
