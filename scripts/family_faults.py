@@ -81,6 +81,16 @@ def interleaved(x):
     return torch.stack((-x[..., 1::2], x[..., ::2]), dim=-1).flatten(-2)
 
 
+def interleaved_pairs(model):
+    """RoPE of GPT-J throughout: neighbouring channels are pairs and share an angle."""
+    in_code("rotate_half", interleaved)(model)
+
+    def by_pairs(_module, _arguments, tables):
+        return tuple(table[..., : table.shape[-1] // 2].repeat_interleave(2, dim=-1) for table in tables)
+
+    model.model.rotary_emb.register_forward_hook(by_pairs)
+
+
 def tiled(states, times):
     """repeat_kv with the heads one after the other, over and over."""
     return states.repeat(1, times, 1, 1)
@@ -263,7 +273,7 @@ def activation(function):
 
 COMMON = {
     "epsilon": epsilon(1e-2),
-    "interleaved": in_code("rotate_half", interleaved),
+    "interleaved": interleaved_pairs,
     "heads-tiled": in_code("repeat_kv", tiled),
     "gate-up": with_forward("mlp", gate_and_up_exchanged),
     "no-attention-residual": own_code(residual="no attention"),
@@ -329,6 +339,14 @@ FAULTS = {
         "no-post-norm": missing("post_attention_layernorm"),
         "norm-of-sum": own_code(norm_of_sum=True),
         "theta": theta(10000.0),
+    },
+    "olmo3": {
+        **COMMON,
+        "window-ignored": all_keys,
+        "thetas-exchanged": thetas_exchanged,
+        "no-query-key-norm": missing("q_norm", "k_norm"),
+        "no-post-norm": missing("post_attention_layernorm"),
+        "norm-of-sum": own_code(norm_of_sum=True),
     },
     "granite": {
         **COMMON,

@@ -67,6 +67,14 @@ FAMILIES = {
     },
     "smollm3": {"no_rope_layers": [1, 0, 1], "rope_theta": 20000.0},
     "olmo2": {"rope_theta": 500000.0},
+    "olmo3": {
+        "sliding_window": 7,
+        "layer_types": SLIDING,
+        "rope_parameters": {
+            "full_attention": {"rope_type": "linear", "factor": 4.0, "rope_theta": 500000.0},
+            "sliding_attention": {"rope_type": "default", "rope_theta": 500000.0},
+        },
+    },
     "granite": {
         "embedding_multiplier": 6.0,
         "residual_multiplier": 0.22,
@@ -102,6 +110,16 @@ def tokens(count):
     return torch.tensor([[(7 * i * i + 11 * i + 3) % COMMON["vocab_size"] for i in range(count)]])
 
 
+def faulty(model, name):
+    """What shows a fault in few bytes: two layers, or what stands behind them for a fault of the logits."""
+    behind = "logits" in name
+    tensors = record(model, tokens(12), layers=[2] if behind else [0, 1])
+    ends = ("model.norm", "lm_head", "logits")
+    if behind:
+        return {key: value for key, value in tensors.items() if key in (*ends, "input_ids", "model.layers.2")}
+    return {key: value for key, value in tensors.items() if key not in ends}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path)
@@ -127,7 +145,7 @@ def main():
             code = sys.modules[type(model).__module__]
             functions = dict(vars(code))
             patch(model)
-            save_file(record(model, tokens(options.tokens)), folder / "faults" / f"{name}.safetensors")
+            save_file(faulty(model, name), folder / "faults" / f"{name}.safetensors")
             vars(code).update(functions)
 
 

@@ -2,6 +2,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Command, Option } from "commander";
+import { transforms } from "../diagnose/causes/transforms.js";
 import { benchmark, type Outcome, type Score, tally } from "../lab/benchmark.js";
 import { catalogue, findFault } from "../lab/catalogue.js";
 import { type CorrectRun, type CorrectScore, correctRuns, judgeCorrectRuns } from "../lab/correct/runs.js";
@@ -85,9 +86,15 @@ function list({ json }: { json?: boolean }): void {
   for (const fault of catalogue) {
     console.log(`${fault.id.padEnd(width)}  ${fault.title}`);
     console.log(
-      outputColors().dim(`${" ".repeat(width)}  ${fault.kind}, ${fault.transform}; hidden by: ${fault.hiddenWhen}`),
+      outputColors().dim(
+        `${" ".repeat(width)}  ${fault.kind}, ${transformText(fault)}; hidden by: ${fault.hiddenWhen}`,
+      ),
     );
   }
+}
+
+function transformText({ transform }: Fault): string {
+  return `${transform} (${transforms[transform].title})`;
 }
 
 async function run(options: RunOptions): Promise<void> {

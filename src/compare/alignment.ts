@@ -1,6 +1,6 @@
 import type { Capture, ValueRecord } from "../capture/capture.js";
 import type { StepEvent } from "../capture/format.js";
-import { compareExecution, specName } from "./execution-order.js";
+import { compareExecution, specName } from "../spec/families/execution-order.js";
 
 /** Two steps that are compared: the i-th of the one with the i-th of the other. */
 export interface StepPair {

@@ -1,4 +1,5 @@
 /** The engine as a library, `faultline/engine`: what only Node has is imported when it is needed, so that a page can use it too. */
+export type { ParameterBytes } from "../spec/families/unpacked-parameters.js";
 export { type ModelConfig, parseModelConfig } from "../spec/models/config.js";
 export { type AppendRequest, appendPagedKVCache } from "./attention/append.js";
 export type { AttentionPlan, PagedPlan } from "./attention/attention-plan.js";
@@ -11,7 +12,7 @@ export {
 } from "./attention/wrapper.js";
 export type { Backend, DeviceBuffer } from "./device/backend.js";
 export type { PathOptions } from "./device/decoder-path.js";
-export type { ParameterBytes } from "./device/parameter-source.js";
+
 export { fusedPath, standardPath } from "./device/paths.js";
 export type { PagedCache, Tensor } from "./device/tensor.js";
 export { loadWeights, randomWeights, type Weights } from "./device/weights.js";

@@ -25,6 +25,22 @@ const families: Record<string, TinyModelOptions> = {
     config: { hidden_size: 112, num_attention_heads: 14, use_sliding_window: false, tie_word_embeddings: true },
   },
   "Llama 3: llama3 RoPE scaling, own head": { family: "llama" },
+  "Mistral: a window in every layer": {
+    family: "llama",
+    config: { model_type: "mistral", sliding_window: 6, rope_scaling: null },
+  },
+  "Phi-4: packed projections": {
+    family: "llama",
+    config: { model_type: "phi3", hidden_size: 96, head_dim: 16, rope_scaling: null },
+  },
+  "SmolLM3: a layer without RoPE": {
+    family: "llama",
+    config: { model_type: "smollm3", no_rope_layers: [1, 0, 1], rope_scaling: null },
+  },
+  "OLMo 2: norms behind branches and over whole projections": {
+    family: "llama",
+    config: { model_type: "olmo2", rope_scaling: null },
+  },
   "SmolLM2: 9 query heads on 3, tied head": {
     family: "llama",
     config: {

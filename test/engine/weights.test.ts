@@ -51,7 +51,7 @@ describe("weights in device memory", () => {
     const names = slots.flatMap((slot) => slot.parameters.map(({ name }) => name));
     expect(names.sort()).toEqual([...expectedParameters(tinyConfig).keys()].sort());
     const together = slots.filter((slot) => slot.parameters.length > 1).map(({ label }) => label);
-    expect(together).toEqual(["qkv", "gate+up", "qk_norm", "qkv", "gate+up", "qk_norm"]);
+    expect(together).toEqual(["qkv", "qk_norm", "gate+up", "qkv", "qk_norm", "gate+up"]);
   });
 
   it("lie as the checkpoint has them, those of a slot one after the other", async () => {

@@ -29,9 +29,11 @@ import { mergeCauses, mergeSearches } from "./merge.js";
 import { misreadSearches } from "./misread.js";
 import { cacheScaleCauses } from "./mistaken-scale.js";
 import { mlpCauses, mlpSearches } from "./mlp.js";
+import { multiplierCauses, multiplierSearches } from "./multiplier.js";
 import { normCauses, normSearches } from "./norm.js";
 import { fittedNormSearches } from "./norm-fitted.js";
 import { normOrderCauses, normOrderSearches } from "./norm-order.js";
+import { normPlacementCauses, normPlacementSearches } from "./norm-placement.js";
 import { normWeightCauses, normWeightSearches } from "./norm-weight.js";
 import { operandCauses, operandSearches } from "./operand.js";
 import { otherValueCauses, otherValueSearches } from "./other-value.js";
@@ -48,6 +50,7 @@ import { relabellingCauses, relabellingSearches } from "./relabelling.js";
 import { residualCauses, residualSearches } from "./residual.js";
 import { ropeCauses, ropeSearches } from "./rope.js";
 import { ropeFrequencyCauses, ropeFrequencySearches } from "./rope-frequencies.js";
+import { ropeLayerCauses, ropeLayerSearches } from "./rope-layers.js";
 import { positionCauses, positionSearches } from "./rope-positions.js";
 import { rotationSearches } from "./rotation.js";
 import { routerCauses, routerSearches } from "./router.js";
@@ -61,6 +64,7 @@ const declared = {
   ...normCauses,
   ...normWeightCauses,
   ...normOrderCauses,
+  ...normPlacementCauses,
   ...biasCauses,
   ...weightCauses,
   ...packingCauses,
@@ -69,6 +73,7 @@ const declared = {
   ...accumulatorCauses,
   ...ropeCauses,
   ...ropeFrequencyCauses,
+  ...ropeLayerCauses,
   ...positionCauses,
   ...scoreCauses,
   ...maskCauses,
@@ -80,6 +85,7 @@ const declared = {
   ...cacheCauses,
   ...cacheScaleCauses,
   ...residualCauses,
+  ...multiplierCauses,
   ...mlpCauses,
   ...gatedBranchCauses,
   ...routerCauses,
@@ -114,10 +120,13 @@ export const catalogue: Readonly<Record<CauseId, CauseEntry<CauseId>>> = declare
 
 /** Rewrites with a name, then parts nobody wrote, then transforms fitted to the recording: the order decides between equals. */
 const searches: readonly Search[] = [
+  ...multiplierSearches,
   ...normSearches,
   ...normWeightSearches,
   ...normOrderSearches,
+  ...normPlacementSearches,
   ...fittedNormSearches,
+  ...ropeLayerSearches,
   ...ropeSearches,
   ...ropeFrequencySearches,
   ...positionSearches,

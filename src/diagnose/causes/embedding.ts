@@ -38,7 +38,6 @@ export const embeddingCauses = {
     legend: "Embeddings are multiplied by a factor, which this model does not do.",
     hiddenBy: "never",
     confusedWith: ["scaled", "residual-scaled"],
-    report: ["OpenTau/OpenTau#179", "the factor of the embedding was applied twice"],
   },
   "embedding-token-wrong": {
     kind: "metadata",

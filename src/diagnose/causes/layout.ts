@@ -25,7 +25,11 @@ export const layoutSearches: readonly Search[] = [
   {
     causes: ["strides-ignored"],
     stage: "named",
-    appliesTo: (proposal) => isRecorded(proposal) || !proposal.investigation.observations.has(proposal.site.name),
+    appliesTo: (proposal) => {
+      const { site, investigation } = proposal;
+      if (!["query", "key", "value"].includes(site.site.what)) return false;
+      return isRecorded(proposal) || !investigation.observations.has(site.name);
+    },
     rewrites: packedStrides,
   },
 ];

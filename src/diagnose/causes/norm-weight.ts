@@ -63,12 +63,13 @@ export const normWeightSearches: readonly Search[] = [
           [1, true],
           [-1, false],
         ] as const
-      ).map(([weightOffset, storedOffset]) =>
-        hypothesis("norm-weight-offset", proposal.site, changed(proposal, { weightOffset, storedOffset }), {
-          parameters: { offset: weightOffset },
-          statement: `RMSNorm multiplies by weight ${weightOffset > 0 ? "+" : "-"} 1: the Gemma convention on weights that do not follow it, or the reverse`,
-        }),
-      ),
+      ).map(([offset, storedOffset]) => {
+        const weightOffset = offset + (attributesOf(proposal).weightOffset ?? 0);
+        return hypothesis("norm-weight-offset", proposal.site, changed(proposal, { weightOffset, storedOffset }), {
+          parameters: { offset },
+          statement: `RMSNorm multiplies by its weight ${offset > 0 ? "plus" : "minus"} 1: the Gemma convention on weights that do not follow it, or the reverse`,
+        });
+      }),
   },
   {
     causes: ["norm-weights-swapped", "weight-from-other-layer"],

@@ -37,7 +37,7 @@ export const normCauses = {
     legend: "The sum of squares is kept in float16: rows beyond 65504 overflow and become 0.",
     hiddenBy: "rows whose sum of squares stays below 65504",
     confusedWith: ["rows-unwritten", "non-finite-created"],
-    report: ["nntrainer/nntrainer#3935", "a float16 sum of squares overflowed, and its inverse root was 0"],
+    report: ["ROCm/AMDMIGraphX#2556", "a float16 sum of squares overflowed, and its inverse root was 0"],
   },
   "norm-across-heads": {
     kind: "kernel",

@@ -23,7 +23,6 @@ export const recordCauses = {
     legend: "A sequence has more or fewer pages than its tokens fill.",
     hiddenBy: "recordings without page metadata",
     confusedWith: ["last-page-length", "page-table-wrong"],
-    report: ["pegainfer/pegainfer#291", "a page too many at every full page: the length grew by one page"],
   },
   "page-table-wrong": {
     kind: "metadata",

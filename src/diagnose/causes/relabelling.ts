@@ -20,6 +20,7 @@ export const relabellingCauses = {
     legend: "Channels come in another order: shards in reverse, interleaved, shifted.",
     hiddenBy: "never",
     confusedWith: ["heads-permuted", "strides-ignored"],
+    report: ["sgl-project/sglang#34529", "a column-parallel product was cut at the wrong places"],
   },
   "vocabulary-permuted": {
     kind: "seam",
@@ -27,7 +28,6 @@ export const relabellingCauses = {
     legend: "The vocabulary comes in another order: its shards are gathered wrongly, or it is shifted.",
     hiddenBy: "never",
     confusedWith: ["columns-permuted", "weights-untied"],
-    report: ["sgl-project/sglang#34529", "a column-parallel product was cut at the wrong places"],
   },
 } as const satisfies CauseEntries;
 

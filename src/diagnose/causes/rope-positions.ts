@@ -58,7 +58,6 @@ export const positionCauses = {
     legend: "Some rows are rotated to other positions than theirs, by no single offset.",
     hiddenBy: "never",
     confusedWith: ["position-restarts", "rope-table-clamped"],
-    report: ["tiny-llm/tiny-llm#46", "an offset was added twice: positions jumped"],
   },
   "rope-table-clamped": {
     kind: "parameter",

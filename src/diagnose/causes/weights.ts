@@ -17,7 +17,6 @@ export const weightCauses = {
     legend: "A product or a norm uses the same parameter of another layer.",
     hiddenBy: "equal parameters",
     confusedWith: ["weight-swapped", "norm-weights-swapped", "low-rank-delta"],
-    report: ["QwenLM/Qwen3-VL#1520", "names of the checkpoint did not match those of the model"],
   },
   "weight-swapped": {
     kind: "parameter",

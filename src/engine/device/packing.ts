@@ -1,13 +1,13 @@
+import type { DeclaredParameter } from "../../spec/families/declaration.js";
 import type { ModelConfig } from "../../spec/models/config.js";
-import { expectedParameters } from "../../spec/models/decoder.js";
+import { declareDecoder } from "../../spec/models/decoder.js";
+import type { What } from "../../spec/site.js";
 
 /** Parameters of a layer that lie one after the other in device memory, so that one kernel can compute with all of them. */
-const together: Readonly<Record<string, readonly string[]>> = {
-  qkv: ["self_attn.q_proj.weight", "self_attn.k_proj.weight", "self_attn.v_proj.weight"],
-  "qkv bias": ["self_attn.q_proj.bias", "self_attn.k_proj.bias", "self_attn.v_proj.bias"],
-  qk_norm: ["self_attn.q_norm.weight", "self_attn.k_norm.weight"],
-  "gate+up": ["mlp.gate_proj.weight", "mlp.up_proj.weight"],
-  "gate+up bias": ["mlp.gate_proj.bias", "mlp.up_proj.bias"],
+const together: Readonly<Record<string, readonly What[]>> = {
+  qkv: ["query", "key", "value"],
+  qk_norm: ["query-norm", "key-norm"],
+  "gate+up": ["gate", "up"],
 };
 
 /** Memory of one or more parameters, in order. */
@@ -19,16 +19,28 @@ export interface Slot {
 
 /** Every parameter of the model in its slot: several together where the table says so, else alone. */
 export function slotsOf(config: ModelConfig): Slot[] {
-  const shapes = expectedParameters(config);
-  const slotOf = new Map<string, Slot>();
-  for (let layer = 0; layer < config.layerCount; layer++) {
-    for (const [label, names] of Object.entries(together)) {
-      const full = names.map((name) => `model.layers.${layer}.${name}`);
-      if (!full.every((name) => shapes.has(name))) continue;
-      const slot = { label, parameters: full.map((name) => ({ name, shape: shapes.get(name)! })) };
-      for (const name of full) slotOf.set(name, slot);
-    }
+  const { parameters } = declareDecoder(config);
+  const slotOf = new Map<DeclaredParameter, Slot>();
+  for (const parameter of parameters) {
+    if (slotOf.has(parameter)) continue;
+    const [label, all] = companions(parameters, parameter) ?? [parameter.name, [parameter]];
+    const slot = { label, parameters: all.map(({ name, shape }) => ({ name, shape })) };
+    for (const one of all) slotOf.set(one, slot);
   }
-  const alone = (name: string, shape: readonly number[]): Slot => ({ label: name, parameters: [{ name, shape }] });
-  return [...new Set(Array.from(shapes, ([name, shape]) => slotOf.get(name) ?? alone(name, shape)))];
+  return [...new Set(slotOf.values())];
+}
+
+/** What lies with a parameter, and what fused steps call it. */
+function companions(
+  parameters: readonly DeclaredParameter[],
+  { site, isBias }: DeclaredParameter,
+): [label: string, parameters: DeclaredParameter[]] | undefined {
+  const entry = Object.entries(together).find(([, whats]) => site && whats.includes(site.what));
+  if (!site || !entry) return undefined;
+  const [label, whats] = entry;
+  const own = parameters.filter(
+    (other) => other.site?.layer === site.layer && other.site?.expert === site.expert && other.isBias === isBias,
+  );
+  const all = whats.flatMap((what) => own.filter((other) => other.site?.what === what));
+  return all.length === whats.length ? [isBias ? `${label} bias` : label, all] : undefined;
 }

@@ -1,10 +1,7 @@
-import type { Checkpoint } from "../../tensor/checkpoint.js";
+import type { ParameterBytes } from "../../spec/families/unpacked-parameters.js";
 import { byteWidth, type DType, decode, encode } from "../../tensor/dtype.js";
 import { InputError } from "../../tensor/errors.js";
 import type { Slot } from "./packing.js";
-
-/** Where a checkpoint's bytes come from: a folder, or a server in a browser. */
-export type ParameterBytes = Pick<Checkpoint, "directory" | "entry" | "bytes">;
 
 /** Where parameters come from: names and shapes are the checkpoint's. */
 export interface ParameterSource {

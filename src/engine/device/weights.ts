@@ -1,12 +1,13 @@
+import { type ParameterBytes, unpackedBytes } from "../../spec/families/unpacked-parameters.js";
 import type { ModelConfig } from "../../spec/models/config.js";
-import { decoderGraph } from "../../spec/models/decoder.js";
+import { declareDecoder, decoderGraph } from "../../spec/models/decoder.js";
 import { byteWidth, type DType } from "../../tensor/dtype.js";
 import { InputError } from "../../tensor/errors.js";
 import { standardProgram } from "../program/standard-program.js";
 import type { Backend, DeviceBuffer } from "./backend.js";
 import { formatOf } from "./element-format.js";
 import { type Slot, slotsOf } from "./packing.js";
-import { CheckpointSource, type ParameterBytes, type ParameterSource, RandomSource } from "./parameter-source.js";
+import { CheckpointSource, type ParameterSource, RandomSource } from "./parameter-source.js";
 
 /** A matrix [rows, columns] in device memory, row-major without padding. */
 export interface Matrix {
@@ -123,7 +124,11 @@ export class Weights {
 
 /** Uploads a checkpoint. @throws InputError naming the parameter that is missing or of the wrong shape or type. */
 export async function loadWeights(backend: Backend, config: ModelConfig, checkpoint: ParameterBytes): Promise<Weights> {
-  return Weights.load(backend, config, new CheckpointSource(checkpoint));
+  return Weights.load(
+    backend,
+    config,
+    new CheckpointSource(unpackedBytes(declareDecoder(config).parameters, checkpoint)),
+  );
 }
 
 /** Random weights of a model's shape (normal, spread 0.02): for measuring speed. */

@@ -1,10 +1,10 @@
 import { readersOf } from "./dataflow.js";
 import { turnAlike } from "./rotation.js";
-import { computedBy, type Rule } from "./rule.js";
+import { computedBy, type Rule, type RuleContext } from "./rule.js";
 import type { NormStep, Prologue, RotateStep, Step } from "./step.js";
 
 /** QK-norm, RoPE of queries and keys, and both appends. */
-export const fuseRotary: Rule = (steps, { slotOf }) => {
+export const fuseRotary: Rule = (steps, context) => {
   const norms = steps.slice(0, 2).filter((step): step is NormStep => step.kind === "norm");
   if (norms.length === 1) return undefined;
   const [query, key, first, second] = steps.slice(norms.length);
@@ -14,13 +14,20 @@ export const fuseRotary: Rule = (steps, { slotOf }) => {
   const keys = caches.find(({ holds }) => holds === "keys");
   const values = caches.find(({ holds }) => holds === "values");
   if (keys?.input !== key.output || !values || first.prologue || second.prologue) return undefined;
-  const rotated = prologueOf(norms, query, key, values.input, slotOf);
-  if (!rotated) return undefined;
+  const rotated = prologueOf(norms, query, key, values.input, context.slotOf);
+  if (!rotated || !liesTogether(rotated, context)) return undefined;
   const label = norms.length > 0 ? "qk_norm+rope+append" : "rope+append";
   const taken = norms.length + 4;
   const computes = computedBy(...steps.slice(0, taken));
   return { taken, steps: [{ kind: "append", label, computes, caches: [keys, values], prologue: rotated }] };
 };
+
+/** Whether queries, keys and values are one product's rows, side by side. */
+function liesTogether({ query, key, value }: Prologue, { graph, slotOf }: RuleContext): boolean {
+  const products = [query, key, value].map((name) => graph.node(name).op);
+  if (products.some(({ kind }) => kind !== "linear")) return false;
+  return slotOf(products.map(({ attributes }) => String(attributes.weight))) !== undefined;
+}
 
 function prologueOf(
   norms: readonly NormStep[],

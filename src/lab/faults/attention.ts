@@ -3,7 +3,7 @@ import { append } from "../../spec/ops/append.js";
 import type { AttentionAttributes } from "../../spec/ops/attention.js";
 import type { RowTable } from "../../spec/rows.js";
 import { readAsOther } from "../bits.js";
-import { choose, type Fault, type FaultContext, type FaultValues, fault, integer, layerPath } from "../fault.js";
+import { choose, type Fault, type FaultValues, fault, integer, layerPath } from "../fault.js";
 import { type HandAttention, handAttention } from "../hand-attention.js";
 import { attributesOf, dependent, elementwise, gathered, spoilt, withOp } from "../rewrite.js";
 
@@ -27,29 +27,6 @@ function attending(
       const attributes = attributesOf<AttentionAttributes>(graph, output(layer));
       const op = dependent("attention", ({ rows }) => handAttention(attributes, change(attributes, values, rows)));
       return { nodes: [withOp(graph, output(layer), op)] };
-    },
-    ...rest,
-  });
-}
-
-/** A fault of what the attention reads: `value` (keys or values in the cache) passed through `change`. */
-function readingCache(
-  definition: Pick<Fault, "id" | "title" | "kind" | "transform" | "expected"> &
-    Partial<Fault> & { change: (value: number, context: FaultContext) => number; settings: readonly FaultValues[] },
-): Fault {
-  const { change, settings, ...rest } = definition;
-  return fault({
-    parameters: (random) => ({ cache: choose(random, ["k", "v"]), ...choose(random, settings) }),
-    firstBad: (_, layer) => [output(layer)],
-    inject(context, layer) {
-      const name = `${layerPath(layer).attn}.${context.values.cache}_cache`;
-      return {
-        nodes: spoilt(
-          context.graph,
-          name,
-          elementwise(1, ([x]) => change(x!, context)),
-        ),
-      };
     },
     ...rest,
   });
@@ -226,15 +203,20 @@ export const attentionFaults: readonly Fault[] = [
       return { nodes: spoilt(graph, name, readAsOther(store as "bfloat16" | "float16")) };
     },
   }),
-  readingCache({
+  fault({
     id: "I43-cache-scale",
     title: "scale of the cache missed or squared",
     kind: "seam",
     transform: "T6",
     expected: ["cache-scale", "softmax-scale", "scaled"],
     hiddenWhen: "keys: rows with one key",
-    settings: [{ factor: 2 }, { factor: 0.25 }, { factor: 1.5 }],
-    change: (value, { values }) => value * Number(values.factor),
+    parameters: (random) => ({ cache: choose(random, ["k", "v"]), factor: choose(random, [2, 0.25, 1.5]) }),
+    firstBad: (_, layer) => [output(layer)],
+    inject({ graph, values }, layer) {
+      const name = `${layerPath(layer).attn}.${values.cache}_cache`;
+      const op = elementwise(1, ([x]) => x! * Number(values.factor));
+      return { nodes: spoilt(graph, name, op) };
+    },
   }),
   fault({
     id: "I40-caches-swapped",
@@ -281,13 +263,12 @@ export const attentionFaults: readonly Fault[] = [
     parameters: (random) => ({ operand: integer(random, 0, 2) }),
     firstBad: (_, layer) => [output(layer)],
     inject({ graph, values }, layer) {
-      const node = graph.node(output(layer));
-      const inputs = [...node.inputs];
+      const { inputs } = graph.node(output(layer));
       const which = Number(values.operand);
-      const before = graph.inLayer(graph.node(inputs[which]!), layer - 1)!.name;
-      if (which === 0) inputs[0] = before;
-      else return { nodes: [{ ...graph.node(inputs[which]!), op: append(), inputs: graph.node(before).inputs }] };
-      return { nodes: [{ ...node, inputs }] };
+      const own = graph.node(inputs[which]!);
+      const before = graph.inLayer(own, layer - 1)!;
+      if (which > 0) return { nodes: [{ ...own, op: append(), inputs: before.inputs }] };
+      return { nodes: [{ ...graph.node(output(layer)), inputs: [before.name, ...inputs.slice(1)] }] };
     },
   }),
   fault({

@@ -1,13 +1,15 @@
 import type { GraphNode, Part } from "../graph.js";
 import type { Op } from "../op.js";
-import { outsideLayers, type Place, type Placed, type What } from "../site.js";
+import { outsideLayers, type Place, type Placed, type Site, type What } from "../site.js";
 
 /** A parameter that the spec reads by `name`. */
 export interface DeclaredParameter {
   readonly name: string;
   /** What it is: a norm's weight, of the stream or of heads, or what a product multiplies by, biases included. */
   readonly kind: "norm" | "head-norm" | "projection";
-  readonly layer: number | undefined;
+  /** The value that is made with it; absent for what stands outside the layers. */
+  readonly site: Site | undefined;
+  readonly isBias: boolean;
   /** [rows, columns], or [columns] of a vector. */
   readonly shape: readonly number[];
   /** Where a checkpoint keeps it, when it is the rows of a larger parameter there. */
@@ -45,9 +47,9 @@ export class Declaration {
     name: string,
     kind: DeclaredParameter["kind"],
     shape: readonly number[],
-    { layer, part }: { layer?: number | undefined; part?: Part | undefined } = {},
+    { site, part, isBias = false }: Partial<Pick<DeclaredParameter, "site" | "part" | "isBias">> = {},
   ): string {
-    this.parameters.push({ name, kind, layer, shape, part });
+    this.parameters.push({ name, kind, site, isBias, shape, part });
     return name;
   }
 }

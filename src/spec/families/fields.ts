@@ -46,7 +46,7 @@ export const windowFields = {
   layer_types: z.array(z.string()).nullish(),
 };
 
-type Shared = z.infer<typeof sharedFields>;
+export type SharedFields = z.infer<typeof sharedFields>;
 
 /** @throws InputError naming the first field that is missing or of the wrong type. */
 export function parsed<Fields>(schema: z.ZodType<Fields>, json: unknown, origin: string): Fields {
@@ -61,7 +61,7 @@ export function parsed<Fields>(schema: z.ZodType<Fields>, json: unknown, origin:
  * and nothing else. A family's file says what is different.
  * @throws InputError when sizes contradict each other or the spec does not know an activation or RoPE type.
  */
-export function plainDecoder(c: Shared, origin: string): ModelConfig {
+export function plainDecoder(c: SharedFields, origin: string): ModelConfig {
   const headDim = headDimOf(c, origin);
   const keyValueHeadCount = c.num_key_value_heads ?? c.num_attention_heads;
   if (c.num_attention_heads % keyValueHeadCount !== 0) {
@@ -123,7 +123,7 @@ function everywhere(
  * @param theta base of the frequencies.
  * @throws InputError for a type that the spec does not know, or a missing parameter.
  */
-export function turningOf(c: Shared, rope: RopeParameters, theta: number, origin: string): Turning {
+export function turningOf(c: SharedFields, rope: RopeParameters, theta: number, origin: string): Turning {
   const headDim = headDimOf(c, origin);
   const partial = rope.partial_rotary_factor ?? c.partial_rotary_factor ?? 1;
   const rotaryDim = Math.floor(headDim * partial);
@@ -143,14 +143,14 @@ export function activationOf(name: string, field: string, origin: string): Activ
   );
 }
 
-function headDimOf(c: Shared, origin: string): number {
+function headDimOf(c: SharedFields, origin: string): number {
   const headDim = c.head_dim ?? c.hidden_size / c.num_attention_heads;
   if (!Number.isInteger(headDim) || headDim % 2 !== 0)
     throw new InputError(`${origin}: head_dim: expected an even whole number, found ${headDim}`);
   return headDim;
 }
 
-function maxPositionsOf(c: Shared): number {
+function maxPositionsOf(c: SharedFields): number {
   return c.max_position_embeddings ?? 2048;
 }
 

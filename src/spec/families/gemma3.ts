@@ -1,16 +1,11 @@
 import { z } from "zod";
-import { ropeParametersSchema } from "../models/rope-scaling.js";
 import type { Family } from "./family.js";
-import { parsed, turningOf, windowWhere } from "./fields.js";
+import { parsed, windowWhere } from "./fields.js";
 import { gemmaDecoder, gemmaFields } from "./gemma2.js";
-
-const byLayerType = z.looseObject({
-  full_attention: ropeParametersSchema.nullish(),
-  sliding_attention: ropeParametersSchema.nullish(),
-});
+import { ropeByLayerType, ropeByTypeFields } from "./rope-by-layer-type.js";
 
 const schema = gemmaFields.extend({
-  rope_parameters: z.union([byLayerType, ropeParametersSchema]).nullish(),
+  ...ropeByTypeFields,
   rope_local_base_freq: z.number().positive().nullish(),
   sliding_window_pattern: z.int().positive().nullish(),
 });
@@ -22,26 +17,16 @@ const schema = gemmaFields.extend({
 export const gemma3: Family = {
   modelTypes: ["gemma3_text"],
   read(json, origin) {
-    const { rope_parameters: given, ...c } = parsed(schema, json, origin);
+    const { rope_parameters: rope, ...c } = parsed(schema, json, origin);
     const slides = (layer: number) =>
       c.layer_types
         ? c.layer_types[layer] === "sliding_attention"
         : (layer + 1) % (c.sliding_window_pattern ?? 6) !== 0;
-    const types = byLayerType.parse(given ?? {});
-    const global = types.full_attention ?? c.rope_scaling ?? {};
-    const local = types.sliding_attention ?? {};
-    const fields = { ...c, rope_scaling: undefined };
-    const globalTheta = global.rope_theta ?? c.rope_theta ?? 1000000;
-    const everyKey = turningOf(fields, global, globalTheta, origin);
-    const window = turningOf(fields, local, local.rope_theta ?? c.rope_local_base_freq ?? 10000, origin);
-    const first = slides(0) ? window : everyKey;
+    const thetas = { full: c.rope_theta ?? 1000000, sliding: c.rope_local_base_freq ?? 10000 };
     return {
-      ...gemmaDecoder(fields, origin),
+      ...gemmaDecoder({ ...c, rope_scaling: undefined }, origin),
       queryKeyNorm: true,
-      rotary: (layer) => (slides(layer) ? window : everyKey),
-      inverseFrequencies: first.inverseFrequencies,
-      ropeAttentionFactor: first.attentionFactor,
-      ropeTheta: globalTheta,
+      ...ropeByLayerType(c, rope, slides, thetas, origin),
       windowLeft: windowWhere(c.sliding_window, slides),
     };
   },

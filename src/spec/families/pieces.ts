@@ -14,12 +14,7 @@ export function norm(
   size: Size,
   width: number,
 ): string {
-  const weight = declaration.parameter(
-    `${placed.name}.weight`,
-    size.heads ? "head-norm" : "norm",
-    [width],
-    placed.site,
-  );
+  const weight = declaration.parameter(`${placed.name}.weight`, size.heads ? "head-norm" : "norm", [width], placed);
   const offset = normOffset === 0 ? {} : { weightOffset: normOffset };
   return declaration.value(placed, rmsNorm({ weight, epsilon, width, ...offset }), [input], size);
 }
@@ -37,9 +32,13 @@ export interface Projection {
 export function projection(declaration: Declaration, placed: Placed, size: Size, from: Projection): string {
   const { part, inputs } = from;
   const within = (kind: string) => part && { ...part, name: `${part.name}.${kind}` };
-  const { layer } = placed.site;
-  const parameter = (kind: string, shape: readonly number[]) =>
-    declaration.parameter(`${placed.name}.${kind}`, "projection", shape, { layer, part: within(kind) });
+  const { site } = placed;
+  const parameter = (kind: "weight" | "bias", shape: readonly number[]) =>
+    declaration.parameter(`${placed.name}.${kind}`, "projection", shape, {
+      site,
+      part: within(kind),
+      isBias: kind === "bias",
+    });
   const weight = parameter("weight", [size.columns, inputs]);
   const bias = from.bias ? parameter("bias", [size.columns]) : undefined;
   return declaration.value(placed, linear({ weight, bias }), [from.input], size, part);

@@ -8,6 +8,7 @@ import { llama } from "./llama.js";
 import { mistral } from "./mistral.js";
 import { mixtral } from "./mixtral.js";
 import { olmo2 } from "./olmo2.js";
+import { olmo3 } from "./olmo3.js";
 import { phi3 } from "./phi3.js";
 import { qwen2 } from "./qwen2.js";
 import { qwen2Moe } from "./qwen2-moe.js";
@@ -28,6 +29,7 @@ export const families: readonly Family[] = [
   phi3,
   smollm3,
   olmo2,
+  olmo3,
   granite,
   qwen3Moe,
   qwen2Moe,

@@ -1,4 +1,4 @@
-import type { ParameterReader } from "../../tensor/checkpoint.js";
+import type { Checkpoint, ParameterReader } from "../../tensor/checkpoint.js";
 import type { Part } from "../graph.js";
 import type { DeclaredParameter } from "./declaration.js";
 
@@ -30,6 +30,32 @@ export function unpackedParameters(declared: readonly DeclaredParameter[], packe
       // A vector is one row: its part lies inside it.
       if (shape.length < 2) return packed.rows(part.name, 0, 1).subarray(part.first, part.first + shape[0]!);
       return packed.rows(part.name, part.first + first, count);
+    },
+  };
+}
+
+/** The bytes of a checkpoint, where it lies. */
+export type ParameterBytes = Pick<Checkpoint, "directory" | "entry" | "bytes">;
+
+/** The same of a checkpoint's bytes: parts have entries of their own, and their rows are those of the whole. */
+export function unpackedBytes(declared: readonly DeclaredParameter[], packed: ParameterBytes): ParameterBytes {
+  const parts = new Map(declared.flatMap(({ name, shape, part }) => (part ? [[name, { shape, part }] as const] : [])));
+  if (parts.size === 0) return packed;
+  return {
+    directory: packed.directory,
+    entry(name) {
+      const own = parts.get(name);
+      const whole = own && packed.entry(own.part.name);
+      return own ? whole && { ...whole, shape: [...own.shape] } : packed.entry(name);
+    },
+    bytes(name, first = 0, count = Infinity) {
+      const own = parts.get(name);
+      if (!own) return Number.isFinite(count) ? packed.bytes(name, first, count) : packed.bytes(name, first);
+      const { part, shape } = own;
+      if (shape.length > 1) return packed.bytes(part.name, part.first + first, Math.min(count, shape[0]! - first));
+      const all = packed.bytes(part.name);
+      const width = all.byteLength / part.of;
+      return all.slice(part.first * width, (part.first + shape[0]!) * width);
     },
   };
 }

@@ -19,6 +19,8 @@ export interface RmsNormAttributes {
   readonly epsilon: number;
   /** Channels normalised together: head_dim for QK-norm, else the whole row. */
   readonly width: number;
+  /** Channels of the weight where a rewrite normalises fewer of them together. */
+  readonly weightWidth?: number;
   /** What is added to the weight (Gemma-style weights are stored minus one). */
   readonly weightOffset?: number;
   /** Whether the weight with its offset is stored before it multiplies. */
@@ -99,7 +101,7 @@ export function rmsNorm(attributes: RmsNormAttributes): Op {
       return out;
 
       function factor(column: number): number {
-        return weights ? weights[column % width]! : 1;
+        return weights ? weights[column % (attributes.weightWidth ?? width)]! : 1;
       }
 
       /** From the normalised elements, before they are rounded. */

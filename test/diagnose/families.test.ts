@@ -1,0 +1,33 @@
+import { readdirSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import { diagnose } from "../../src/diagnose/diagnose.js";
+import { families } from "../../src/spec/families/registry.js";
+
+const folder = "test/golden/families";
+const recordings = readdirSync(folder).flatMap((family) =>
+  readdirSync(join(folder, family))
+    .filter((file) => /^(bf16|fp32)_/.test(file))
+    .map((file) => [family, file] as const),
+);
+
+describe("runs of transformers with nothing wrong in them", () => {
+  test("are recorded of every family that no other golden recording shows", () => {
+    const shown = new Set(recordings.map(([family]) => family));
+    const elsewhere = ["qwen3", "qwen2", "llama", "smollm2"];
+    const dense = families.flatMap(({ modelTypes }) => modelTypes).filter((type) => !elsewhere.includes(type));
+    expect(dense.filter((type) => !shown.has(type))).toEqual([]);
+  });
+
+  test.each(recordings)("%s: %s is clean, every recipe named", async (family, file) => {
+    const verdict = await diagnose({ target: join(folder, family, file), model: join(folder, family) });
+    expect(verdict).toMatchObject({ verdict: "clean", causes: [], findings: [] });
+    expect(verdict.unchecked).toEqual([]);
+    expect(verdict.recipes.length).toBeGreaterThan(10);
+    for (const { unit, recipe, matched, of, equal } of verdict.recipes) {
+      expect(recipe, unit).not.toBeNull();
+      expect(matched, unit).toBe(of);
+      if (file.startsWith("bf16")) expect(equal, unit).toBeGreaterThan(0.98);
+    }
+  });
+});

@@ -1,0 +1,70 @@
+import { readdirSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import { diagnose } from "../../src/diagnose/diagnose.js";
+
+const folder = "test/golden/families";
+
+/** What each fault of scripts/family_faults.py is called. */
+const causes: Readonly<Record<string, readonly string[]>> = {
+  "attention-factor": ["rope-attention-factor"],
+  "embedding-scaled-twice": ["multiplier-repeated"],
+  "embedding-unscaled": ["multiplier-missing"],
+  epsilon: ["norm-epsilon"],
+  "gate-not-activated": ["activation-wrong"],
+  "gate-up": ["gate-up-swapped"],
+  gelu: ["activation-wrong"],
+  "head-dim-scale": ["softmax-scale"],
+  "heads-tiled": ["gqa-tiled"],
+  interleaved: ["rope-interleaved"],
+  "logits-uncapped": ["logits-cap-missing"],
+  "logits-unscaled": ["multiplier-missing"],
+  "long-factors": ["rope-for-other-length"],
+  "mlp-reads-stream": ["operand-unnormed"],
+  "no-attention-residual": ["residual-dropped"],
+  "no-mlp-residual": ["residual-dropped"],
+  "no-post-norm": ["norm-missing"],
+  "no-query-key-norm": ["norm-missing"],
+  "no-query-norm": ["norm-missing"],
+  "norm-of-sum": ["norm-of-sum"],
+  "norm-per-head": ["norm-per-head"],
+  // The theta of the other layers is a wrong theta too: both say the same.
+  "one-theta": ["rope-of-other-layers"],
+  "packed-gate-up": ["gate-up-swapped"],
+  "packed-key-value": ["key-value-swapped"],
+  "residual-scaled-twice": ["multiplier-repeated"],
+  "residual-unscaled": ["multiplier-missing"],
+  "rope-everywhere": ["rope-where-none"],
+  "rope-exchanged": ["rope-missing", "rope-where-none"],
+  "rope-nowhere": ["rope-missing"],
+  "scores-uncapped": ["soft-cap-missing"],
+  silu: ["activation-wrong"],
+  theta: ["rope-theta"],
+  "thetas-exchanged": ["rope-of-other-layers"],
+  "unscaled-scores": ["softmax-scale"],
+  "weight-without-one": ["norm-weight-offset"],
+  "whole-head-turns": ["rope-whole-head"],
+  "window-ignored": ["window-missing"],
+};
+
+describe.each(readdirSync(folder))("faults in transformers' code of %s", (family) => {
+  const model = join(folder, family);
+  const faults = readdirSync(join(model, "faults")).map((file) => file.replace(".safetensors", ""));
+
+  test("are ten or more", () => {
+    expect(faults.length).toBeGreaterThanOrEqual(10);
+  });
+
+  test.each(faults)("%s is named where it is, and nothing else", async (fault) => {
+    const verdict = await diagnose({ target: join(model, "faults", `${fault}.safetensors`), model });
+    expect(verdict.verdict).toBe(fault === "one-theta" ? "ambiguous" : "fault");
+    expect(new Set(verdict.causes.map(({ cause }) => cause))).toEqual(new Set(causes[fault]));
+    expect(verdict.findings.filter(({ cause }) => cause === null)).toEqual([]);
+    const { matched, of } = verdict.proof.reproduced;
+    expect(matched).toBe(of);
+    for (const { parameters } of verdict.causes) {
+      if (fault === "no-attention-residual") expect(parameters.branch).toBe("attention");
+      if (fault === "no-mlp-residual") expect(parameters.branch).toBe("mlp");
+    }
+  });
+});

@@ -1,0 +1,111 @@
+import { join } from "node:path";
+import { describe, expect, it } from "vitest";
+import { CaptureObservations } from "../../src/capture/observations.js";
+import { openCapture } from "../../src/capture/reader.js";
+import { specName } from "../../src/spec/families/execution-order.js";
+import { families } from "../../src/spec/families/registry.js";
+import { unpackedBytes } from "../../src/spec/families/unpacked-parameters.js";
+import { parseModelConfig } from "../../src/spec/models/config.js";
+import { readModelConfig } from "../../src/spec/models/config-file.js";
+import { declareDecoder, declaredParameters, decoderGraph, expectedParameters } from "../../src/spec/models/decoder.js";
+import { roleOf } from "../../src/spec/site.js";
+import { Checkpoint } from "../../src/tensor/checkpoint.js";
+import { decode } from "../../src/tensor/dtype.js";
+
+const small = {
+  hidden_size: 32,
+  intermediate_size: 24,
+  num_hidden_layers: 3,
+  num_attention_heads: 4,
+  num_key_value_heads: 2,
+  vocab_size: 10,
+  rms_norm_eps: 1e-6,
+};
+const read = (modelType: string, more = {}) => parseModelConfig({ ...small, ...more, model_type: modelType }, "c.json");
+const dense = ["qwen3", "qwen2", "llama", "smollm2", "mistral", "gemma2", "gemma3_text", "phi3", "smollm3", "olmo2"];
+
+describe.each([...dense, "olmo3", "granite"])("the decoder of %s", (modelType) => {
+  const config = read(modelType);
+  const graph = decoderGraph(config);
+
+  it("has sites that are one to one with its values, and roles that repeat from layer to layer", () => {
+    for (const node of graph.nodes.values()) {
+      expect(graph.at(node.site)).toBe(node);
+      if (node.layer === undefined) continue;
+      expect(roleOf(graph.inLayer(node, 0)!)).toBe(roleOf(node));
+    }
+    expect(graph.isComputable("sample")).toBe(true);
+  });
+
+  it("reads parameters that it declares, all of them", () => {
+    const declared = new Set(declareDecoder(config).parameters.map(({ name }) => name));
+    const used = [...graph.nodes.values()].flatMap(({ op }) => [op.attributes.weight, op.attributes.bias]);
+    expect(new Set(used.filter((name) => name !== undefined))).toEqual(declared);
+  });
+});
+
+describe("config.json of the families", () => {
+  it("of another model_type is refused with the list of those there are", () => {
+    expect(() => read("gpt2")).toThrow(families.flatMap(({ modelTypes }) => modelTypes).join(", "));
+  });
+
+  it.each([
+    ["gemma2", { use_bidirectional_attention: true }, /use_bidirectional_attention: only attention to earlier tokens/],
+    ["gemma2", { attn_logit_softcapping: -1 }, /attn_logit_softcapping/],
+    ["smollm3", { no_rope_layers: [1, 0] }, /no_rope_layers: expected an entry for each of 3 layers, found 2/],
+    ["phi3", { rope_scaling: { rope_type: "longrope", short_factor: [1] } }, /short_factor: expected 4 factors/],
+    ["granite", { logits_scaling: 0 }, /logits_scaling/],
+  ])("of %s is refused with %j", (modelType, change, message) => {
+    expect(() => read(modelType, change)).toThrow(message);
+  });
+
+  it("says which layers slide, and how they rotate", () => {
+    const windows = (modelType: string, more = {}) =>
+      [0, 1, 2].map(read(modelType, { sliding_window: 5, ...more }).windowLeft);
+    expect(windows("mistral")).toEqual([4, 4, 4]);
+    expect(windows("gemma2")).toEqual([4, undefined, 4]);
+    expect(windows("llama")).toEqual([undefined, undefined, undefined]);
+    const gemma = read("gemma3_text", { sliding_window_pattern: 2, rope_theta: 1e6, rope_local_base_freq: 100 });
+    expect([0, 1].map((layer) => gemma.rotary(layer)!.inverseFrequencies[1])).toEqual([100 ** -0.25, 1e6 ** -0.25]);
+    const smol = read("smollm3", { no_rope_layer_interval: 2 });
+    expect([0, 1, 2].map((layer) => smol.rotary(layer) !== undefined)).toEqual([true, false, true]);
+  });
+});
+
+describe("packed projections", () => {
+  const folder = "test/golden/families/phi3";
+  const { config } = readModelConfig(folder);
+  const checkpoint = new Checkpoint(folder);
+  const name = "model.layers.1.self_attn.v_proj.weight";
+  const { columns } = decoderGraph(config).node("model.layers.1.self_attn.v_proj");
+
+  it("are one parameter of the checkpoint and are read one by one", () => {
+    expect(expectedParameters(config).has(name)).toBe(false);
+    const parameters = declaredParameters(config, checkpoint);
+    const whole = "model.layers.1.self_attn.qkv_proj.weight";
+    const [rows, width] = checkpoint.shape(whole)!;
+    const expected = checkpoint.rows(whole, rows! - columns, columns);
+    expect(parameters.shape(name)).toEqual([columns, width]);
+    expect(parameters.rows(name, 0, columns)).toEqual(expected);
+    expect(parameters.rows(name, 3, 2)).toEqual(expected.subarray(3 * width!, 5 * width!));
+    expect([...parameters.names()]).not.toContain(whole);
+    const bytes = unpackedBytes(declareDecoder(config).parameters, checkpoint);
+    expect(Array.from(decode(bytes.bytes(name), "bfloat16"))).toEqual(Array.from(expected));
+    expect(bytes.entry(name)!.shape).toEqual([columns, width]);
+  });
+
+  it("are one tensor of a recording and three values of the spec", () => {
+    const capture = openCapture(join(folder, "bf16_eager.safetensors"));
+    const observations = new CaptureObservations(capture, decoderGraph(config));
+    const packed = capture.records.find((record) => record.name === "model.layers.1.self_attn.qkv_proj")!;
+    expect(packed).toBeDefined();
+    for (const part of ["q_proj", "k_proj", "v_proj"])
+      expect(observations.has(`model.layers.1.self_attn.${part}`)).toBe(true);
+    expect(observations.outputRows("model.layers.1.self_attn.v_proj")).toHaveLength(20);
+    capture.close();
+  });
+});
+
+it("names that a wrapper put its own before are those of the spec", () => {
+  expect(specName("module.layers.3.mlp")).toBe("model.layers.3.mlp");
+});
