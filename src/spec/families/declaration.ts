@@ -7,7 +7,8 @@ export interface DeclaredParameter {
   readonly name: string;
   /** What it is: a norm's weight, of the stream or of heads, or what a product multiplies by, biases included. */
   readonly kind: "norm" | "head-norm" | "projection";
-  /** The value that is made with it; absent for what stands outside the layers. */
+  readonly layer: number | undefined;
+  /** The value that is made with it, where it is one value's alone. */
   readonly site: Site | undefined;
   readonly isBias: boolean;
   /** [rows, columns], or [columns] of a vector. */
@@ -47,9 +48,14 @@ export class Declaration {
     name: string,
     kind: DeclaredParameter["kind"],
     shape: readonly number[],
-    { site, part, isBias = false }: Partial<Pick<DeclaredParameter, "site" | "part" | "isBias">> = {},
+    {
+      site,
+      layer = site?.layer,
+      part,
+      isBias = false,
+    }: Partial<Pick<DeclaredParameter, "site" | "layer" | "part" | "isBias">> = {},
   ): string {
-    this.parameters.push({ name, kind, site, isBias, shape, part });
+    this.parameters.push({ name, kind, layer, site, isBias, shape, part });
     return name;
   }
 }

@@ -53,8 +53,8 @@ const kinds: readonly DeclaredParameter["kind"][] = ["norm", "projection", "head
  * by layer norms of the stream, projections, norms of heads.
  */
 export function expectedParameters(config: ModelConfig): Map<string, readonly number[]> {
-  const place = ({ site, kind }: DeclaredParameter) =>
-    site?.layer === undefined ? 0 : kinds.length * (site.layer + 1) + kinds.indexOf(kind);
+  const place = ({ layer, kind }: DeclaredParameter) =>
+    layer === undefined ? 0 : kinds.length * (layer + 1) + kinds.indexOf(kind);
   const sorted = [...declareDecoder(config).parameters].sort((a, b) => place(a) - place(b));
   return new Map(
     sorted.map(({ name, shape, part }) => (part ? [part.name, [part.of, ...shape.slice(1)]] : [name, shape])),

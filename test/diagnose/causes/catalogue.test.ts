@@ -11,6 +11,7 @@ import {
 } from "../../../src/diagnose/causes/catalogue.js";
 import { recordCauses } from "../../../src/diagnose/causes/record-causes.js";
 import { Investigation } from "../../../src/diagnose/check/investigation.js";
+import { openInvestigation } from "../../../src/diagnose/check/open-investigation.js";
 import { choosePrecision } from "../../../src/diagnose/check/precision.js";
 import { Judge } from "../../../src/diagnose/explain/judge.js";
 import { type BatchLengths, randomSteps } from "../../../src/lab/batch.js";
@@ -48,6 +49,13 @@ const lengthsOf: Partial<Record<Situation, BatchLengths>> = {
 
 /** The run of a row, opened, with its units not judged yet. */
 function investigate(id: string, row: Shown): Investigation {
+  if (typeof row.fault === "object") {
+    const directory = join("test/golden/families", row.fault.family);
+    const target = join(directory, "faults", `${row.fault.name}.safetensors`);
+    const opened = openInvestigation({ target, model: directory });
+    onTestFinished(() => opened.close());
+    return opened.investigation;
+  }
   const fault = typeof row.fault === "string" ? findFault(row.fault) : localFault(row.fault);
   const { family = "qwen3", store = "bfloat16", values = {}, padding, cache } = row;
   const model = models.get(family)!;

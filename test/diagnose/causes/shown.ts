@@ -354,4 +354,18 @@ export const shown: Readonly<Record<Exclude<CauseId, keyof typeof recordCauses>,
     values: { value: "mlp.up_proj", row: 3, column: 5, holds: 7 },
     at: "mlp.up_proj",
   },
+
+  "multiplier-missing": {
+    fault: { family: "granite", name: "residual-unscaled" },
+    at: "self_attn.scaled",
+    unit: "post_attention_layernorm",
+  },
+  "multiplier-repeated": { fault: { family: "gemma2", name: "embedding-scaled-twice" }, at: ".model.embed_tokens" },
+  "logits-cap-missing": { fault: { family: "gemma2", name: "logits-uncapped" }, at: ".logits", never: ".lm_head" },
+  "norm-of-sum": { fault: { family: "gemma2", name: "norm-of-sum" }, at: "post_attention_layernorm" },
+  "norm-per-head": { fault: { family: "olmo2", name: "norm-per-head" }, at: "self_attn.q_norm" },
+  "rope-of-other-layers": { fault: { family: "gemma3_text", name: "thetas-exchanged" }, at: q },
+  "rope-where-none": { fault: { family: "smollm3", name: "rope-everywhere" }, at: q },
+  "rope-for-other-length": { fault: { family: "phi3", name: "long-factors" }, at: q },
+  "rope-whole-head": { fault: { family: "phi3", name: "whole-head-turns" }, at: q },
 };
