@@ -242,6 +242,20 @@ def without_shared_gate(original, self, hidden):
     return (self.experts(flat, indices, weights) + self.shared_expert(flat)).view(hidden.shape)
 
 
+def averaged_experts(original, self, hidden, indices, weights):
+    return original(self, hidden, indices, torch.full_like(weights, 1 / weights.shape[-1]))
+
+
+def without_routed_experts(original, self, hidden):
+    _, weights, indices = self.gate(hidden)
+    self.experts(hidden.view(-1, hidden.shape[-1]), indices, weights)
+    return self.shared_experts(hidden)
+
+
+def shared_expert_on_both_ranks(original, self, hidden):
+    return original(self, hidden) + self.shared_experts(hidden)
+
+
 def without_sinks(_original):
     return qwen3_moe.eager_attention_forward
 
@@ -264,6 +278,9 @@ FAULTS = {
     ("glm4_moe", "biased-weights"): (glm4_moe.Glm4MoeTopkRouter, "forward", in_second(biased_weights)),
     ("glm4_moe", "router-in-bfloat16"): (glm4_moe.Glm4MoeTopkRouter, "forward", in_second(router_in_bfloat16)),
     ("glm4_moe", "without-scale"): (glm4_moe.Glm4MoeTopkRouter, "forward", in_second(without_scale)),
+    ("glm4_moe", "averaged"): (glm4_moe.Glm4MoeExperts, "forward", in_second(averaged_experts)),
+    ("glm4_moe", "without-routed-experts"): (glm4_moe.Glm4MoeMoE, "forward", in_second(without_routed_experts)),
+    ("glm4_moe", "shared-expert-twice"): (glm4_moe.Glm4MoeMoE, "forward", in_second(shared_expert_on_both_ranks)),
     ("glm4_moe", "without-shared-expert"): (glm4_moe.Glm4MoeMoE, "forward", in_second(without_shared_expert)),
 }
 
@@ -275,6 +292,8 @@ def main():
         folder.mkdir(parents=True, exist_ok=True)
         make(family, config, folder)
         for name, (dtype, attention, experts) in RUNS.items():
+            if experts == "batched_mm" and family not in ("qwen3_moe", "gpt_oss"):
+                continue
             if family == "gpt_oss" and attention == "sdpa":
                 attention, name = "eager", name.replace("sdpa", "eager")
             save_file(run(folder, config, dtype, attention, experts), folder / f"{name}.safetensors")
