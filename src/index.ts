@@ -2,6 +2,7 @@
 export type { Capture } from "./capture/capture.js";
 export type { DenseView, PagedView, StepEvent } from "./capture/format.js";
 export { CaptureObservations } from "./capture/observations.js";
+export { openRun, type RunPath } from "./capture/ranks.js";
 export { openCapture } from "./capture/reader.js";
 export { CaptureWriter } from "./capture/writer.js";
 export {

@@ -1,5 +1,5 @@
 import type { SafetensorsFile, TensorEntry } from "../tensor/safetensors.js";
-import type { DenseView, Manifest, PagedView, SampleEvent, StepEvent } from "./format.js";
+import type { DenseView, Manifest, PagedView, SampleEvent, Shard, StepEvent, SumTerm } from "./format.js";
 import type { Padding } from "./padding.js";
 
 /** Where a recorded tensor's bytes lie. */
@@ -8,8 +8,17 @@ export interface TensorSource {
   readonly entry: TensorEntry;
 }
 
+/** Who recorded a value and which part of it, where a run has ranks. */
+export interface RankedRecord {
+  readonly rank?: number | undefined;
+  /** Which part of an axis the record holds; the whole value when absent. */
+  readonly shard?: Shard | undefined;
+  /** Which term of the sum over ranks it holds; the value itself when absent. */
+  readonly partial?: SumTerm | undefined;
+}
+
 /** A value recorded with its addressing. Element i lies at Σ i_k · strides_k of the span. */
-export interface DenseRecord {
+export interface DenseRecord extends RankedRecord {
   readonly step: number;
   readonly name: string;
   readonly role: "output" | "input";
@@ -23,7 +32,7 @@ export interface DenseRecord {
 }
 
 /** KV pages as their writer or reader addressed them. */
-export interface PagedRecord {
+export interface PagedRecord extends RankedRecord {
   readonly step: number;
   readonly name: string;
   readonly role: "output" | "input";
@@ -39,13 +48,23 @@ export function isPagedRecord(record: ValueRecord): record is PagedRecord {
   return "pages" in record;
 }
 
+/** A run of several ranks. */
+export interface RankedRun {
+  readonly world: number;
+  /** The steps as each rank recorded them. */
+  readonly steps: ReadonlyMap<number, readonly StepEvent[]>;
+}
+
 /** A recorded run, opened: events in memory, tensor bytes on disk. */
 export interface Capture {
   readonly path: string;
-  /** "faultline" for format version 1, "plain" for a safetensors file of module outputs. */
+  /** "faultline" for a capture directory, "plain" for a safetensors file of module outputs. */
   readonly kind: "faultline" | "plain";
   readonly manifest: Manifest;
+  /** Of several ranks' the first one's. */
   readonly steps: readonly StepEvent[];
+  /** Present in format version 2. */
+  readonly ranks?: RankedRun | undefined;
   /** Where the real tokens of a plain file's padded batch lie; its step has rows for them alone. */
   readonly padding?: Padding | undefined;
   readonly samples: readonly SampleEvent[];

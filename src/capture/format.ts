@@ -1,10 +1,9 @@
 import { z } from "zod";
 import { dtypes } from "../tensor/dtype.js";
 
-/** Capture format version 1 (docs/capture-format.md): manifest.json, events.jsonl, step-00000.safetensors, … */
+/** Capture format versions 1 and 2 (docs/capture-format.md): manifest.json, events.jsonl, step-00000.safetensors, … */
 
 export const formatName = "faultline-capture";
-export const formatVersion = 1;
 
 /** Largest element address, id or count a recording may name. */
 const count = z
@@ -13,10 +12,16 @@ const count = z
   .max(2 ** 40);
 const integers = (limit: number) => z.array(count).max(limit);
 const rows = 2 ** 22;
+/** Most ranks that one run may have. */
+const maxWorld = 2 ** 12;
+const rank = z
+  .int()
+  .nonnegative()
+  .max(maxWorld - 1);
 
 export const manifestSchema = z.looseObject({
   format: z.literal(formatName),
-  version: z.literal(formatVersion),
+  version: z.literal(1),
   model: z.record(z.string(), z.unknown()).optional(),
   runtime: z
     .looseObject({
@@ -27,6 +32,15 @@ export const manifestSchema = z.looseObject({
     })
     .optional(),
   dims: z.record(z.string(), z.string().max(40)).optional(),
+});
+
+/** Version 2: one of several ranks' recordings, or all of them. */
+export const rankedManifestSchema = manifestSchema.extend({
+  version: z.literal(2),
+  /** How many ranks the run had. */
+  world: z.int().positive().max(maxWorld),
+  /** The rank of events that name none. */
+  rank: rank.optional(),
 });
 
 const name = z.string().min(1).max(300);
@@ -77,6 +91,21 @@ export const pagedViewSchema = z.looseObject({
     .optional(),
 });
 
+const part = {
+  part: rank,
+  of: z.int().positive().max(maxWorld),
+};
+
+const shardSchema = z
+  .looseObject({ axis: z.enum(["h", "c", "t"]), ...part })
+  .refine(({ part, of }) => part < of, { path: ["part"], message: "expected a number below `of`" });
+
+const partialSchema = z
+  .looseObject(part)
+  .refine(({ part, of }) => part < of, { path: ["part"], message: "expected a number below `of`" });
+
+const ranked = { rank: rank.optional() };
+
 const value = {
   event: z.literal("value"),
   step: count,
@@ -85,36 +114,57 @@ const value = {
   by: z.string().max(200).nullish(),
 };
 
+const rankedValue = { ...value, ...ranked, shard: shardSchema.optional(), partial: partialSchema.optional() };
+
+const stepSchema = z.looseObject({
+  event: z.literal("step"),
+  step: count,
+  seq_ids: integers(2 ** 16),
+  token_ids: integers(rows),
+  qo_indptr: integers(2 ** 16 + 1),
+  positions: z.array(z.int()).max(rows).optional(),
+  kv_indptr: integers(2 ** 16 + 1).optional(),
+  kv_indices: z.array(z.int()).max(rows).optional(),
+  kv_last_page_len: z
+    .array(z.int())
+    .max(2 ** 16)
+    .optional(),
+  slot_mapping: z.array(z.int()).max(rows).optional(),
+  page_size: z
+    .int()
+    .positive()
+    .max(2 ** 20)
+    .optional(),
+});
+
+const sampleSchema = z.looseObject({
+  event: z.literal("sample"),
+  step: count,
+  token_ids: z.array(z.int()).max(2 ** 16),
+});
+
 export const eventSchema = z.union([
-  z.looseObject({
-    event: z.literal("step"),
-    step: count,
-    seq_ids: integers(2 ** 16),
-    token_ids: integers(rows),
-    qo_indptr: integers(2 ** 16 + 1),
-    positions: z.array(z.int()).max(rows).optional(),
-    kv_indptr: integers(2 ** 16 + 1).optional(),
-    kv_indices: z.array(z.int()).max(rows).optional(),
-    kv_last_page_len: z
-      .array(z.int())
-      .max(2 ** 16)
-      .optional(),
-    slot_mapping: z.array(z.int()).max(rows).optional(),
-    page_size: z
-      .int()
-      .positive()
-      .max(2 ** 20)
-      .optional(),
-  }),
+  stepSchema,
   z.looseObject({ ...value, view: pagedViewSchema }),
   z.looseObject({ ...value, view: denseViewSchema }),
-  z.looseObject({ event: z.literal("sample"), step: count, token_ids: z.array(z.int()).max(2 ** 16) }),
+  sampleSchema,
 ]);
 
-export type Manifest = z.infer<typeof manifestSchema>;
-export type CaptureEvent = z.infer<typeof eventSchema>;
-export type StepEvent = Extract<CaptureEvent, { event: "step" }>;
-export type SampleEvent = Extract<CaptureEvent, { event: "sample" }>;
+export const rankedEventSchema = z.union([
+  stepSchema.extend(ranked),
+  z.looseObject({ ...rankedValue, view: pagedViewSchema }),
+  z.looseObject({ ...rankedValue, view: denseViewSchema }),
+  sampleSchema.extend(ranked),
+]);
+
+export type Manifest = z.infer<typeof manifestSchema> | z.infer<typeof rankedManifestSchema>;
+export type CaptureEvent = z.infer<typeof eventSchema> | z.infer<typeof rankedEventSchema>;
+export type StepEvent = Extract<z.infer<typeof eventSchema>, { event: "step" }>;
+export type SampleEvent = Extract<z.infer<typeof eventSchema>, { event: "sample" }>;
+/** The letter of the axis that is cut, and which part of how many it is. */
+export type Shard = z.infer<typeof shardSchema>;
+/** Which term of a sum over ranks. */
+export type SumTerm = z.infer<typeof partialSchema>;
 export type DenseView = z.infer<typeof denseViewSchema>;
 export type PagedView = z.infer<typeof pagedViewSchema>;
 export type ValueEvent = {
@@ -124,6 +174,9 @@ export type ValueEvent = {
   role: "output" | "input";
   by?: string | null | undefined;
   view: DenseView | PagedView;
+  rank?: number | undefined;
+  shard?: Shard | undefined;
+  partial?: SumTerm | undefined;
 };
 
 export function isPaged(view: DenseView | PagedView): view is PagedView {

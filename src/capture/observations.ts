@@ -1,25 +1,29 @@
 import type { Observations, ObservedRow } from "../spec/evaluator.js";
 import type { Graph, GraphNode } from "../spec/graph.js";
 import type { Op } from "../spec/op.js";
+import { sumsOfParts, withSums } from "../spec/ranks.js";
 import type { RowTable } from "../spec/rows.js";
 import { byteWidth, type DType } from "../tensor/dtype.js";
 import { InputError } from "../tensor/errors.js";
 import { isQuantised } from "../tensor/scaled-type.js";
+import { type Assembly, alone, assemble } from "./assembly.js";
 import { type CachedType, type CacheFormat, CacheFormats } from "./cache-formats.js";
-import { type Capture, type DenseRecord, isPagedRecord, type PagedRecord } from "./capture.js";
+import { type Capture, type DenseRecord, isPagedRecord, type PagedRecord, type ValueRecord } from "./capture.js";
 import type { FittedScale } from "./fitted-scale.js";
 import { lastOfEntry, piecesOfEntry, startOfEntry } from "./page-view.js";
 import { partsOf } from "./parts.js";
-import { type PlacedDense, placeDense } from "./placed-dense.js";
-import { type PlacedPaged, PlacedRecords } from "./placed-records.js";
+import { type PlacedDense, placeDense, placeShards } from "./placed-dense.js";
+import { type PlacedPaged, placePaged } from "./placed-paged.js";
+import { PlacedRecords } from "./placed-records.js";
 import { expectPlausible } from "./plausibility.js";
+import { placeReplicas, type Replica } from "./replicas.js";
 import { RowCache } from "./row-cache.js";
 import { SlotOrder } from "./slot-order.js";
 import { placeSteps } from "./step-rows.js";
 import { TensorReader } from "./tensor-reader.js";
 
 export type { PlacedDense } from "./placed-dense.js";
-export type { PlacedPaged } from "./placed-records.js";
+export type { PlacedPaged } from "./placed-paged.js";
 
 /**
  * The recorded values of a capture, addressed by the spec's rows and columns. Names, dtypes, strides and page tables are
@@ -36,37 +40,28 @@ export class CaptureObservations implements Observations {
   readonly #settled = new Map<string, { op: Op; rows: Map<number, Float64Array> }>();
   /** The spec, its caches keeping what the recorded ones keep. */
   readonly graph: Graph;
+  /** What further ranks recorded of the same values. */
+  readonly replicas: Replica[] = [];
   readonly #formats: CacheFormats;
 
   /** @throws InputError when a recorded shape or token does not fit the model, or nothing but NaN was recorded. */
   constructor(
     readonly capture: Capture,
     graph: Graph,
+    /** Whose record stands for those of all ranks that hold the same, and where the bias of a sum over ranks is added. */
+    readonly viewpoint: Viewpoint = { rank: 0, biasFirst: new Set() },
   ) {
-    this.graph = graph;
     this.#formats = new CacheFormats(this);
-    expectPlausible(capture, graph.at({ what: "logits" })?.columns);
+    const vocabulary = graph.at({ what: "logits" })?.columns;
+    expectPlausible(capture, vocabulary);
     this.rows = placeSteps(capture);
-    const ordered = new SlotOrder(capture, graph);
+    const assembled = capture.ranks ? assemble(capture.path, capture.records, viewpoint.rank) : alone(capture.records);
+    this.unknown.push(...assembled.incomplete);
+    const sums = new Map([...sumsOfParts(graph, assembled.cuts), ...assembled.sums]);
+    this.graph = withSums(graph, sums, vocabulary ?? 0, viewpoint.biasFirst);
     const stepIndexOf = new Map(capture.steps.map((step, index) => [step.step, index]));
-    for (const record of capture.records) {
-      const stepIndex = stepIndexOf.get(record.step);
-      const node = graph.nodes.get(record.name);
-      if (stepIndex === undefined)
-        this.unknown.push({ value: record.name, why: `no step event for step ${record.step}` });
-      else if (node && !ordered.isKnown(node, record.step))
-        this.unknown.push({
-          value: record.name,
-          why: "recorded without the experts' indices, which tell whose they are",
-        });
-      else if (node && isPagedRecord(record)) this.#placePaged(record, stepIndex, node);
-      else if (isPagedRecord(record)) this.unknown.push({ value: record.name, why: "not a value of the spec" });
-      else {
-        const parts = node ? [{ node, record }] : partsOf(record, graph);
-        for (const part of parts) this.#records.addDense(this.#placeDense(part.record, stepIndex, part.node));
-        if (parts.length === 0) this.unknown.push({ value: record.name, why: "not a value of the spec" });
-      }
-    }
+    const ordered = new SlotOrder(capture, this.graph);
+    for (const assembly of assembled.values) this.#place(assembly, stepIndexOf, ordered);
     if (this.#records.names().length === 0) {
       throw new InputError(
         `${capture.path}: none of the ${capture.records.length} recorded values is a value of this model; expected names such as ${graph.all("query")[0]?.name}`,
@@ -74,7 +69,36 @@ export class CaptureObservations implements Observations {
     }
     this.unknown.push(...this.#formats.unreadable());
     const narrowed = this.#formats.appends();
-    if (narrowed.length > 0) this.graph = graph.with(narrowed);
+    if (narrowed.length > 0) this.graph = this.graph.with(narrowed);
+  }
+
+  #place(assembly: Assembly, stepIndexOf: ReadonlyMap<number, number>, ordered: SlotOrder): void {
+    const [record] = assembly.records as readonly [ValueRecord];
+    const stepIndex = stepIndexOf.get(record.step);
+    const node = this.graph.find(record.name);
+    if (stepIndex === undefined)
+      this.unknown.push({ value: record.name, why: `no step event for step ${record.step}` });
+    else if (!node) this.#placePacked(record, stepIndex);
+    else if (!ordered.isKnown(node, record.step))
+      this.unknown.push({
+        value: record.name,
+        why: "recorded without the experts' indices, which tell whose they are",
+      });
+    else if (isPagedRecord(record)) {
+      const placed = placePaged(assembly.records as readonly PagedRecord[], stepIndex, node, this.capture);
+      if (placed) this.#records.addPaged(placed);
+      else this.unknown.push({ value: record.name, why: "the ranks keep their pages in different places" });
+    } else {
+      this.#records.addDense(this.#placeDense(assembly.records as readonly DenseRecord[], stepIndex, node));
+      this.replicas.push(...placeReplicas(assembly, stepIndex, node, this.rows, this.capture));
+    }
+  }
+
+  /** A record of several values of the spec in one: what a packed projection gives. */
+  #placePacked(record: ValueRecord, stepIndex: number): void {
+    const parts = isPagedRecord(record) || record.shard ? [] : partsOf(record, this.graph);
+    for (const part of parts) this.#records.addDense(this.#placeDense([part.record], stepIndex, part.node));
+    if (parts.length === 0) this.unknown.push({ value: record.name, why: "not a value of the spec" });
   }
 
   has(name: string): boolean {
@@ -186,10 +210,20 @@ export class CaptureObservations implements Observations {
     return this.#rowCache.keep(view, recordRow, { value, dtype: view.dtype, exact: false });
   }
 
+  /** One row of a record, or of a part of one: its own columns. */
+  partRow(placed: PlacedDense, row: number, columns: number): Float64Array | undefined {
+    const out = new Float64Array(columns);
+    return this.#denseInto(placed, row, out, 0) ? out : undefined;
+  }
+
   #denseInto(placed: PlacedDense | undefined, row: number, out: Float64Array, at: number): boolean {
     const recordRow = placed ? placed.recordRow(row) : -1;
     if (!placed || recordRow < 0) return false;
-    const { axes, record } = placed;
+    const { axes, record, parts } = placed;
+    if (parts) {
+      const read = parts.filter((part) => this.#denseInto(part.placed, row, out, at + part.first));
+      return record.shard!.axis === "t" ? read.length > 0 : read.length === parts.length;
+    }
     this.#tensors.row(record.source, record.view.dtype, axes.startOf(recordRow), axes.pieces, out, at);
     return true;
   }
@@ -212,8 +246,9 @@ export class CaptureObservations implements Observations {
   }
 
   /** The numbers that a flat slot holds, as they are stored. */
-  storedRow({ record }: PlacedPaged, slot: number | undefined): ObservedRow | undefined {
+  storedRow({ record, parts }: PlacedPaged, slot: number | undefined): ObservedRow | undefined {
     if (slot === undefined || slot < 0) return undefined;
+    if (parts) return this.#joinedRow(parts, slot);
     const { view, pages } = record;
     const source = pages.get(Math.floor(slot / view.page_size));
     const entry = slot % view.page_size;
@@ -224,6 +259,13 @@ export class CaptureObservations implements Observations {
     const value = this.#rowCache.room(view.heads * view.head_dim);
     this.#tensors.row(source, view.dtype, startOfEntry(view, entry), piecesOfEntry(view), value, 0);
     return this.#rowCache.keep(view, slot, { value, dtype: view.dtype, exact: true });
+  }
+
+  /** A row of a cache of which several ranks hold some heads each. */
+  #joinedRow(parts: NonNullable<PlacedPaged["parts"]>, slot: number): ObservedRow | undefined {
+    const rows = parts.map(({ placed }) => this.storedRow(placed, slot));
+    if (rows.some((row) => row === undefined)) return undefined;
+    return { ...rows[0]!, value: Float64Array.from(rows.flatMap((row) => [...row!.value])) };
   }
 
   /** How the cache `name` keeps its values, also where it was not recorded but its siblings in other layers were. */
@@ -266,7 +308,9 @@ export class CaptureObservations implements Observations {
     return this.slotRow(input, slot) ?? this.output(name, row);
   }
 
-  #placeDense(record: DenseRecord, stepIndex: number, node: GraphNode): PlacedDense {
+  #placeDense(records: readonly DenseRecord[], stepIndex: number, node: GraphNode): PlacedDense {
+    const [record] = records as readonly [DenseRecord];
+    if (record.shard) return placeShards(records, stepIndex, node, this.rows, this.capture);
     const { placed, unjudged } = placeDense(record, stepIndex, node, this.rows, this.capture);
     if (unjudged > 0) {
       const of = this.rows.steps[stepIndex]!.seqIds.length;
@@ -277,14 +321,11 @@ export class CaptureObservations implements Observations {
     }
     return placed;
   }
+}
 
-  #placePaged(record: PagedRecord, stepIndex: number, node: GraphNode): void {
-    const { heads, head_dim: headDim } = record.view;
-    if (heads * headDim !== node.columns || heads !== node.heads) {
-      throw new InputError(
-        `${this.capture.path}: "${record.name}" of step ${record.step}: view has ${heads} heads of ${headDim}, the model ${node.heads} heads of ${node.columns / (node.heads ?? 1)}: recorded with another model?`,
-      );
-    }
-    this.#records.addPaged({ record, stepIndex });
-  }
+/** Whose record stands for those of all ranks that hold the same, and how sums over ranks are taken. */
+export interface Viewpoint {
+  readonly rank: number;
+  /** Roles of products whose bias the first rank adds to its term; the others' is added to the sum. */
+  readonly biasFirst: ReadonlySet<string>;
 }

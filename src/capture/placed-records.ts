@@ -1,12 +1,6 @@
 import type { Graph } from "../spec/graph.js";
-import type { PagedRecord } from "./capture.js";
 import type { PlacedDense } from "./placed-dense.js";
-
-/** A paged record with the page table of its step. */
-export interface PlacedPaged {
-  readonly record: PagedRecord;
-  readonly stepIndex: number;
-}
+import type { PlacedPaged } from "./placed-paged.js";
 
 /** The records of a capture by the value they hold, the step and who addressed them. */
 export class PlacedRecords {

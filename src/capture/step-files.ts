@@ -25,19 +25,21 @@ export class StepFiles {
 
   /**
    * The record of a value event, or undefined when the step's file was never written.
+   * @param event of `rank`, where the run has ranks.
    * @param where file and line for errors.
    * @throws InputError when its bytes are not there, or its view reaches beyond them.
    */
-  locate(event: ValueEvent, where: string, order: number): ValueRecord | undefined {
+  locate(event: ValueEvent, where: string, order: number, rank?: number): ValueRecord | undefined {
     const file = this.#fileOf(event.step);
     if (!file) return undefined;
-    const { step, name, role, view } = event;
-    const by = event.by ?? undefined;
-    if (isPaged(view)) return { step, name, role, by, view, pages: this.#locatePages(view, file, where), order };
+    const { view, shard, partial } = event;
+    const said = { step: event.step, name: event.name, role: event.role, by: event.by ?? undefined, order };
+    const value = rank === undefined ? said : { ...said, rank, shard, partial };
+    if (isPaged(view)) return { ...value, view, pages: this.#locatePages(view, file, where) };
     const entry = file.entries.get(spanName(view));
     if (!entry) throw new InputError(`${where}: view.storage: ${file.path} has no tensor "${spanName(view)}"`);
     checkDense(view, entry.byteLength, where);
-    return { step, name, role, by, view, source: { file, entry }, order };
+    return { ...value, view, source: { file, entry } };
   }
 
   close(): void {

@@ -1,22 +1,22 @@
 import { Command } from "commander";
 import { type DiagnoseOptions, diagnose } from "../diagnose/diagnose.js";
 import type { Verdict } from "../diagnose/tell/verdict.js";
-import { progressLine } from "../report/progress.js";
-import { renderVerdict } from "../report/terminal.js";
+import { checkShare, mostShares } from "../diagnose/threads/part-file.js";
+import { InputError } from "../tensor/errors.js";
 import { detokenizer } from "./detokenizer.js";
-import { terminalStyle } from "./style.js";
-
-const exitCodes: Record<Verdict["verdict"], number> = { clean: 0, fault: 1, ambiguous: 1, inconclusive: 3 };
+import { show, type VerdictOptions, withProgress } from "./verdict.js";
 
 /** `faultline diagnose TARGET --model DIR`. */
 export function diagnoseCommand(): Command {
   return new Command("diagnose")
     .summary("say which op or seam of a recorded run is wrong, why, and prove it")
     .description(
-      "Checks every recorded value of TARGET against what the model means, from its own recorded inputs, and names the causes of what rounding cannot explain.\n\nTARGET is a capture directory or a plain .safetensors file of Hugging Face module outputs with input_ids.",
+      "Checks every recorded value of TARGET against what the model means, from its own recorded inputs, and names the causes of what rounding cannot explain.\n\nTARGET is a capture directory, the directories of all ranks of a run, or a plain .safetensors file of Hugging Face module outputs with input_ids.",
     )
-    .argument("<target>", "the suspect run (also called candidate or actual)")
+    .argument("<target...>", "the suspect run (also called candidate or actual); of several ranks each one's directory")
     .requiredOption("-m, --model <dir>", "model folder: config.json and model.safetensors (or its shards)")
+    .option("--part <i/n>", "check only share i of n of the units, 1 to n; needs --out")
+    .option("--out <file>", "with --part: a new file for what the share found (see faultline merge)")
     .option("-q, --quick", "leave out the run from the tokens: the causes are proven unit by unit only")
     .option("--json", "print the verdict as JSON (docs/verdict.md)")
     .option("-v, --verbose", "also print the sensitivity of what passed and everything unchecked")
@@ -27,25 +27,39 @@ Exit codes: 0 clean, 1 fault or ambiguous, 2 bad input, 3 inconclusive.
 
 Examples:
   faultline diagnose cases/exclamation-mark --model models/ishmael-7m
+  faultline diagnose run/rank* --model ./Qwen3-32B
   faultline diagnose run/ --model ./Qwen3-0.6B --json > verdict.json`,
     )
-    .action(async (target: string, options: { model: string; quick?: boolean; json?: boolean; verbose?: boolean }) => {
-      const verdict = await runDiagnosis({ target, model: options.model, quick: options.quick ?? false });
-      process.stdout.write(
-        options.json
-          ? `${JSON.stringify(verdict, null, 2)}\n`
-          : renderVerdict(verdict, terminalStyle(options.verbose ?? false)),
-      );
-      process.exitCode = exitCodes[verdict.verdict];
+    .action(async (target: string[], options: Options) => {
+      const { model, quick = false } = options;
+      if (options.part !== undefined || options.out !== undefined) return diagnoseShare(target, options);
+      show(await runDiagnosis({ target, model, quick }), options);
     });
 }
 
+interface Options extends VerdictOptions {
+  readonly model: string;
+  readonly quick?: boolean;
+  readonly part?: string;
+  readonly out?: string;
+}
+
+/** One share of the units, to a file. */
+async function diagnoseShare(target: string[], { model, part = "", out }: Options): Promise<void> {
+  const found = /^([1-9]\d{0,4})\/([1-9]\d{0,4})$/.exec(part);
+  const [i, of] = [Number(found?.[1]), Number(found?.[2])];
+  if (!found || i > of || of > mostShares)
+    throw new InputError(
+      `--part: expected i/n such as 3/16, i from 1 to n and n at most ${mostShares}, found "${part}"`,
+    );
+  if (!out) throw new InputError("--out: expected a file for what the share finds");
+  const { checked, of: all } = await withProgress((progress) =>
+    checkShare({ target, model }, { part: i, of }, out, (done) => progress("checking units", done)),
+  );
+  process.stdout.write(`${out}: share ${i} of ${of}, ${checked} of ${all} units\n`);
+}
+
 /** Diagnoses with progress on stderr and the model's own tokenizer, where it has one. */
-export async function runDiagnosis(options: Pick<DiagnoseOptions, "target" | "model" | "quick">): Promise<Verdict> {
-  const { report, clear } = progressLine();
-  try {
-    return await diagnose({ ...options, progress: report, detokenize: detokenizer(options.model) });
-  } finally {
-    clear();
-  }
+export function runDiagnosis(options: Pick<DiagnoseOptions, "target" | "model" | "quick">): Promise<Verdict> {
+  return withProgress((progress) => diagnose({ ...options, progress, detokenize: detokenizer(options.model) }));
 }

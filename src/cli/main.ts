@@ -8,6 +8,7 @@ import { demoCommand } from "./demo.js";
 import { diagnoseCommand } from "./diagnose.js";
 import { generateCommand } from "./generate.js";
 import { labCommand } from "./lab.js";
+import { mergeCommand } from "./merge.js";
 
 const { version } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")) as {
   version: string;
@@ -19,6 +20,7 @@ const program = new Command("faultline")
   )
   .version(version)
   .addCommand(diagnoseCommand())
+  .addCommand(mergeCommand())
   .addCommand(compareCommand())
   .addCommand(generateCommand())
   .addCommand(labCommand())

@@ -1,4 +1,5 @@
 import type { InvestigationSource } from "./check/open-investigation.js";
+import { judgedByRank } from "./check/rank-views.js";
 import { explain } from "./explain/explain.js";
 import type { Detokenize } from "./prove/free-run.js";
 import { prove } from "./prove/prove.js";
@@ -6,6 +7,8 @@ import { examine } from "./records/examine.js";
 import { tell } from "./tell/tell.js";
 import type { Verdict } from "./tell/verdict.js";
 import { checkRecording } from "./threads/check-recording.js";
+import { mergeParts } from "./threads/merge-parts.js";
+import type { Checked } from "./threads/suggested-mask.js";
 
 export interface DiagnoseOptions extends Pick<InvestigationSource, "target" | "model"> {
   /** Called with what is being done and how far it is, 0 to 1. */
@@ -21,10 +24,25 @@ export interface DiagnoseOptions extends Pick<InvestigationSource, "target" | "m
  * @throws InputError when the recording or the model cannot be read.
  */
 export async function diagnose(options: DiagnoseOptions): Promise<Verdict> {
-  const { target, model, progress = () => {}, detokenize = null, quick = false } = options;
-  const checked = await checkRecording({ target, model }, (done) => progress("checking units", done));
-  const { investigation, checks, note } = checked;
+  const { target, model, progress = () => {} } = options;
+  return judge(await checkRecording({ target, model }, (done) => progress("checking units", done)), options);
+}
+
+/**
+ * The verdict that `diagnose` gives, from parts that `checkShare` wrote of the same recording.
+ * @throws InputError when the parts are not all there, or of another recording.
+ */
+export async function merge(parts: readonly string[], options: DiagnoseOptions): Promise<Verdict> {
+  const { target, model, progress = () => {} } = options;
+  return judge(await mergeParts(parts, { target, model }, (done) => progress("checking units", done)), options);
+}
+
+/** All that follows on the checks of the units. */
+async function judge(checked: Checked & { note?: string }, options: DiagnoseOptions): Promise<Verdict> {
+  const { progress = () => {}, detokenize = null, quick = false } = options;
+  const { investigation, note } = checked;
   try {
+    const checks = judgedByRank(investigation, checked.checks);
     const hidden = checked.notVisible();
     progress("checking metadata and seams", 0);
     const failing = checks.filter((check) => check.excess > 1);

@@ -34,6 +34,8 @@ export type What =
   | "mixed"
   /** The projection that ends a branch. */
   | "output"
+  /** What one rank adds to a sum over ranks. */
+  | "term"
   | "gate"
   | "up"
   | "activated"

@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
-import { eventSchema, manifestSchema } from "../../src/capture/format.js";
+import { eventSchema, manifestSchema, rankedEventSchema, rankedManifestSchema } from "../../src/capture/format.js";
 import { parseModelConfig } from "../../src/spec/models/config.js";
 import { decoderGraph } from "../../src/spec/models/decoder.js";
 import { dtypes } from "../../src/tensor/dtype.js";
@@ -11,9 +11,11 @@ const blocks = [...text.matchAll(/```json\n([\s\S]*?)```/g)].map((match) => JSON
 
 describe("docs/capture-format.md", () => {
   it("shows a manifest and events that are valid", () => {
-    expect(blocks.length).toBe(5);
+    expect(blocks.length).toBe(8);
     for (const block of blocks) {
-      const schema = "event" in block ? eventSchema : manifestSchema;
+      const ranked = block.version === 2 || "rank" in block;
+      const schemas = ranked ? [rankedEventSchema, rankedManifestSchema] : [eventSchema, manifestSchema];
+      const schema = "event" in block ? schemas[0]! : schemas[1]!;
       expect(schema.safeParse(block).error, JSON.stringify(block)).toBeUndefined();
     }
   });

@@ -160,7 +160,7 @@ const table: [what: string, target: string, model: string, names: string, says: 
   ],
   [
     "a manifest of a later version",
-    folderWith("later", "paged", "manifest.json", '{"format":"faultline-capture","version":2}'),
+    folderWith("later", "paged", "manifest.json", '{"format":"faultline-capture","version":3}'),
     "model",
     "manifest.json",
     /version: /,

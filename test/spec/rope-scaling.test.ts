@@ -28,6 +28,23 @@ describe("inverse frequencies", () => {
     expect(run({ type: "linear", factor: 4 }).inverseFrequencies).toEqual(inverseFrequencies);
   });
 
+  it("longrope: a factor per pair, and a second set for sequences beyond the original length", () => {
+    const rope = {
+      rope_type: "longrope",
+      original_max_position_embeddings: 1024,
+      short_factor: Array.from({ length: 64 }, () => 2),
+      long_factor: Array.from({ length: 64 }, () => 5),
+    };
+    const { inverseFrequencies, attentionFactor, beyond } = run(rope);
+    expect(attentionFactor).toBeCloseTo(Math.sqrt(1 + Math.log(2) / Math.log(1024)), 12);
+    expect(run({ ...rope, factor: 4 }).attentionFactor).toBeCloseTo(Math.sqrt(1 + Math.log(4) / Math.log(1024)), 12);
+    expect(beyond!.positions).toBe(1024);
+    for (let j = 0; j < 64; j++) {
+      expect(inverseFrequencies[j]).toBeCloseTo(plain[j]! / 2, 15);
+      expect(beyond!.inverseFrequencies[j]).toBeCloseTo(plain[j]! / 5, 15);
+    }
+  });
+
   it("llama3: as published for factor 10, low 1, high 4, 2048 tokens", () => {
     const rope = {
       rope_type: "llama3",

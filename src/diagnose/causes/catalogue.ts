@@ -44,6 +44,7 @@ import { quantisedActivationCauses, quantisedActivationSearches } from "./quanti
 import { quantisedCacheCauses, quantisedCacheSearches } from "./quantised-cache.js";
 import { probabilityCauses, probabilitySearches } from "./quantised-probabilities.js";
 import { quantisedWeightCauses, quantisedWeightSearches } from "./quantised-weight.js";
+import { isHiddenTerm, rankCauses, rankSearches } from "./ranks.js";
 import { recordCauses } from "./record-causes.js";
 import { reductionCauses, reductionSearches } from "./reduction.js";
 import { relabellingCauses, relabellingSearches } from "./relabelling.js";
@@ -52,6 +53,7 @@ import { ropeCauses, ropeSearches } from "./rope.js";
 import { ropeFrequencyCauses, ropeFrequencySearches } from "./rope-frequencies.js";
 import { ropeLayerCauses, ropeLayerSearches } from "./rope-layers.js";
 import { positionCauses, positionSearches } from "./rope-positions.js";
+import { ropeWeightCauses, ropeWeightSearches } from "./rope-weight.js";
 import { rotationSearches } from "./rotation.js";
 import { routerCauses, routerSearches } from "./router.js";
 import { scoreCauses, scoreSearches } from "./score.js";
@@ -68,6 +70,7 @@ const declared = {
   ...biasCauses,
   ...weightCauses,
   ...packingCauses,
+  ...ropeWeightCauses,
   ...operandCauses,
   ...reductionCauses,
   ...accumulatorCauses,
@@ -91,6 +94,7 @@ const declared = {
   ...routerCauses,
   ...expertCauses,
   ...sharedExpertCauses,
+  ...rankCauses,
   ...layerCauses,
   ...logitsCauses,
   ...quantisedWeightCauses,
@@ -134,6 +138,7 @@ const searches: readonly Search[] = [
   ...biasSearches,
   ...weightSearches,
   ...packingSearches,
+  ...ropeWeightSearches,
   ...bitSearches,
   ...accumulatorSearches,
   ...operandSearches,
@@ -152,6 +157,7 @@ const searches: readonly Search[] = [
   ...routerSearches,
   ...expertSearches,
   ...sharedExpertSearches,
+  ...rankSearches,
   ...clampSearches,
   ...dropoutSearches,
   ...attentionDropoutSearches,
@@ -226,5 +232,6 @@ export function proposeFitted(proposal: Proposal): Hypothesis[] {
 }
 
 function among(chosen: readonly Search[], proposal: Proposal): Hypothesis[] {
-  return chosen.flatMap((search) => (search.appliesTo(proposal) ? search.rewrites(proposal) : []));
+  const possible = isHiddenTerm(proposal) ? chosen.filter((search) => rankSearches.includes(search)) : chosen;
+  return possible.flatMap((search) => (search.appliesTo(proposal) ? search.rewrites(proposal) : []));
 }

@@ -120,6 +120,13 @@ export const recordCauses = {
     confusedWith: ["weight-quantised", "low-rank-delta"],
     report: ["ollama/ollama#15866", "projections of the first layers were zeros"],
   },
+  "replica-differs": {
+    kind: "state",
+    transform: "T19",
+    legend: "A rank's copy of a value is not what the others hold, nor what it should have made of its own inputs.",
+    hiddenBy: "recordings of one rank only",
+    confusedWith: ["parameter-differs", "key-heads-of-other-rank"],
+  },
   "record-overwritten": {
     kind: "observer",
     transform: "T20",

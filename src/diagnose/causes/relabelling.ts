@@ -3,6 +3,7 @@ import { headCauses } from "./heads.js";
 import type { Hypothesis } from "./hypothesis.js";
 import { hypothesesOf, isRecorded, type Proposal, type Search } from "./proposal.js";
 import { relabelled, replaced } from "./transform.js";
+import { worldOf } from "./world.js";
 
 /** Rows, heads or columns that changed places. */
 export const relabellingCauses = {
@@ -168,6 +169,8 @@ function blockMaps({ site, investigation }: Proposal): Hypothesis[] {
   };
   for (const shards of [2, 4, 8]) {
     if (site.columns % shards !== 0 || site.columns / shards < 2) continue;
+    // Shards of the run's own ranks are a cause of their own.
+    if (site.op.kind === "linear" && shards === worldOf(investigation)) continue;
     const width = site.columns / shards;
     add(`${shards} shards in reverse`, (c) => (shards - 1 - Math.floor(c / width)) * width + (c % width));
     if (shards > 2)

@@ -6,6 +6,7 @@ import { fitNumber } from "./fitted-number.js";
 import type { Hypothesis } from "./hypothesis.js";
 import { freshName, hypothesesOf, nameInLayer, type Proposal, type Search } from "./proposal.js";
 import { multiplied, replaced } from "./transform.js";
+import { worldOf } from "./world.js";
 
 /** The residual stream: terms dropped, doubled, subtracted or taken from elsewhere. */
 export const residualCauses = {
@@ -117,13 +118,16 @@ export const residualSearches: readonly Search[] = [
   weighing(["residual-subtracted"], (branch) => [
     ["residual-subtracted", [1, -1], `the ${branch} output is subtracted from the residual`],
   ]),
-  weighing(["residual-doubled"], (branch) =>
-    [2, 3, 4, 8].map((times) => [
-      "residual-doubled",
-      [times, 1],
-      `in \`residual + ${branch}\` the residual is added ${times} times: on both sides of a seam, or on every rank`,
-      { times },
-    ]),
+  weighing(["residual-doubled"], (branch, { investigation }) =>
+    // Once for every rank of the run is a cause of its own.
+    [2, 3, 4, 8]
+      .filter((times) => times !== worldOf(investigation))
+      .map((times) => [
+        "residual-doubled",
+        [times, 1],
+        `in \`residual + ${branch}\` the residual is added ${times} times: on both sides of a seam, or on every rank`,
+        { times },
+      ]),
   ),
   weighing(["branch-scaled"], (branch) => [
     ...[2, 3, 4, 8].map(

@@ -25,6 +25,7 @@ export function cover(investigation: Investigation, check: UnitCheck, shares: Sh
   if (!check.matched || !check.recipe || coverage.compared >= coverage.of) return check;
   if (node.op.kind === "linear") return coverProduct(investigation, check);
   if (investigation.isPointwise(node.name)) return coverRows(investigation, check, shares.pointwise);
+  if (node.op.kind === "all-reduce") return coverProduct(investigation, check);
   const alone = investigation.interior(node.name).every(({ op }) => op.kind !== "linear");
   return alone ? coverRows(investigation, check, shares.attention) : check;
 }

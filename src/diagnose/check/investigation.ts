@@ -1,4 +1,5 @@
 import type { Capture } from "../../capture/capture.js";
+import type { Viewpoint } from "../../capture/observations.js";
 import type { Evaluator } from "../../spec/evaluator.js";
 import type { GraphNode } from "../../spec/graph.js";
 import type { ModelConfig } from "../../spec/models/config.js";
@@ -29,6 +30,7 @@ export class Investigation extends RecordedRun {
   /** Surprise from which a statement counts, by the size of the recording. */
   readonly limit: number;
   readonly #recipes = new Map<string, UnitRecipe>();
+  readonly #views = new Map<number, Investigation>();
 
   constructor(
     capture: Capture,
@@ -51,6 +53,26 @@ export class Investigation extends RecordedRun {
   withSpec(evaluator: Evaluator): Investigation {
     const { capture, config, parameters, observations, precision, book } = this;
     return new Investigation(capture, config, parameters, { observations, precision, book, evaluator });
+  }
+
+  /** The same run as one of its ranks recorded it: by its own copies of what several ranks hold. */
+  seenBy(rank: number): Investigation {
+    const { capture, config, parameters, precision, book, observations } = this;
+    if (observations.viewpoint.rank === rank) return this;
+    let view = this.#views.get(rank);
+    if (!view) {
+      const viewpoint = { ...observations.viewpoint, rank };
+      view = new Investigation(capture, config, parameters, { precision, book, viewpoint });
+      this.#views.set(rank, view);
+    }
+    return view;
+  }
+
+  /** The same run where the first rank adds the bias of products of these roles to its term of their sum. */
+  withBiasFirst(biasFirst: Viewpoint["biasFirst"]): Investigation {
+    const { capture, config, parameters, precision, observations } = this;
+    const viewpoint = { ...observations.viewpoint, biasFirst };
+    return new Investigation(capture, config, parameters, { precision, viewpoint });
   }
 
   /** Checks a unit: by the bits of the run's recipe, of any other recipe, and where none is in reach by the noise model. */

@@ -1,8 +1,9 @@
 import { withMask } from "../../capture/padding.js";
-import { openCapture } from "../../capture/reader.js";
+import { openRun, type RunPath } from "../../capture/ranks.js";
 import { readModelConfig } from "../../spec/models/config-file.js";
 import { expectParameters } from "../../spec/models/expect-parameters.js";
 import { Checkpoint } from "../../tensor/checkpoint.js";
+import { chooseBiasPlace } from "./bias-place.js";
 import { Investigation } from "./investigation.js";
 import { settleChoices } from "./open-choices.js";
 import { choosePrecision } from "./precision.js";
@@ -10,8 +11,8 @@ import { chooseRotary } from "./rotary-choice.js";
 
 /** Where a recording and its model lie. */
 export interface InvestigationSource {
-  /** A capture directory or a plain safetensors file of module outputs. */
-  readonly target: string;
+  /** A capture directory, those of all ranks, or a plain safetensors file of module outputs. */
+  readonly target: RunPath;
   /** Model folder: config.json, model.safetensors or its shards. */
   readonly model: string;
   /** [batch, tokens], 1 for a token and 0 for padding, where a plain recording lacks its own mask. */
@@ -25,8 +26,8 @@ export interface OpenInvestigation {
 }
 
 /**
- * Opens a recording beside its checkpoint, and settles what holds for all its units: compute precision and the way
- * padded rows count their positions.
+ * Opens a recording beside its checkpoint, and settles what holds for all its units: compute precision, the way
+ * padded rows count their positions, and which rank adds a bias.
  * @throws InputError when the recording or the model cannot be read.
  */
 export function openInvestigation({ target, model, mask }: InvestigationSource): OpenInvestigation {
@@ -34,11 +35,11 @@ export function openInvestigation({ target, model, mask }: InvestigationSource):
   const checkpoint = new Checkpoint(model);
   try {
     expectParameters(config, checkpoint);
-    const opened = openCapture(target);
+    const opened = openRun(target);
     const capture = mask ? withMask(opened, mask) : opened;
     try {
       const investigation = settleChoices(
-        chooseRotary(choosePrecision(new Investigation(capture, config, checkpoint))),
+        chooseRotary(choosePrecision(chooseBiasPlace(new Investigation(capture, config, checkpoint)))),
       );
       return {
         investigation,

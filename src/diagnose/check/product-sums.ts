@@ -1,5 +1,7 @@
+import type { GraphNode } from "../../spec/graph.js";
 import { indices } from "../../spec/op.js";
 import type { LinearAttributes } from "../../spec/ops/linear.js";
+import type { Terms } from "../../spec/ops/terms.js";
 import { roleOf } from "../../spec/site.js";
 import { BlockSums } from "../../tensor/block-sums.js";
 import { type FloatFormat, floatFormat, squaredUlps, tf32Format, unitInLastPlace } from "../../tensor/dtype.js";
@@ -38,21 +40,26 @@ let kernels: BlockSums | undefined;
 export function residualSums(investigation: Investigation, check: UnitCheck): ResidualSums | undefined {
   const { observations, parameters, evaluator } = investigation;
   const { node, recipe } = check;
-  const { weight, bias, weightRow } = node.op.attributes as unknown as LinearAttributes;
+  const { attributes, operand, terms: summed } = productOf(investigation, node);
+  const { weight, bias, weightRow, terms } = attributes;
   const stored = parameters.stored?.(weight);
   const format = floatFormat(observations.dtype(node.name)!);
-  const inside = investigation.interior(node.name).slice(1);
-  if (!stored || !format || weightRow || !recipe) return undefined;
+  const inside = investigation
+    .interior(node.name)
+    .slice(1)
+    .filter(({ name }) => !summed.includes(name));
+  if (!stored || !format || weightRow || !recipe || (terms && terms.w !== terms.x)) return undefined;
   if (inside.some(({ op }) => op.kind === "linear" || op.kind === "attention")) return undefined;
   const settings = (recipe.ops.get(roleOf(node)) ?? node.op.recipes?.[0])?.settings ?? {};
-  const inputs = investigation.graph.node(node.inputs[0]!).columns;
+  const inputs = investigation.graph.node(operand).columns;
   const rows = observations.outputRows(node.name);
   const { columns } = node;
   const width = narrowest * Math.max(1, Math.ceil(rows.length / rowsOfNarrowest));
   const blocks = Math.ceil(columns / width);
   const signs = randomSigns(seedOf(node.name), columns);
   // Parts of the sum that are stored on their way scatter like numbers of the row's size.
-  const coarse = settings.biasAfter === true || Number(settings.parts ?? 1) > 1 || format.fractionBits > 16;
+  const coarse =
+    summed.length > 0 || settings.biasAfter === true || Number(settings.parts ?? 1) > 1 || format.fractionBits > 16;
   const add = rowAdder({ signs, width, format, biases: bias ? parameters.rows(bias, 0, 1) : undefined, coarse });
   const z = new Float64Array(rows.length * blocks);
   const quiet = evaluator.under(recipe, node, false);
@@ -61,8 +68,9 @@ export function residualSums(investigation: Investigation, check: UnitCheck): Re
   const y = new Float64Array(columns);
   for (let first = 0; first < rows.length; first += perPass) {
     const taken = rows.subarray(first, first + perPass);
-    const x = quiet.read(node.inputs[0]!, taken, node.name, indices(inputs)).value;
+    const x = quiet.read(operand, taken, summed[0] ?? node.name, indices(inputs)).value;
     if (settings.tf32) roundToFormat(x, tf32Format);
+    if (terms) clearOthers(x, inputs, terms);
     const roundedTo = settings.tf32 ? "tf32" : parameters.dtype?.(weight);
     const products = kernels.products({
       weights: stored,
@@ -81,6 +89,25 @@ export function residualSums(investigation: Investigation, check: UnitCheck): Re
     }
   }
   return { rows, blocks, width, z };
+}
+
+/** Zeros in place of the inputs that a product does not sum over. */
+function clearOthers(x: Float64Array, inputs: number, { x: first, count }: Terms): void {
+  for (let start = 0; start < x.length; start += inputs) {
+    x.fill(0, start, start + first);
+    x.fill(0, start + first + count, start + inputs);
+  }
+}
+
+/** The product that a node is, or that its unrecorded terms make together. */
+function productOf({ graph, observations }: Investigation, node: GraphNode) {
+  const attributes = node.op.attributes as unknown as LinearAttributes;
+  const whole = { attributes, operand: node.inputs[0]!, terms: [] as readonly string[] };
+  const [first] = node.inputs.map((name) => graph.node(name));
+  if (node.op.kind !== "all-reduce" || !first || node.inputs.some((name) => observations.has(name))) return whole;
+  const term = first.op.attributes as unknown as LinearAttributes;
+  const summed = { ...term, terms: undefined, bias: attributes.bias ?? term.bias };
+  return { attributes: summed, operand: first.inputs[0]!, terms: node.inputs };
 }
 
 interface Product {

@@ -1,10 +1,11 @@
 import type { Capture } from "../../capture/capture.js";
-import { CaptureObservations } from "../../capture/observations.js";
+import { CaptureObservations, type Viewpoint } from "../../capture/observations.js";
 import { Evaluator } from "../../spec/evaluator.js";
 import type { Graph, GraphNode } from "../../spec/graph.js";
 import type { ModelConfig } from "../../spec/models/config.js";
 import { declaredParameters, decoderGraph } from "../../spec/models/decoder.js";
 import type { Precision } from "../../spec/noise.js";
+import { roleOf } from "../../spec/site.js";
 import type { ParameterReader } from "../../tensor/checkpoint.js";
 import { type DType, floatFormat } from "../../tensor/dtype.js";
 import { heldAs } from "../../tensor/held-parameters.js";
@@ -25,6 +26,8 @@ export interface SharedRun {
   readonly observations: CaptureObservations;
   readonly precision: Precision;
   readonly evaluator: Evaluator;
+  /** Through which rank's records a run of several is seen; the first one's unless said. */
+  readonly viewpoint: Viewpoint;
 }
 
 /** One recording, one checkpoint, and the spec between them. */
@@ -47,7 +50,7 @@ export class RecordedRun {
     parameters: ParameterReader,
     shared: Partial<SharedRun> = {},
   ) {
-    this.observations = shared.observations ?? new CaptureObservations(capture, decoderGraph(config));
+    this.observations = shared.observations ?? new CaptureObservations(capture, decoderGraph(config), shared.viewpoint);
     this.graph = shared.evaluator?.graph ?? this.observations.graph;
     this.precision = shared.precision ?? {
       store: storeType(this.observations, this.graph, capture),
@@ -88,13 +91,20 @@ export class RecordedRun {
   }
 
   isDeep(name: string): boolean {
-    return this.interior(name).length > deepUnit;
+    return this.#depth(name) > deepUnit;
+  }
+
+  /** How many ops a unit holds; what every rank computes alike is one. */
+  #depth(name: string): number {
+    const interior = this.interior(name);
+    if (interior.length <= bitsReach) return interior.length;
+    return new Set(interior.map((node) => `${node.layer} ${roleOf(node)}`)).size;
   }
 
   /** Whether a unit is small enough for a recipe to give its bits. */
   hasBits(name: string): boolean {
+    if (this.#depth(name) > bitsReach) return false;
     const interior = this.interior(name);
-    if (interior.length > bitsReach) return false;
     // A scale that was read off a cache is not known to the last bit.
     return !interior.some(({ inputs }) =>
       inputs.some((input) => (this.observations.cacheFormat(input)?.error ?? 0) > 0),

@@ -257,6 +257,6 @@ export class Explainer {
   /** What a hypothesis is, whatever the layer: tried first where the same role fails again. */
   #roleKey({ site, group }: Hypothesis): string {
     const { graph } = this.investigation;
-    return `${roleOf(graph.node(site))} ${group.replace(/\.layers\.\d+/g, ".layers.*").replace(/ \d+$/, "")}`;
+    return `${roleOf(graph.node(site))} ${group.replace(/ \d+$/, "")}`;
   }
 }

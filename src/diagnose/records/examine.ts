@@ -3,6 +3,7 @@ import type { Investigation, UnitCheck } from "../check/investigation.js";
 import { checkMetadata } from "./metadata.js";
 import { overwrittenRecords } from "./observer.js";
 import { checkParameters } from "./parameters.js";
+import { differingRanks } from "./replicas.js";
 import { checkSeams, type SeamReport } from "./seams.js";
 
 /** What the records say by themselves, without a rewrite of the spec. */
@@ -19,6 +20,9 @@ export function examine(investigation: Investigation, failing: readonly UnitChec
   const metadata = checkMetadata(investigation);
   const seams = checkSeams(investigation);
   const parameters = checkParameters(investigation);
-  const { observed, rest } = overwrittenRecords(investigation, failing);
-  return { causes: [...metadata.causes, ...seams.causes, ...parameters.causes, ...observed], metadata, seams, rest };
+  const ranks = differingRanks(investigation, failing);
+  const left = failing.filter(({ node }) => !ranks.settled.has(node.name));
+  const { observed, rest } = overwrittenRecords(investigation, left);
+  const causes = [...metadata.causes, ...seams.causes, ...parameters.causes, ...ranks.causes, ...observed];
+  return { causes, metadata, seams, rest };
 }

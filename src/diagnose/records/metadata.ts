@@ -15,6 +15,12 @@ export function checkMetadata(investigation: Investigation): { causes: DirectCau
       if (found) causes.push(found);
     };
     if (event.positions) report(checkPositions(investigation, event, stepIndex), "positions");
+    for (const [rank, steps] of investigation.capture.ranks?.steps ?? []) {
+      const own = steps[stepIndex]!;
+      if (own === event || !own.positions) continue;
+      const found = checkPositions(investigation, own, stepIndex);
+      report(found && { ...found, statement: `rank ${rank}: ${found.statement}` }, "positions");
+    }
     if (!event.kv_indptr || !event.page_size) return;
     report(checkPageCounts(investigation, event, stepIndex), "page counts");
     if (event.kv_last_page_len) report(checkLengths(investigation, event, stepIndex), "lengths");

@@ -1,4 +1,5 @@
 import { isPagedRecord } from "../../capture/capture.js";
+import { declareDecoder } from "../../spec/models/decoder.js";
 import { decode, roundTo } from "../../tensor/dtype.js";
 import { classed } from "../causes/catalogue.js";
 import type { DirectCause } from "../causes/direct-cause.js";
@@ -7,7 +8,11 @@ import type { Investigation } from "../check/investigation.js";
 const chunk = 2 ** 18;
 
 /** Compares parameters that the runtime recorded as it held them with the checkpoint, element by element. */
-export function checkParameters({ capture, parameters }: Investigation): { causes: DirectCause[]; compared: string[] } {
+export function checkParameters({ capture, parameters, config }: Investigation): {
+  causes: DirectCause[];
+  compared: string[];
+} {
+  const layers = new Map(declareDecoder(config).parameters.map(({ name, layer }) => [name, layer]));
   const causes: DirectCause[] = [];
   const compared: string[] = [];
   for (const record of capture.records) {
@@ -38,7 +43,7 @@ export function checkParameters({ capture, parameters }: Investigation): { cause
       ...classed("parameter-differs"),
       unit: record.name,
       step: record.step,
-      layer: Number(/\.layers\.(\d+)\./.exec(record.name)?.[1] ?? Number.NaN),
+      layer: layers.get(record.name),
       parameters: { elements: different, first: first ?? 0 },
       statement: `${record.name} in memory is not the checkpoint's: ${different} of ${rowCount * rowWidth} elements differ, the first at index ${first}`,
       group: `parameter-differs ${record.name}`,

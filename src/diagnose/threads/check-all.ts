@@ -6,6 +6,8 @@ import type { InvestigationSource } from "../check/open-investigation.js";
 import type { UnitCheck } from "../check/unit-check.js";
 import { Deadline } from "../explain/deadline.js";
 import { type NotVisible, sensitivity } from "../explain/visibility.js";
+import { attentionCost, batchesOf, costsOf } from "./batches.js";
+import { type Share, unitsOfShare } from "./share.js";
 import { Threads } from "./threads.js";
 import { fromWire } from "./wire.js";
 
@@ -32,15 +34,18 @@ export interface CheckedUnits {
 /**
  * Checks every unit of a recording, on as many threads as there are cores when there is enough to do.
  * @param progress share of the work that is done.
+ * @param share the units to check: all when absent.
  */
 export async function checkAll(
   investigation: Investigation,
   source: InvestigationSource,
   progress: (done: number) => void,
+  share?: Share,
 ): Promise<CheckedUnits> {
-  const units = investigation.units();
-  const costs = new Map(units.map(({ name }) => [name, costOf(investigation, name)]));
-  const total = [...costs.values()].reduce((sum, cost) => sum + cost, 0);
+  const chosen = share && unitsOfShare(investigation, share);
+  const units = investigation.units().filter(({ name }) => !chosen || chosen.has(name));
+  const costs = costsOf(investigation);
+  const total = units.reduce((sum, { name }) => sum + costs.get(name)!, 0);
   const shares = sharesOf(investigation);
   let done = 0;
   const report = (names: readonly string[]) => {
@@ -54,10 +59,9 @@ export async function checkAll(
       report([name]);
       return check;
     });
-    const notVisible = async () => sensitivity(investigation, checks, new Deadline(sensitivitySearch));
-    return { checks, notVisible, end() {} };
+    return { checks, notVisible: async () => hidden(investigation, checks), end() {} };
   }
-  const batches = batchesOf(investigation, costs, total / (threads * 4));
+  const batches = batchesOf(units, costs, total / (threads * 4));
   const pool = new Threads(source, Math.min(threads, batches.length));
   const found = await pool.check(batches, shares, report);
   const onWire = units.map(({ name }) => found.get(name)!);
@@ -66,6 +70,11 @@ export async function checkAll(
     notVisible: () => pool.notVisible(onWire, sensitivitySearch),
     end: () => pool.end(),
   };
+}
+
+/** What the recording could not have shown, looked for as long as it is worth. */
+export function hidden(investigation: Investigation, checks: readonly UnitCheck[]): readonly NotVisible[] {
+  return sensitivity(investigation, checks, new Deadline(sensitivitySearch));
 }
 
 function sharesOf(investigation: Investigation): Shares {
@@ -77,44 +86,4 @@ function sharesOf(investigation: Investigation): Shares {
   }
   const within = (budget: number, cost: number) => Math.min(1, budget / Math.max(1, cost));
   return { pointwise: within(pointwiseElements, elements), attention: within(attentionSteps, steps) };
-}
-
-/** Multiply-adds of attention's recorded rows. */
-function attentionCost({ graph, observations }: Investigation, name: string): number {
-  let keys = 0;
-  for (const row of observations.outputRows(name)) keys += observations.rows.keyCount(row);
-  return 2 * keys * graph.node(name).columns;
-}
-
-/** Units in batches of about the same cost, neighbours together since they share their inputs; the dearest first. */
-function batchesOf(
-  investigation: Investigation,
-  costs: ReadonlyMap<string, number>,
-  target: number,
-): (readonly string[])[] {
-  const batches: { names: string[]; cost: number }[] = [];
-  for (const { name } of investigation.units()) {
-    const cost = costs.get(name)!;
-    const last = batches.at(-1);
-    if (last && last.cost + cost <= target) {
-      last.names.push(name);
-      last.cost += cost;
-    } else batches.push({ names: [name], cost });
-  }
-  return batches.sort((a, b) => b.cost - a.cost).map(({ names }) => names);
-}
-
-/** Nanoseconds that checking a unit takes, roughly: for sharing out work and telling how far it is. */
-function costOf(investigation: Investigation, name: string): number {
-  const { op, inputs, columns } = investigation.graph.node(name);
-  const elements = investigation.elementsOf(name);
-  const { rows, columns: sampled } = investigation.sample(name);
-  if (op.kind === "linear") {
-    const width = investigation.graph.node(inputs[0]!).columns;
-    return 3 * elements + 2 * columns * width + 2 * rows.length * sampled.length * width;
-  }
-  if (op.kind === "attention") {
-    return 2 * attentionCost(investigation, name);
-  }
-  return 60 * elements * investigation.interior(name).length;
 }

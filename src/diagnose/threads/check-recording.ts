@@ -12,19 +12,21 @@ export async function checkRecording(
   source: InvestigationSource,
   progress: (done: number) => void,
 ): Promise<Checked & { note?: string }> {
-  const checkedAs = async (as: InvestigationSource) => {
-    const { investigation, close } = openInvestigation(as);
-    try {
-      const checked = await checkAll(investigation, as, progress);
-      const closeAll = () => {
-        checked.end();
-        close();
-      };
-      return { ...checked, investigation, close: closeAll };
-    } catch (error) {
+  return underSuggestedMask(await checkedAs(source, progress), source, (as) => checkedAs(as, progress));
+}
+
+/** The same without another mask. */
+export async function checkedAs(source: InvestigationSource, progress: (done: number) => void): Promise<Checked> {
+  const { investigation, close } = openInvestigation(source);
+  try {
+    const checked = await checkAll(investigation, source, progress);
+    const closeAll = () => {
+      checked.end();
       close();
-      throw error;
-    }
-  };
-  return underSuggestedMask(await checkedAs(source), source, checkedAs);
+    };
+    return { ...checked, investigation, close: closeAll };
+  } catch (error) {
+    close();
+    throw error;
+  }
 }

@@ -66,14 +66,23 @@ function recipeToWire({ store, ops, kept, recomputed }: UnitRecipe): RecipeOnWir
 
 const recipesByRole = new WeakMap<Graph, Map<string, readonly Recipe[]>>();
 
-function recipeFromWire(graph: Graph, { store, ops, kept, recomputed }: RecipeOnWire): UnitRecipe {
+/** Whether the spec has a recipe of this id for a role. */
+export function hasRecipe(graph: Graph, role: string, id: string): boolean {
+  return findRecipe(graph, role, id) !== undefined;
+}
+
+function findRecipe(graph: Graph, role: string, id: string): Recipe | undefined {
   let known = recipesByRole.get(graph);
   if (!known) {
     known = new Map([...graph.nodes.values()].map((node) => [roleOf(node), node.op.recipes ?? []]));
     recipesByRole.set(graph, known);
   }
+  return known.get(role)?.find((candidate) => candidate.id === id);
+}
+
+function recipeFromWire(graph: Graph, { store, ops, kept, recomputed }: RecipeOnWire): UnitRecipe {
   const found = ops.map(([role, id]): [string, Recipe] => {
-    const recipe = known.get(role)?.find((candidate) => candidate.id === id);
+    const recipe = findRecipe(graph, role, id);
     if (!recipe) throw new Error(`the spec has no recipe "${id}" for ${role}`);
     return [role, recipe];
   });

@@ -5,6 +5,7 @@ import type { RowTable } from "../../spec/rows.js";
 import { roundTo } from "../../tensor/dtype.js";
 import { choose, type Fault, type FaultContext, type FaultValues, fault, integer, layerPath } from "../fault.js";
 import { type HandRope, handRope } from "../hand-rope.js";
+import { type ChangedParameter, wholeParameter } from "../overlay.js";
 import { attributesOf, elementwise, gathered, spoilt, withOp } from "../rewrite.js";
 
 function rotated({ values }: FaultContext, layer: number): string[] {
@@ -67,6 +68,27 @@ export const ropeFaults: readonly Fault[] = [
         ),
       ),
     }),
+  }),
+  fault({
+    id: "C3.03-rope-weight-permuted",
+    title: "rows of a projection in the order of the other RoPE convention",
+    kind: "parameter",
+    transform: "T1",
+    expected: ["rope-weight-permuted"],
+    parameters: (random) => ({ side: choose(random, ["q", "k"]) }),
+    firstBad: ({ values }, layer) => [`${layerPath(layer).attn}.${values.side}_proj`],
+    inject({ parameters, config, values }, layer) {
+      const name = `${layerPath(layer).attn}.${values.side}_proj`;
+      const kinds = ["weight", "bias"].filter((kind) => parameters.shape(`${name}.${kind}`));
+      return {
+        parameters: new Map(
+          kinds.map((kind) => [
+            `${name}.${kind}`,
+            paired(wholeParameter(parameters, `${name}.${kind}`), config.headDim),
+          ]),
+        ),
+      };
+    },
   }),
   fault({
     id: "I29-rope-twice",
@@ -276,3 +298,16 @@ export const ropeFaults: readonly Fault[] = [
     }),
   }),
 ];
+
+/** Rows 0, half, 1, half + 1, … of every head: its pairs side by side. */
+function paired({ shape, values }: ChangedParameter, headDim: number): ChangedParameter {
+  const rows = shape[0]!;
+  const width = values.length / rows;
+  const out = values.slice();
+  for (let row = 0; row < rows; row++) {
+    const channel = row % headDim;
+    const from = row - channel + (channel >> 1) + (channel % 2) * (headDim / 2);
+    out.set(values.subarray(from * width, (from + 1) * width), row * width);
+  }
+  return { shape, values: out };
+}

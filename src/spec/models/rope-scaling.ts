@@ -93,7 +93,7 @@ export function ropeTurning(
           `${origin}: rope_scaling.${field}: expected ${rotaryDim / 2} factors for rope type longrope, found ${values?.length ?? "none"}`,
         );
       };
-      const stretched = maxPositions / original;
+      const stretched = rope.factor ?? maxPositions / original;
       const usual = stretched <= 1 ? 1 : Math.sqrt(1 + Math.log(stretched) / Math.log(original));
       return {
         rotaryDim,

@@ -26,6 +26,7 @@ import {
 } from "../op.js";
 import type { Recipe } from "../recipe.js";
 import { type Accumulator, accumulate, accumulatorNoise, type Products } from "./accumulator.js";
+import { overTerms, type Terms } from "./terms.js";
 
 export interface LinearAttributes {
   /** Parameter [columns, inputs]. */
@@ -38,6 +39,8 @@ export interface LinearAttributes {
   readonly weightRow?: (column: number) => number;
   /** A running sum narrower than float32, where a rewrite says so. */
   readonly accumulator?: Accumulator;
+  /** The inputs that are summed over: those of one rank; all when absent. */
+  readonly terms?: Terms | undefined;
 }
 
 const exact = { tf32: false, parts: 1, even: false, running: false, biasAfter: false };
@@ -82,7 +85,8 @@ const biasAfter: Recipe = {
 
 /** y = x Wᵀ + b over the last axis: x [rows, inputs], W [columns, inputs], b [columns]. */
 export function linear(attributes: LinearAttributes): Op {
-  const { weight, bias, accumulator, weightRow = (column: number) => column } = attributes;
+  const { weight, bias, accumulator, terms, weightRow = (column: number) => column } = attributes;
+  if (terms) return { ...overTerms(linear({ ...attributes, terms: undefined }), terms), attributes: { ...attributes } };
   return {
     kind: "linear",
     attributes: { ...attributes },

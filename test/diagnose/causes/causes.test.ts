@@ -1,5 +1,6 @@
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
+import type { CauseId } from "../../../src/diagnose/causes/catalogue.js";
 import { diagnose } from "../../../src/diagnose/diagnose.js";
 import { type BatchLengths, randomSteps } from "../../../src/lab/batch.js";
 import { findFault } from "../../../src/lab/catalogue.js";
@@ -23,7 +24,7 @@ interface Case {
   readonly fault: string;
   readonly values?: FaultValues;
   /** What must be named, and of which value of layer 1 (or of the model). */
-  readonly cause: string | readonly string[];
+  readonly cause: CauseId | readonly CauseId[];
   readonly unit: string;
   readonly family?: TinyFamily;
   readonly store?: DType;
@@ -144,6 +145,12 @@ const groups: Record<string, readonly Case[]> = {
   ],
   rotations: [
     { fault: "I22-rope-missing", values: { side: "q" }, cause: "rope-missing", unit: "self_attn.q_rope" },
+    {
+      fault: "C3.03-rope-weight-permuted",
+      values: { side: "k" },
+      cause: "rope-weight-permuted",
+      unit: "self_attn.k_proj",
+    },
     { fault: "I29-rope-twice", values: { side: "k" }, cause: "rope-twice", unit: "self_attn.k_rope" },
     { fault: "I23-rope-interleaved", values: { side: "both" }, cause: "rope-interleaved", unit: "self_attn.q_rope" },
     {
@@ -302,7 +309,7 @@ const groups: Record<string, readonly Case[]> = {
     { fault: "C5-embedding-scaled", values: { factor: 8 }, cause: "embedding-scaled", unit: "embed_tokens" },
     { fault: "C7.10-token-ids-rounded", cause: "token-ids-rounded", unit: "embed_tokens" },
     { fault: "I55-logits-soft-cap", values: { cap: 5 }, cause: "logits-soft-cap", unit: "lm_head" },
-    { fault: "I70-weights-tied", cause: ["weights-untied", "weights-tied"], unit: "lm_head", family: "llama" },
+    { fault: "I70-weights-tied", cause: "weights-untied", unit: "lm_head", family: "llama" },
   ],
 };
 

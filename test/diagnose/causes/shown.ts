@@ -1,4 +1,5 @@
 import type { CauseId } from "../../../src/diagnose/causes/catalogue.js";
+import type { rankCauses } from "../../../src/diagnose/causes/ranks.js";
 import type { recordCauses } from "../../../src/diagnose/causes/record-causes.js";
 import { exchangedParameters } from "../../../src/lab/overlay.js";
 import { type AttentionAttributes, attention } from "../../../src/spec/ops/attention.js";
@@ -37,8 +38,8 @@ const paged = {
   cache: { dtype: "bfloat16", layout: "NHD", pageSize: 4 },
 } as const;
 
-/** A run for every cause that is found by a rewrite. */
-export const shown: Readonly<Record<Exclude<CauseId, keyof typeof recordCauses>, Shown>> = {
+/** A run for every cause that is found by a rewrite; those of ranks have recordings of their own (ranks.test.ts). */
+export const shown: Readonly<Record<Exclude<CauseId, keyof typeof recordCauses | keyof typeof rankCauses>, Shown>> = {
   "embedding-row-shifted": { fault: "C9.15-embedding-row-shifted", values: { offset: 1 }, at: ".model.embed_tokens" },
   "token-ids-rounded": { fault: "C7.10-token-ids-rounded", at: ".model.embed_tokens" },
   "token-ids-truncated": { fault: lookingUp((token) => token % 256), at: ".model.embed_tokens" },
@@ -98,6 +99,12 @@ export const shown: Readonly<Record<Exclude<CauseId, keyof typeof recordCauses>,
     family: "llama",
   },
   "heads-interleaved": { fault: "I08-heads-interleaved", at: "self_attn.q_proj" },
+  "rope-weight-permuted": {
+    fault: "C3.03-rope-weight-permuted",
+    values: { side: "k" },
+    at: "self_attn.k_proj",
+    never: "self_attn.v_proj",
+  },
   "operand-swapped": { fault: rewired("mlp.gate_proj", [norm]), at: "mlp.gate_proj" },
   "final-norm-skipped": { fault: "I02-final-norm-skipped", values: { recorded: "unused" }, at: ".lm_head" },
   "operand-unnormed": { fault: "C14-input-not-normed", values: { readers: "up_proj" }, at: "mlp.up_proj" },
