@@ -18,6 +18,7 @@ import { PlacedRecords } from "./placed-records.js";
 import { expectPlausible } from "./plausibility.js";
 import { placeReplicas, type Replica } from "./replicas.js";
 import { RowCache } from "./row-cache.js";
+import { SettledRows } from "./settled-rows.js";
 import { SlotOrder } from "./slot-order.js";
 import { placeSteps } from "./step-rows.js";
 import { TensorReader } from "./tensor-reader.js";
@@ -37,7 +38,7 @@ export class CaptureObservations implements Observations {
   readonly #tensors = new TensorReader();
   readonly #rowCache = new RowCache();
   readonly #outputRows = new Map<string, Int32Array>();
-  readonly #settled = new Map<string, { op: Op; rows: Map<number, Float64Array> }>();
+  readonly settledRows = new SettledRows();
   /** The spec, its caches keeping what the recorded ones keep. */
   readonly graph: Graph;
   /** What further ranks recorded of the same values. */
@@ -79,11 +80,7 @@ export class CaptureObservations implements Observations {
     if (stepIndex === undefined)
       this.unknown.push({ value: record.name, why: `no step event for step ${record.step}` });
     else if (!node) this.#placePacked(record, stepIndex);
-    else if (!ordered.isKnown(node, record.step))
-      this.unknown.push({
-        value: record.name,
-        why: "recorded without the experts' indices, which tell whose they are",
-      });
+    else if (!ordered.isKnown(node, record.step)) this.unknown.push({ value: record.name, why: ordered.missing });
     else if (isPagedRecord(record)) {
       const placed = placePaged(assembly.records as readonly PagedRecord[], stepIndex, node, this.capture);
       if (placed) this.#records.addPaged(placed);
@@ -152,16 +149,7 @@ export class CaptureObservations implements Observations {
   }
 
   settled(name: string, row: number, op: Op): Float64Array | undefined {
-    const settled = this.#settled.get(name);
-    return settled?.op === op ? settled.rows.get(row) : undefined;
-  }
-
-  /** Notes what an unrecorded row was, where rounding leaves it open and something that follows of it tells. */
-  settle({ name, op }: GraphNode, row: number, value: Float64Array | undefined): void {
-    const settled = this.#settled.get(name) ?? { op, rows: new Map<number, Float64Array>() };
-    this.#settled.set(name, settled);
-    if (value) settled.rows.set(row, value);
-    else settled.rows.delete(row);
+    return this.settledRows.find(name, row, op);
   }
 
   /** A row as its producer wrote it. */

@@ -6,6 +6,8 @@ import type { Capture } from "./capture.js";
  * nobody knows it, since routers sort or do not.
  */
 export class SlotOrder {
+  /** Why a value of slots cannot be read. */
+  readonly missing = "recorded without the experts' indices, which tell whose they are";
   readonly #recorded: ReadonlySet<string>;
 
   constructor(

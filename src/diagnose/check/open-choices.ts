@@ -38,7 +38,7 @@ function settle(investigation: Investigation, node: GraphNode): void {
     const logits = evaluator.read(node.inputs[0]!, row, node.name);
     const sets = openChoices(evaluator, routing, logits.value, logits.variance, most);
     const best = nearest(investigation, node, witness, row, columns, sets);
-    observations.settle(node, row[0]!, best);
+    observations.settledRows.note(node, row[0]!, best);
   }
 }
 
@@ -58,7 +58,7 @@ function nearest(
   let least = Infinity;
   for (const set of sets) {
     const chosen = Float64Array.from(set);
-    observations.settle(node, row[0]!, chosen);
+    observations.settledRows.note(node, row[0]!, chosen);
     // Nothing of the set before is remembered.
     const block = new Evaluator({ ...evaluator }).evaluate(witness.name, row, columns);
     const statistics = statisticsOf(compareBlock(block, observed, dtype, row, columns));
