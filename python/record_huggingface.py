@@ -14,6 +14,7 @@ for values that no module returns:
     ...self_attn.k_rope            [batch, key head, token, channel], the keys as attention received them
     ...self_attn.o_proj.input      [batch, token, channel], attention's output as o_proj received it
     logits                         [batch, token, word], what the model makes of lm_head's result, where it makes something
+    ...gate.scores, .indices       [batch, token, chosen], the weights and the experts a router chose (gpt-oss: ...router)
 Needs torch, transformers 5 and safetensors.
 """
 
@@ -47,7 +48,11 @@ def record(model, input_ids, layers=None):
         tensors[name] = tensor.detach().to("cpu", copy=True).contiguous()
 
     def save_output(name):
-        return lambda _module, _inputs, output: save(name, output[0] if isinstance(output, tuple) else output)
+        def hook(_module, _inputs, output):
+            for value, tensor in (routing_values(name, output) or {name: first(output)}).items():
+                save(value, by_sequence(tensor, input_ids))
+
+        return hook
 
     def save_input(name):
         return lambda _module, inputs: save(name, inputs[0])
@@ -74,6 +79,25 @@ def record(model, input_ids, layers=None):
     if any(getattr(model.config, name, None) is not None for name in AFTER_HEAD):
         save("logits", logits)
     return tensors
+
+
+def first(output):
+    return output[0] if isinstance(output, tuple) else output
+
+
+def routing_values(name, output):
+    """What a router returns, by name: its logits, the weights of the chosen experts and their indices; None of other modules."""
+    if not isinstance(output, tuple) or len(output) != 3 or output[2] is None or output[2].is_floating_point():
+        return None
+    logits, scores, indices = output
+    return {name: logits, f"{name}.scores": scores, f"{name}.indices": indices}
+
+
+def by_sequence(tensor, input_ids):
+    """Experts work on the tokens of all sequences in a row, [batch * token, ...]: [batch, token, ...] again."""
+    if tensor.dim() == 2 and tensor.shape[0] == input_ids.numel():
+        return tensor.reshape(*input_ids.shape, tensor.shape[1])
+    return tensor
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 import type { Observations, ObservedRow } from "../spec/evaluator.js";
 import type { Graph, GraphNode } from "../spec/graph.js";
+import type { Op } from "../spec/op.js";
 import { sumsOfParts, withSums } from "../spec/ranks.js";
 import type { RowTable } from "../spec/rows.js";
 import { byteWidth, type DType } from "../tensor/dtype.js";
@@ -17,6 +18,8 @@ import { PlacedRecords } from "./placed-records.js";
 import { expectPlausible } from "./plausibility.js";
 import { placeReplicas, type Replica } from "./replicas.js";
 import { RowCache } from "./row-cache.js";
+import { SettledRows } from "./settled-rows.js";
+import { SlotOrder } from "./slot-order.js";
 import { placeSteps } from "./step-rows.js";
 import { TensorReader } from "./tensor-reader.js";
 
@@ -35,6 +38,7 @@ export class CaptureObservations implements Observations {
   readonly #tensors = new TensorReader();
   readonly #rowCache = new RowCache();
   readonly #outputRows = new Map<string, Int32Array>();
+  readonly settledRows = new SettledRows();
   /** The spec, its caches keeping what the recorded ones keep. */
   readonly graph: Graph;
   /** What further ranks recorded of the same values. */
@@ -57,7 +61,8 @@ export class CaptureObservations implements Observations {
     const sums = new Map([...sumsOfParts(graph, assembled.cuts), ...assembled.sums]);
     this.graph = withSums(graph, sums, vocabulary ?? 0, viewpoint.biasFirst);
     const stepIndexOf = new Map(capture.steps.map((step, index) => [step.step, index]));
-    for (const assembly of assembled.values) this.#place(assembly, stepIndexOf);
+    const ordered = new SlotOrder(capture, this.graph);
+    for (const assembly of assembled.values) this.#place(assembly, stepIndexOf, ordered);
     if (this.#records.names().length === 0) {
       throw new InputError(
         `${capture.path}: none of the ${capture.records.length} recorded values is a value of this model; expected names such as ${graph.all("query")[0]?.name}`,
@@ -68,13 +73,14 @@ export class CaptureObservations implements Observations {
     if (narrowed.length > 0) this.graph = this.graph.with(narrowed);
   }
 
-  #place(assembly: Assembly, stepIndexOf: ReadonlyMap<number, number>): void {
+  #place(assembly: Assembly, stepIndexOf: ReadonlyMap<number, number>, ordered: SlotOrder): void {
     const [record] = assembly.records as readonly [ValueRecord];
     const stepIndex = stepIndexOf.get(record.step);
     const node = this.graph.find(record.name);
     if (stepIndex === undefined)
       this.unknown.push({ value: record.name, why: `no step event for step ${record.step}` });
     else if (!node) this.#placePacked(record, stepIndex);
+    else if (!ordered.isKnown(node, record.step)) this.unknown.push({ value: record.name, why: ordered.missing });
     else if (isPagedRecord(record)) {
       const placed = placePaged(assembly.records as readonly PagedRecord[], stepIndex, node, this.capture);
       if (placed) this.#records.addPaged(placed);
@@ -140,6 +146,10 @@ export class CaptureObservations implements Observations {
       }
     }
     return true;
+  }
+
+  settled(name: string, row: number, op: Op): Float64Array | undefined {
+    return this.settledRows.find(name, row, op);
   }
 
   /** A row as its producer wrote it. */

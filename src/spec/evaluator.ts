@@ -5,7 +5,16 @@ import { type Arithmetic, exactArithmetic } from "./arithmetic.js";
 import { assemble, pick, type Row, rowOf, unknownRow } from "./evaluated-row.js";
 import type { Graph, GraphNode } from "./graph.js";
 import { flipVariance, type Precision, storeVariance } from "./noise.js";
-import { areAll, type Block, indices, type MutableBlock, type OpContext, type OpRounding, raiseJump } from "./op.js";
+import {
+  areAll,
+  type Block,
+  indices,
+  type MutableBlock,
+  type Op,
+  type OpContext,
+  type OpRounding,
+  raiseJump,
+} from "./op.js";
 import type { UnitRecipe } from "./recipe.js";
 import type { RowTable } from "./rows.js";
 import { roleOf } from "./site.js";
@@ -19,6 +28,8 @@ export interface Observations {
    * @param readAt step at whose time a KV cache is read.
    */
   row(name: string, row: number, consumer: string, readAt?: number): ObservedRow | undefined;
+  /** What a row of a value that `op` leaves open was found to be from what follows of it. */
+  settled?(name: string, row: number, op: Op): Float64Array | undefined;
   /** The values of many rows at once, [rows, columns]; undefined where one was not recorded, and `row` tells which. */
   block?(name: string, rows: Int32Array, consumer: string, readAt?: number): Float64Array | undefined;
 }
@@ -205,14 +216,15 @@ export class Evaluator {
     const { value, variance } = block;
     if (!this.recipe) {
       if (this.noise) {
-        for (let i = 0; i < value.length; i++) variance[i]! += storeVariance(value[i]!, this.precision.store);
+        const store = node.op.dtype ?? this.precision.store;
+        for (let i = 0; i < value.length; i++) variance[i]! += storeVariance(value[i]!, store);
       }
       return block;
     }
     // Another name of a value is not another store.
     if (node.op.stored || node.op.kind === "identity" || node.op.kind === "select") return block;
     if (this.recipe.kept.has(roleOf(node)) || this.#recomputes(node)) return block;
-    const { store } = this.recipe;
+    const store = node.op.dtype ?? this.recipe.store;
     const out: MutableBlock = { value, variance, ...(block.range && { range: block.range }) };
     if (this.noise) storeNoise(out, block.jump, store);
     roundAll(value, store);
@@ -236,10 +248,11 @@ export class Evaluator {
   #rounding(node: GraphNode): OpRounding | undefined {
     const { recipe } = this;
     if (!recipe) return undefined;
+    const store = node.op.dtype ?? recipe.store;
     // In float64 nothing is rounded inside an op: only stores are.
-    if (this.precision.compute === "float64") return { store: recipe.store, settings: {} };
+    if (this.precision.compute === "float64") return { store, settings: {} };
     const chosen = recipe.ops.get(roleOf(node)) ?? node.op.recipes?.[0];
-    return { store: recipe.store, settings: chosen?.settings ?? {} };
+    return { store, settings: chosen?.settings ?? {} };
   }
 
   #context(node: GraphNode, readAt?: number): OpContext {
@@ -247,11 +260,14 @@ export class Evaluator {
       rows: this.rows,
       parameters: this.parameters,
       arithmetic: this.arithmetic,
-      precision: this.precision,
+      precision: node.op.dtype ? { ...this.precision, store: node.op.dtype } : this.precision,
       noise: this.noise,
       rounding: this.#rounding(node),
       input: (index, rows, columns, at) => this.read(node.inputs[index]!, rows, node.name, columns, at ?? readAt),
       width: (index) => this.graph.node(node.inputs[index]!).columns,
+      recorded: (row) =>
+        this.observations.has(node.name) ? this.observations.row(node.name, row, node.name)?.value : undefined,
+      settled: (row) => this.observations.settled?.(node.name, row, node.op),
     };
   }
 }

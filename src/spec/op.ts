@@ -45,6 +45,10 @@ export interface OpContext {
   input(index: number, rows: Int32Array, columns?: Int32Array, readAt?: number): Block;
   /** Columns of input `index`. */
   width(index: number): number;
+  /** What was recorded of the op's own value in a row: asked by ops of which rounding leaves open which result is right. */
+  recorded?(row: number): Float64Array | undefined;
+  /** The same where it was not recorded, as far as what follows of it tells. */
+  settled?(row: number): Float64Array | undefined;
 }
 
 /** The meaning of one op. `columns` is the subset of output columns asked for, in that order. */
@@ -57,6 +61,8 @@ export interface Op {
   readonly recipes?: readonly Recipe[] | undefined;
   /** Whether the op's values are as they are stored already: a cache with a type of its own. */
   readonly stored?: boolean | undefined;
+  /** The type its values are stored in, whatever the run stores between ops: a router in float32. */
+  readonly dtype?: DType | undefined;
   /** Elements as the op makes them, before they are stored. */
   evaluate(context: OpContext, rows: Int32Array, columns: Int32Array): Block;
 }

@@ -33,6 +33,7 @@ export function quantisedParameters(
     reader = {
       shape: (name) => parameters.shape(name),
       names: () => parameters.names(),
+      asStored: parameters.asStored,
       dtype: (name) => parameters.dtype?.(name),
       rows: (name, first, count) =>
         name === parameter ? rows.read(first, count) : parameters.rows(name, first, count),

@@ -1,5 +1,8 @@
-/** Part of a decoder that a value belongs to: what stands before and after the layers, or a branch of the residual stream. */
-export type Block = "model" | "attention" | "mlp";
+/**
+ * Part of a decoder that a value belongs to: what stands before and after the layers, or a branch of the residual stream;
+ * in a mixture of experts the chosen experts of each token, one slot after the other, and the expert that all tokens share.
+ */
+export type Block = "model" | "attention" | "mlp" | "experts" | "shared";
 
 /** What a value is, in every family alike; a value that only some families have is absent from the others. */
 export type What =
@@ -38,6 +41,16 @@ export type What =
   | "activated"
   /** Activated gate times up. */
   | "gated"
+  /** A router's logits, the experts it chooses and their weights. */
+  | "router"
+  | "chosen"
+  | "routing-weight"
+  /** The weighted sum of the chosen experts, and what the shared one adds to it. */
+  | "routed"
+  | "shared"
+  /** Logit of the gate over the shared expert, and its sigmoid. */
+  | "shared-gate"
+  | "shared-gate-open"
   /** The final norm. */
   | "last-norm"
   /** What the decoder returns, and the rows of it that go on to the logits. */

@@ -13,7 +13,11 @@ export interface ParameterReader {
   shape(name: string): readonly number[] | undefined;
   /** Rows `first` to `first + count` of a parameter [rows, columns], as float64. */
   rows(name: string, first: number, count: number): Float64Array;
+  /** Elements `first` to `first + count` of a parameter, all its axes in one; a row of one with many axes may be large. */
+  elements?(name: string, first: number, count: number): Float64Array;
   names(): Iterable<string>;
+  /** The same parameters in the numbers of the checkpoint, where these are not. */
+  readonly asStored?: ParameterReader | undefined;
   /** The type a parameter is stored in, where that is known. */
   dtype?(name: string): DType | undefined;
   /** The bytes of a parameter where they lie in a file as they are meant. */
@@ -88,6 +92,17 @@ export class Checkpoint implements ParameterReader {
     return dtype && { dtype, readInto: (target, first) => this.readInto(name, target, first) };
   }
 
+  elements(name: string, first: number, count: number): Float64Array {
+    const { shape } = this.#located(name).entry;
+    const all = shape.reduce((product, n) => product * n, 1);
+    if (first < 0 || count < 0 || first + count > all) {
+      throw new InputError(
+        `${this.directory}: "${name}" has ${all} elements; elements ${first} to ${first + count - 1} were asked for`,
+      );
+    }
+    return this.#decode(name, first, count);
+  }
+
   /** What was read recently stays decoded, up to a fixed number of bytes; small parameters are decoded whole. */
   rows(name: string, first: number, count: number): Float64Array {
     const { shape } = this.#located(name).entry;
@@ -104,26 +119,22 @@ export class Checkpoint implements ParameterReader {
   }
 
   #decoded(name: string, first: number, count: number): Float64Array {
-    const bytes = count * columnCount(this.#located(name).entry.shape) * 8;
-    if (bytes > cacheLimitBytes / 4) return this.#decode(name, first, count);
-    return this.#cache.of(
-      `${name} ${first} ${count}`,
-      () => this.#decode(name, first, count),
-      ({ byteLength }) => byteLength,
-    );
+    const columns = columnCount(this.#located(name).entry.shape);
+    const decode = () => this.#decode(name, first * columns, count * columns);
+    if (count * columns * 8 > cacheLimitBytes / 4) return decode();
+    return this.#cache.of(`${name} ${first} ${count}`, decode, ({ byteLength }) => byteLength);
   }
 
   /** Bytes are read in pieces that stay in the cache until they are decoded. */
   #decode(name: string, first: number, count: number): Float64Array {
     const { file, entry } = this.#located(name);
-    const columns = columnCount(entry.shape);
     const width = byteWidth(entry.dtype);
-    const values = new Float64Array(count * columns);
+    const values = new Float64Array(count);
     const pieceElements = this.#piece.length / width;
     for (let at = 0; at < values.length; at += pieceElements) {
       const elements = Math.min(pieceElements, values.length - at);
       const bytes = this.#piece.subarray(0, elements * width);
-      file.readInto(bytes, entry, (first * columns + at) * width);
+      file.readInto(bytes, entry, (first + at) * width);
       decodeInto(bytes, entry.dtype, 0, elements, values, at);
     }
     return values;

@@ -17,9 +17,17 @@ export function heldAs(parameters: ParameterReader, dtype: DType): ParameterRead
   return {
     shape: (name) => parameters.shape(name),
     names: () => parameters.names(),
+    asStored: parameters.asStored ?? parameters,
     dtype: () => dtype,
     stored: (name) => parameters.stored?.(name),
     quantised: (name) => parameters.quantised?.(name),
+    ...(parameters.elements && {
+      elements(name: string, first: number, count: number) {
+        const values = parameters.elements!(name, first, count);
+        if (isRounded(name)) roundAll(values, dtype);
+        return values;
+      },
+    }),
     rows(name, first, count) {
       const values = parameters.rows(name, first, count);
       if (!isRounded(name)) return values;

@@ -3,10 +3,16 @@ import type { Evaluator } from "../../src/spec/evaluator.js";
 import { activation } from "../../src/spec/ops/activation.js";
 import { add } from "../../src/spec/ops/add.js";
 import { attention } from "../../src/spec/ops/attention.js";
+import { clampedSwiglu } from "../../src/spec/ops/clamped-swiglu.js";
+import { combineExperts } from "../../src/spec/ops/combine-experts.js";
+import { expertLinear } from "../../src/spec/ops/expert-linear.js";
 import { linear } from "../../src/spec/ops/linear.js";
 import { multiply } from "../../src/spec/ops/multiply.js";
 import { rmsNorm } from "../../src/spec/ops/rmsnorm.js";
 import { rope } from "../../src/spec/ops/rope.js";
+import type { Routing } from "../../src/spec/ops/routing.js";
+import { routingWeights } from "../../src/spec/ops/routing-weights.js";
+import { scaleRows } from "../../src/spec/ops/scale-rows.js";
 import { type Recipe, UnitRecipe } from "../../src/spec/recipe.js";
 import { type DType, roundTo } from "../../src/tensor/dtype.js";
 import { evaluatorOf, normal, parametersOf, type SingleOp } from "./single-op.js";
@@ -22,8 +28,13 @@ export const orders = [
 const weights = normal(96 * 64, 31, 0.2).map((w) => roundTo(w, "bfloat16"));
 const bias = normal(96, 33, 0.5).map((b) => roundTo(b, "bfloat16"));
 
-/** Every op that computes something, on 24 rows of one sequence. */
-export const singleOps: Record<string, Omit<SingleOp, "inputs"> & { readonly widths: readonly number[] }> = {
+const routing: Routing = { experts: 8, topK: 2, scoring: "softmax", renormalised: true, scale: 1 };
+
+/** Every op that computes something, on 24 rows of one sequence. `choices` are inputs that hold experts, of so many. */
+export const singleOps: Record<
+  string,
+  Omit<SingleOp, "inputs"> & { readonly widths: readonly number[]; readonly choices?: Record<number, number> }
+> = {
   rmsnorm: {
     op: rmsNorm({ weight: "norm", epsilon: 1e-6, width: 64 }),
     widths: [64],
@@ -60,17 +71,47 @@ export const singleOps: Record<string, Omit<SingleOp, "inputs"> & { readonly wid
     widths: [64, 32, 32],
     columns: 64,
   },
+  "attention with sinks": {
+    op: attention({ heads: 4, keyValueHeads: 2, headDim: 16, scale: 0.25, sink: "sinks" }),
+    widths: [64, 32, 32],
+    columns: 64,
+    parameters: parametersOf({ sinks: { shape: [4], values: [0.5, -2, 3, 1] } }),
+  },
   activation: { op: activation("silu"), widths: [64], columns: 64 },
   add: { op: add(), widths: [64, 64], columns: 64 },
   multiply: { op: multiply(), widths: [64, 64], columns: 64 },
+  "routing weights": { op: routingWeights(routing), widths: [8, 2], columns: 2, choices: { 1: 8 } },
+  "routing weights of sigmoids": {
+    op: routingWeights({ ...routing, scoring: "sigmoid", scale: 2.5 }),
+    widths: [8, 2],
+    columns: 2,
+    choices: { 1: 8 },
+  },
+  "expert linear": {
+    op: expertLinear({ weight: "w", bias: "b", topK: 2, width: 24, ownInputs: false }),
+    widths: [64, 2],
+    columns: 48,
+    choices: { 1: 4 },
+    parameters: parametersOf({ w: { shape: [4, 24 * 64], values: weights }, b: { shape: [4, 24], values: bias } }),
+  },
+  "combine experts": {
+    op: combineExperts({ topK: 2 }),
+    widths: [128, 2, 2],
+    columns: 64,
+    choices: { 2: 8 },
+  },
+  "clamped swiglu": { op: clampedSwiglu({ alpha: 1.702, limit: 2 }), widths: [64, 64], columns: 64 },
+  "scale rows": { op: scaleRows(), widths: [64, 1], columns: 64 },
 };
 
 /** An op between inputs that were stored in `store`, exactly as its consumer reads them. */
 export function singleOp(name: string, store: DType): SingleOp {
-  const { widths, ...rest } = singleOps[name]!;
+  const { widths, choices, ...rest } = singleOps[name]!;
   const inputs = widths.map((columns, i) => ({
     columns,
-    values: normal(rowCount * columns, 40 + i).map((v) => roundTo(v, store)),
+    values: choices?.[i]
+      ? Float64Array.from({ length: rowCount * columns }, (_, k) => (3 * Math.floor(k / columns) + 2 * k) % choices[i]!)
+      : normal(rowCount * columns, 40 + i).map((v) => roundTo(v, store)),
   }));
   return { ...rest, inputs, precision: { store, compute: "float32" }, dtype: store, exact: true };
 }

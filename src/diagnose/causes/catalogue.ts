@@ -12,7 +12,9 @@ import type { DirectCause } from "./direct-cause.js";
 import { dropoutCauses, dropoutSearches } from "./dropout.js";
 import { elementCauses, elementSearches } from "./element.js";
 import { embeddingCauses, embeddingSearches } from "./embedding.js";
+import { expertCauses, expertSearches } from "./experts.js";
 import { gainCauses, gainSearches } from "./fitted.js";
+import { gatedBranchCauses, gatedBranchSearches } from "./gated-branch.js";
 import { headMapCauses, headMapSearches } from "./head-map.js";
 import { headCauses, headSearches } from "./heads.js";
 import type { Hypothesis } from "./hypothesis.js";
@@ -53,7 +55,9 @@ import { ropeLayerCauses, ropeLayerSearches } from "./rope-layers.js";
 import { positionCauses, positionSearches } from "./rope-positions.js";
 import { ropeWeightCauses, ropeWeightSearches } from "./rope-weight.js";
 import { rotationSearches } from "./rotation.js";
+import { routerCauses, routerSearches } from "./router.js";
 import { scoreCauses, scoreSearches } from "./score.js";
+import { sharedExpertCauses, sharedExpertSearches } from "./shared-expert.js";
 import { unseenSearches } from "./unseen.js";
 import { weightFormatCauses, weightFormatSearches } from "./weight-format.js";
 import { weightCauses, weightSearches } from "./weights.js";
@@ -87,6 +91,10 @@ const declared = {
   ...residualCauses,
   ...multiplierCauses,
   ...mlpCauses,
+  ...gatedBranchCauses,
+  ...routerCauses,
+  ...expertCauses,
+  ...sharedExpertCauses,
   ...rankCauses,
   ...layerCauses,
   ...logitsCauses,
@@ -147,6 +155,10 @@ const searches: readonly Search[] = [
   ...attentionOperandSearches,
   ...residualSearches,
   ...mlpSearches,
+  ...gatedBranchSearches,
+  ...routerSearches,
+  ...expertSearches,
+  ...sharedExpertSearches,
   ...rankSearches,
   ...clampSearches,
   ...dropoutSearches,

@@ -4,7 +4,7 @@ import { type RmsNormAttributes, rmsNorm } from "../../spec/ops/rmsnorm.js";
 import type { CauseEntries } from "./cause-entry.js";
 import { fitNumber } from "./fitted-number.js";
 import type { Hypothesis } from "./hypothesis.js";
-import { freshName, hypothesesOf, nameInLayer, ofKind, type Proposal, type Search } from "./proposal.js";
+import { freshName, hypothesesOf, nameInLayer, type Proposal, type Search } from "./proposal.js";
 import { multiplied, replaced } from "./transform.js";
 import { worldOf } from "./world.js";
 
@@ -68,7 +68,7 @@ export const residualCauses = {
 
 type ResidualCause = keyof typeof residualCauses;
 const hypothesis = hypothesesOf(residualCauses);
-const isSum = ofKind("add");
+const isSum: Search["appliesTo"] = ({ site }) => site.op.kind === "add" && site.site.what === "stream";
 
 function branchOf({ site }: Proposal): "attention" | "mlp" {
   return site.site.block === "attention" ? "attention" : "mlp";

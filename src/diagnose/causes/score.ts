@@ -40,6 +40,13 @@ export const scoreCauses = {
     confusedWith: ["row-head-gain", "scaled"],
     report: ["flashinfer-ai/flashinfer#3716", "lanes beyond the last key entered the denominator with zero scores"],
   },
+  "attention-sink-missing": {
+    kind: "parameter",
+    transform: "T6",
+    legend: "The model's attention sinks do not count in the softmax.",
+    hiddenBy: "scores far above the sinks",
+    confusedWith: ["row-head-gain", "scaled"],
+  },
   alibi: {
     kind: "seam",
     transform: "T6",
@@ -64,6 +71,11 @@ export const scoreSearches: readonly Search[] = [
   ),
   search(["soft-cap-missing"], (one, a) =>
     a.softCap ? [one("soft-cap-missing", { softCap: undefined }, "the soft cap on scores is missing")] : [],
+  ),
+  search(["attention-sink-missing"], (one, a) =>
+    typeof a.sink === "string"
+      ? [one("attention-sink-missing", { sink: undefined }, "the attention sinks do not count in the softmax")]
+      : [],
   ),
   search(["attention-sink"], (one) =>
     [-2, -1, 0, 1, 2, 3, 4].map((sink) =>

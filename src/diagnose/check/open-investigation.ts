@@ -5,6 +5,7 @@ import { readModelConfig } from "../../spec/models/config-file.js";
 import { expectParameters } from "../../spec/models/expect-parameters.js";
 import { chooseBiasPlace } from "./bias-place.js";
 import { Investigation } from "./investigation.js";
+import { settleChoices } from "./open-choices.js";
 import { choosePrecision } from "./precision.js";
 import { chooseRotary } from "./rotary-choice.js";
 
@@ -37,8 +38,8 @@ export function openInvestigation({ target, model, mask }: InvestigationSource):
     const opened = openRun(target);
     const capture = mask ? withMask(opened, mask) : opened;
     try {
-      const investigation = chooseRotary(
-        choosePrecision(chooseBiasPlace(new Investigation(capture, config, checkpoint))),
+      const investigation = settleChoices(
+        chooseRotary(choosePrecision(chooseBiasPlace(new Investigation(capture, config, checkpoint)))),
       );
       return {
         investigation,

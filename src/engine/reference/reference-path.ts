@@ -155,8 +155,9 @@ export class ReferencePath implements Path {
   #recordDense(sink: CaptureSink, node: GraphNode, value: Float64Array, epoch: number): void {
     const shape = [value.length / node.columns, node.columns];
     const layout = { shape, strides: [node.columns, 1], offset: 0 };
-    const bytes = encode(value, this.dtype);
-    const view = { kind: "dense" as const, storage: node.name, epoch, dtype: this.dtype, ...layout, bytes };
+    const dtype = node.site.what === "chosen" ? "int32" : (node.op.dtype ?? this.dtype);
+    const bytes = encode(value, dtype);
+    const view = { kind: "dense" as const, storage: node.name, epoch, dtype, ...layout, bytes };
     sink.value({ name: node.name, role: "output", by: node.op.kind, view });
   }
 }

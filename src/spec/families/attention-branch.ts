@@ -39,6 +39,7 @@ export function attentionBranch(scope: LayerScope, config: ModelConfig, input: s
   const rotatedKey = declaration.value(place("k_rope", "key-rotated"), turn, [normedKey], keys);
   const keyCache = declaration.value(place("k_cache", "key-cache"), append(), [rotatedKey], keys);
   const valueCache = declaration.value(place("v_cache", "value-cache"), append(), [value], keys);
+  const sink = config.attentionSinks ? scope.parameter(`${scope.path}.${module}.sinks`, [headCount]) : undefined;
   const attend = attention({
     heads: headCount,
     keyValueHeads: keyValueHeadCount,
@@ -46,6 +47,7 @@ export function attentionBranch(scope: LayerScope, config: ModelConfig, input: s
     scale: config.attentionScale,
     windowLeft: config.windowLeft(layer),
     softCap: config.attentionSoftCap,
+    ...(sink && { sink }),
   });
   const mixed = declaration.value(
     place("o_proj.input", "mixed"),

@@ -81,4 +81,8 @@ export class LayerScope {
     const site = { name, role: `model.layers.*${behind}`, block, what, layer: this.layer };
     return { name, site: expert === undefined ? site : { ...site, expert } };
   }
+  /** Declares a parameter of the layer that products multiply by and returns its name. */
+  parameter(name: string, shape: readonly number[]): string {
+    return this.declaration.parameter(name, "projection", shape, { layer: this.layer });
+  }
 }

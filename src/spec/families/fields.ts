@@ -39,7 +39,8 @@ export const biasFields = { attention_bias: z.boolean().nullish(), mlp_bias: z.b
 
 /** Which layers see a window of keys alone. */
 export const windowFields = {
-  sliding_window: z.int().positive().nullish(),
+  // Some configs write 0 for none.
+  sliding_window: z.int().nonnegative().nullish(),
   use_sliding_window: z.boolean().nullish(),
   max_window_layers: z.int().nonnegative().nullish(),
   layer_types: z.array(z.string()).nullish(),
@@ -92,6 +93,7 @@ export function plainDecoder(c: SharedFields, origin: string): ModelConfig {
     packedProjections: false,
     tiedEmbeddings: c.tie_word_embeddings ?? false,
     attentionScale: 1 / Math.sqrt(headDim),
+    attentionSinks: false,
     attentionSoftCap: undefined,
     logitSoftCap: undefined,
     embeddingScale: 1,

@@ -49,6 +49,15 @@ export class ModelParameters implements ParameterReader {
     return this.quantised(name)?.rows(first, count) ?? this.#checkpoint.rows(name, first, count);
   }
 
+  elements(name: string, first: number, count: number): Float64Array {
+    const parameter = this.quantised(name);
+    if (!parameter) return this.#checkpoint.elements(name, first, count);
+    const perRow = parameter.shape.slice(1).reduce((product, n) => product * n, 1);
+    const row = Math.floor(first / perRow);
+    const rows = parameter.rows(row, Math.ceil((first + count) / perRow) - row);
+    return rows.subarray(first - row * perRow, first - row * perRow + count);
+  }
+
   stored(name: string): StoredParameter | undefined {
     return this.#located.has(name) ? undefined : this.#checkpoint.stored(name);
   }

@@ -40,6 +40,8 @@ export interface ModelConfig {
   readonly tiedEmbeddings: boolean;
   /** sm_scale: multiplies q·k. */
   readonly attentionScale: number;
+  /** Whether every head has a sink: a logit that joins the softmax and has no value. */
+  readonly attentionSinks: boolean;
   /** cap · tanh(score / cap) of attention scores and of logits; undefined for none. */
   readonly attentionSoftCap: number | undefined;
   readonly logitSoftCap: number | undefined;

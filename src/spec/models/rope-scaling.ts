@@ -16,6 +16,7 @@ export const ropeParametersSchema = z.looseObject({
   partial_rotary_factor: z.number().positive().max(1).nullish(),
   short_factor: z.array(z.number().positive()).max(4096).optional(),
   long_factor: z.array(z.number().positive()).max(4096).optional(),
+  truncate: z.boolean().optional(),
 });
 
 /** RoPE as an op takes it: which channels of a head turn, how fast, and what multiplies cos and sin. */
@@ -68,8 +69,11 @@ export function ropeTurning(
       const original = rope.original_max_position_embeddings ?? maxPositions;
       const correction = (rotations: number) =>
         (rotaryDim * Math.log(original / (rotations * 2 * Math.PI))) / (2 * Math.log(theta));
-      const low = Math.max(Math.floor(correction(rope.beta_fast ?? 32)), 0);
-      const high = Math.min(Math.ceil(correction(rope.beta_slow ?? 1)), rotaryDim - 1);
+      // gpt-oss leaves the bounds of the ramp between two channels.
+      const whole = rope.truncate !== false;
+      const [fast, slow] = [correction(rope.beta_fast ?? 32), correction(rope.beta_slow ?? 1)];
+      const low = Math.max(whole ? Math.floor(fast) : fast, 0);
+      const high = Math.min(whole ? Math.ceil(slow) : slow, rotaryDim - 1);
       const scaled = base.map((f, j) => {
         const ramp = Math.min(Math.max((j - low) / Math.max(high - low, 0.001), 0), 1);
         return (f / factor) * ramp + f * (1 - ramp);

@@ -18,7 +18,12 @@ export function add(weights: readonly number[] = [1, 1]): Op {
           if (x.jump) raiseJump(out, i, Math.abs(weight) * x.jump[i]!);
         }
       }
-      if (noise) for (let i = 0; i < out.value.length; i++) out.variance[i]! += out.value[i]! ** 2 * computeVariance;
+      if (!noise) return out;
+      // A sum that float32 holds is exact: between two 16-bit numbers it is one, and may lie on a boundary of rounding.
+      for (let i = 0; i < out.value.length; i++) {
+        const sum = out.value[i]!;
+        if (Math.fround(sum) !== sum) out.variance[i]! += sum * sum * computeVariance;
+      }
       return out;
     },
   };

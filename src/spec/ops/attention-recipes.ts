@@ -6,6 +6,8 @@ export interface AttentionRounding {
   readonly scores: boolean;
   /** The scaled score is stored. */
   readonly scaled: boolean;
+  /** The largest score is subtracted and the difference stored before it is exponentiated. */
+  readonly centred: boolean;
   /** Each step of a soft cap is stored. */
   readonly capped: boolean;
   /** Queries are scaled and stored before the product. */
@@ -32,6 +34,7 @@ export interface AttentionRounding {
 export const float32Attention: AttentionRounding = {
   scores: false,
   scaled: false,
+  centred: false,
   capped: false,
   scaledQuery: false,
   weights: "float32",
@@ -119,6 +122,12 @@ export const attentionRecipes: readonly Recipe[] = [
       scaled: true,
       weights: "probabilities",
     },
+  ),
+  recipe(
+    "eager-centred",
+    "scores rounded, scaled and rounded, less their largest and rounded, probabilities rounded",
+    ["Hugging Face eager with attention sinks"],
+    { scores: true, scaled: true, centred: true, weights: "probabilities" },
   ),
   recipe(
     "scaled-query",

@@ -31,8 +31,8 @@ export interface AttentionAttributes {
   /** Key/value head a query head reads; `⌊head · keyValueHeads / heads⌋` unless a rewrite says otherwise. */
   readonly keyHeadOf?: (head: number) => number;
   readonly valueHeadOf?: (head: number) => number;
-  /** A logit per head that joins the softmax's denominator and has no value (attention sink). */
-  readonly sink?: number;
+  /** A logit that joins the softmax's denominator and has no value (attention sink), or the parameter [heads] that holds one per head. */
+  readonly sink?: number | string | undefined;
   /**
    * What a row without visible keys gives: 0 (FlashInfer), the mean of all values (a finite mask value everywhere), or its
    * own value.

@@ -1,4 +1,4 @@
-import { floatFormat, unitInLastPlace } from "../../tensor/dtype.js";
+import { type DType, floatFormat, unitInLastPlace } from "../../tensor/dtype.js";
 import { roundAll, roundToFormat } from "../../tensor/rounding.js";
 import {
   accumulationVariance,
@@ -36,6 +36,8 @@ export interface LinearAttributes {
   readonly weight: string;
   /** Parameter [columns], added after the product. */
   readonly bias?: string | undefined;
+  /** The type of the result, where it is not the run's: a router in float32. */
+  readonly dtype?: DType | undefined;
   /** Row of the weight that makes an output column; the column itself unless a rewrite says otherwise. */
   readonly weightRow?: (column: number) => number;
   /** A running sum narrower than float32, where a rewrite says so. */
@@ -54,6 +56,7 @@ export function linear(attributes: LinearAttributes): Op {
   const op: Op = {
     kind: "linear",
     attributes: { ...attributes },
+    dtype: attributes.dtype,
     recipes,
     evaluate(context, rows, columns) {
       const { parameters, arithmetic, noise, rounding } = context;
@@ -224,8 +227,9 @@ function elementNoise(
     total += 3 * storeVariance(Math.sqrt(squaresOfAll), precision.store);
     if (bias !== 0) total += storeVariance(out.value[at]!, precision.store);
   }
-  // A sum that starts from its bias carries the bias through all its roundings.
-  out.variance[at] = total + 2 * computeVariance * bounds.at(-1)! * bias * bias;
+  // A sum that starts from its bias carries the bias through all its roundings; added to a stored product it is exact.
+  const carried = rounding?.settings.biasAfter ? 0 : 2 * computeVariance * bounds.at(-1)! * bias * bias;
+  out.variance[at] = total + carried;
   // Σ|term| is at most sqrt(n Σ term²).
   if (squaresOfAll * bounds.at(-1)! > float32Max * float32Max || Number.isNaN(squaresOfAll)) {
     out.range ??= new Uint8Array(out.value.length);

@@ -1,10 +1,11 @@
+import { type DType, floatFormat, roundTo, unitInLastPlace } from "../../tensor/dtype.js";
 import { roundAll, roundToFormat } from "../../tensor/rounding.js";
-import { tf32Format } from "../noise.js";
+import { flipVariance, tf32Format } from "../noise.js";
 import type { Block, OpContext } from "../op.js";
 import type { AttentionAttributes } from "./attention.js";
 import { weightNoise } from "./attention-noise.js";
 import { type AttentionRounding, float32Attention } from "./attention-recipes.js";
-import { isTf32, type Query, scoresOf } from "./attention-scores.js";
+import { isTf32, type Query, type Scores, scoresOf } from "./attention-scores.js";
 import { runningMaxima, wholeVectors } from "./attention-tiles.js";
 import { fastExponential } from "./exponential.js";
 import { mergeFactors, narrowWeights } from "./softmax-rewrites.js";
@@ -48,13 +49,15 @@ export function softmaxRow(
 ): SoftmaxRow {
   const { noise, rounding } = context;
   const settings = { ...float32Attention, ...rounding?.settings } as AttentionRounding;
+  const store = rounding?.store ?? context.precision.store;
   const scored = scoresOf(context, a, settings, query, keys, keyHead, positions);
   const { scores } = scored;
+  let sink = sinkOf(context, a, query.head);
+  if (settings.centred) sink = centre(scored, sink, store, noise);
   const maxima = runningMaxima(scores, positions, settings, query.keyCount);
   // A sink is a score like the others: the running maximum begins with it.
-  const last = Math.max(maxima.last, a.sink ?? -Infinity);
-  if (a.sink !== undefined) for (let j = 0; j < scores.length; j++) maxima.of[j] = Math.max(maxima.of[j]!, a.sink);
-  const store = rounding?.store ?? context.precision.store;
+  const last = Math.max(maxima.last, sink ?? -Infinity);
+  if (sink !== undefined) for (let j = 0; j < scores.length; j++) maxima.of[j] = Math.max(maxima.of[j]!, sink);
   const { compute } = context.arithmetic;
   const whole = settings.fastExponential ? wholeVectors(query, positions, settings.tile) : 0;
   const unrounded = scores.map((score, j) => {
@@ -70,7 +73,7 @@ export function softmaxRow(
   if (narrow && !normalised) narrowWeights(weight, narrow);
   const rescale = maxima.of.map((maximum) => (maximum === last ? 1 : Math.exp(maximum - last)));
   const summands = settings.roundedSum && !factor ? weight : unrounded;
-  let total = a.sink === undefined ? 0 : Math.exp(a.sink - last);
+  let total = sink === undefined ? 0 : Math.exp(sink - last);
   for (let j = 0; j < scores.length; j++) total += summands[j]! * rescale[j]!;
   const parts =
     merge &&
@@ -97,6 +100,25 @@ export function softmaxRow(
   const divisor = parts ? parts.total : normalised ? 1 : total;
   const spread = noise ? weightNoise(context, settings, scored, unrounded, rescale, total) : noSpread;
   return { weight, total: divisor, overflow: scored.overflow, ...spread };
+}
+
+function sinkOf({ parameters }: OpContext, { sink }: AttentionAttributes, head: number): number | undefined {
+  return typeof sink === "string" ? parameters.rows(sink, 0, 1)[head] : sink;
+}
+
+/** Subtracts the largest of scores and sink from them all and stores the differences. @returns the sink so stored. */
+function centre(scored: Scores, sink: number | undefined, store: DType, noise: boolean): number | undefined {
+  const { scores, variance, jump } = scored;
+  const largest = scores.reduce((most, score) => Math.max(most, score), sink ?? -Infinity);
+  const format = floatFormat(store);
+  for (let j = 0; j < scores.length; j++) {
+    scores[j]! -= largest;
+    if (!noise || !format) continue;
+    variance[j] = flipVariance(scores[j]!, variance[j]!, store);
+    if (variance[j]! > 0) jump[j] = Math.max(jump[j]!, unitInLastPlace(scores[j]!, format));
+  }
+  roundAll(scores, store);
+  return sink === undefined ? undefined : roundTo(sink - largest, store);
 }
 
 const nothing = new Float64Array(0);

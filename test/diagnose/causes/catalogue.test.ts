@@ -53,11 +53,14 @@ const lengthsOf: Partial<Record<Situation, BatchLengths>> = {
 /** The run of a row, opened, with its units not judged yet. */
 function investigate(id: string, row: Shown): Investigation {
   if (typeof row.fault === "object") {
-    const directory = join("test/golden/families", row.fault.family);
-    const target = join(directory, "faults", `${row.fault.name}.safetensors`);
+    const isMixture = "mixture" in row.fault;
+    const directory = isMixture
+      ? join("test/golden/moe", row.fault.mixture)
+      : join("test/golden/families", row.fault.family);
+    const target = join(directory, isMixture ? "" : "faults", `${row.fault.name}.safetensors`);
     const opened = openInvestigation({ target, model: directory });
     onTestFinished(() => opened.close());
-    return opened.investigation;
+    return meant(opened.investigation, row);
   }
   if (row.misread) return investigateMisread(id, row.at, row.misread);
   const fault = typeof row.fault === "string" ? findFault(row.fault) : localFault(row.fault);
@@ -79,6 +82,11 @@ function investigate(id: string, row: Shown): Investigation {
   const capture = openCapture(path);
   onTestFinished(() => capture.close());
   const run = choosePrecision(new Investigation(capture, model.config, model.parameters));
+  return meant(run, row);
+}
+
+/** The run judged by what the row says its model means. */
+function meant(run: Investigation, row: Shown): Investigation {
   if (!row.meaning) return run;
   const node = run.graph.node(named(row.at));
   return run.withSpec(run.evaluator.rewritten([{ ...node, op: row.meaning(node) }]));

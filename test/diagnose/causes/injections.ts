@@ -19,7 +19,11 @@ import type { DType } from "../../../src/tensor/dtype.js";
 /** A run that shows one cause, and where. Values are those of layer 1: `mlp.up_proj`; with a dot in front as they are. */
 export interface Shown {
   /** A fault of the lab, one written out for this test, or one in transformers' code of a family's golden recording. */
-  readonly fault: string | ((context: FaultContext) => Injection) | { readonly family: string; readonly name: string };
+  readonly fault:
+    | string
+    | ((context: FaultContext) => Injection)
+    | { readonly family: string; readonly name: string }
+    | { readonly mixture: string; readonly name: string };
   readonly values?: FaultValues;
   /** The value it sits at, and the recorded one that shows it where that is another. */
   readonly at: string;

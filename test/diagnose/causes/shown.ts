@@ -20,6 +20,7 @@ import {
   type Shown,
   turning,
 } from "./injections.js";
+import { shownExperts } from "./shown-experts.js";
 
 const q = "self_attn.q_rope";
 const norm = "input_layernorm";
@@ -396,4 +397,5 @@ export const shown: Readonly<Record<Exclude<CauseId, keyof typeof recordCauses |
   "rope-where-none": { fault: { family: "smollm3", name: "rope-everywhere" }, at: q },
   "rope-for-other-length": { fault: { family: "phi3", name: "long-factors" }, at: q },
   "rope-whole-head": { fault: { family: "phi3", name: "whole-head-turns" }, at: q },
+  ...shownExperts,
 };
