@@ -61,7 +61,7 @@ describe("a padded batch in a plain file", () => {
     ["right", "counts", ["attention_mask"], llama],
   ] as const)("padded on the %s, RoPE counting %s, with %j: no finding", async (side, rotary, recorded, model) => {
     const target = runs.record({ side, rotary, recorded }, { model: model! });
-    const verdict = await diagnose({ target, model: model!.directory });
+    const verdict = await diagnose({ target, model: model!.directory, quick: true });
     expect(verdict.findings).toEqual([]);
     expect(verdict.verdict).toBe("clean");
     expect(verdict.recording.rows).toBe(16);
@@ -105,7 +105,7 @@ describe("a padded batch in a plain file", () => {
     );
     const embedded = { dtype: "bfloat16" as const, shape: [3, 9, 64], bytes: encode(spoilt, "bfloat16") };
     const target = runs.changed(path, { input_ids: integers([3, 9], ids), "model.embed_tokens": embedded });
-    expect((await diagnose({ target, model: qwen3!.directory })).verdict).toBe("clean");
+    expect((await diagnose({ target, model: qwen3!.directory, quick: true })).verdict).toBe("clean");
   });
 
   it("is all of it judged: a fault in the batch is found", async () => {
@@ -116,7 +116,11 @@ describe("a padded batch in a plain file", () => {
     file.close();
     values.fill(0, (9 + 8) * 64, (9 + 9) * 64);
     const wrong = { dtype: "bfloat16" as const, shape: [3, 9, 64], bytes: encode(values, "bfloat16") };
-    const verdict = await diagnose({ target: runs.changed(path, { [name]: wrong }), model: qwen3!.directory });
+    const verdict = await diagnose({
+      target: runs.changed(path, { [name]: wrong }),
+      model: qwen3!.directory,
+      quick: true,
+    });
     expect(verdict.findings.map(({ unit }) => unit)).toContain(name);
   });
 
@@ -133,7 +137,7 @@ describe("a padded batch in a plain file", () => {
     else
       expect(judged).toMatchObject({ value: "lm_head", why: expect.stringContaining("padding in 2 of 3 sequences") });
     capture.close();
-    expect((await diagnose({ target: path, model: qwen3!.directory })).verdict).toBe("clean");
+    expect((await diagnose({ target: path, model: qwen3!.directory, quick: true })).verdict).toBe("clean");
   });
 
   it.each([
@@ -166,7 +170,7 @@ describe("a padded batch in a plain file", () => {
   ])("positions %s: %s", async (_, position_ids, cause) => {
     const rotary = position_ids.shape.length === 1 ? "columns" : "counts";
     const target = runs.changed(runs.record({ rotary }), { position_ids });
-    const found = (await diagnose({ target, model: qwen3!.directory })).causes.filter(({ units }) =>
+    const found = (await diagnose({ target, model: qwen3!.directory, quick: true })).causes.filter(({ units }) =>
       units.includes("positions"),
     );
     expect(found.map((entry) => entry.cause)).toEqual(cause ? [cause] : []);

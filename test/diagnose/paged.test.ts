@@ -27,7 +27,7 @@ function changed(name: string, steps: number, change: (event: Event) => void) {
   );
   for (const event of kept) change(event);
   writeFileSync(join(directory, "events.jsonl"), `${kept.map((event) => JSON.stringify(event)).join("\n")}\n`);
-  return diagnose({ target: directory, model: "models/ishmael-7m" });
+  return diagnose({ target: directory, model: "models/ishmael-7m", quick: true });
 }
 
 function shift(event: Event, field: string) {

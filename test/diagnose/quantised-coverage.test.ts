@@ -70,11 +70,11 @@ describe("products of quantised weights that a sample does not hold", () => {
   ] as const)("are summed in all their elements: %s, %s", { timeout: 60_000 }, async (codec, recipe, ulps) => {
     expect(Object.keys(weightCodecs)).toContain(codec);
     const { path, model } = record(codec, recipe);
-    const clean = await diagnose({ target: path, model: model.directory });
+    const clean = await diagnose({ target: path, model: model.directory, quick: true });
     expect(clean.verdict).toBe("clean");
     expect(clean.coverage.summed).toBeGreaterThan(20 * 1536);
     expect(clean.coverage.summed + clean.coverage.compared).toBeGreaterThanOrEqual(clean.coverage.of);
-    const verdict = await diagnose({ target: spoilt(path, 4, 1499, ulps), model: model.directory });
+    const verdict = await diagnose({ target: spoilt(path, 4, 1499, ulps), model: model.directory, quick: true });
     expect(verdict.verdict).toBe("fault");
     expect(verdict.findings.map((finding) => finding.unit)).toEqual([unit]);
     expect(verdict.findings[0]!.extent.columns).toContain("1499");

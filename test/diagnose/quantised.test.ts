@@ -24,7 +24,7 @@ describe("a run of a quantised checkpoint", () => {
     async (name, recipe) => {
       const model = join(goldens, name);
       const target = join(model, "run.safetensors");
-      const verdict = await diagnose({ target, model });
+      const verdict = await diagnose({ target, model, quick: true });
       expect(verdict.causes).toEqual([]);
       expect(verdict.verdict).toBe("clean");
       const { investigation, close } = openInvestigation({ target, model });
@@ -50,7 +50,7 @@ describe("a run of a quantised checkpoint", () => {
     { timeout: 30_000 },
     async (recording, cause, projection) => {
       const model = join(goldens, recording.split("/")[0]!);
-      const verdict = await diagnose({ target: join(goldens, `${recording}.safetensors`), model });
+      const verdict = await diagnose({ target: join(goldens, `${recording}.safetensors`), model, quick: true });
       expect(verdict.causes.map((found) => [found.cause, found.units])).toEqual([
         [cause, [`model.layers.0.${projection}`]],
       ]);

@@ -26,9 +26,9 @@ function smallRuns(count: number): CorrectRun[] {
 }
 
 describe("correct implementations", () => {
-  it("are never accused: 40 small runs of the public set", async () => {
+  it("are never accused: 20 small runs of the public set", async () => {
     const stores = new Set<string>();
-    for await (const score of judgeCorrectRuns(smallRuns(40), folder)) {
+    for await (const score of judgeCorrectRuns(smallRuns(20), folder)) {
       expect(score.accused, JSON.stringify(score)).toBe(false);
       stores.add(score.store);
     }
@@ -44,7 +44,7 @@ describe("decoys", () => {
     const path = join(folder, `${decoy.id}.safetensors`);
     const steps = randomSteps(randomGenerator(3), model.config.vocabularySize, [[20]]);
     runLab({ model, steps, store: "bfloat16", path, injections: [decoy.inject(model)] });
-    const verdict = await diagnose({ target: path, model: model.directory });
+    const verdict = await diagnose({ target: path, model: model.directory, quick: true });
     expect(verdict.causes.filter(({ cause }) => !decoy.benign.includes(cause))).toEqual([]);
     for (const cause of verdict.causes) expect(cause.latent).toBe(true);
     if (decoy.benign.length === 0) expect(verdict.verdict).toBe("clean");

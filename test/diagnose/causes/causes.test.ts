@@ -69,7 +69,7 @@ async function verdictOn({
     faults: [{ fault, layers: [layer], values }],
     ...(fault.situation === "paged" && { cache: { dtype: store, layout: "NHD" as const, pageSize: 4 } }),
   });
-  return diagnose({ target: path, model: model.directory });
+  return diagnose({ target: path, model: model.directory, quick: true });
 }
 
 const attention = "self_attn.o_proj.input";
