@@ -53,13 +53,13 @@ export function residualSums(investigation: Investigation, check: UnitCheck): Re
   const { observations, parameters } = investigation;
   const { node, recipe } = check;
   const { attributes, operand, terms: summed } = productOf(investigation, node);
-  const { weight, bias, weightRow, terms, weightFormat: product } = attributes;
+  const { weight, bias, terms, weightFormat: product } = attributes;
   const format = floatFormat(observations.dtype(node.name)!);
   const inside = investigation
     .interior(node.name)
     .slice(1)
     .filter(({ name }) => !summed.includes(name));
-  if (!format || weightRow || !recipe || (terms && terms.w !== terms.x)) return undefined;
+  if (!format || !recipe || (terms && terms.w !== terms.x)) return undefined;
   if (inside.some(({ op }) => op.kind === "linear" || op.kind === "attention")) return undefined;
   const settings = (recipe.ops.get(roleOf(node)) ?? node.op.recipes?.[0])?.settings ?? {};
   const inputs = investigation.graph.node(operand).columns;

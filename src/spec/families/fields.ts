@@ -37,6 +37,21 @@ export const sharedFields = z.looseObject({
 /** Biases that a config may switch on. */
 export const biasFields = { attention_bias: z.boolean().nullish(), mlp_bias: z.boolean().nullish() };
 
+/** The biases of q, k, v and of the output projection, which one field switches. */
+export function attentionBiases(c: {
+  readonly attention_bias?: boolean | null | undefined;
+}): Pick<ModelConfig, "queryKeyValueBias" | "outputBias"> {
+  const attention = c.attention_bias === true;
+  return { queryKeyValueBias: attention, outputBias: attention };
+}
+
+/** The biases that `biasFields` switch on. */
+export function biases(
+  c: z.infer<z.ZodObject<typeof biasFields>>,
+): Pick<ModelConfig, "queryKeyValueBias" | "outputBias" | "mlpBias"> {
+  return { ...attentionBiases(c), mlpBias: c.mlp_bias === true };
+}
+
 /** Which layers see a window of keys alone. */
 export const windowFields = {
   // Some configs write 0 for none.
@@ -162,10 +177,19 @@ export function windowWhere(
   return (layer) => (window && slides(layer) ? window - 1 : undefined);
 }
 
+/** Whether a layer slides: as `layer_types` says, or where there are none, as `otherwise` does. */
+export function slidingWhere(
+  { layer_types: types }: { readonly layer_types?: readonly string[] | null | undefined },
+  otherwise: (layer: number) => boolean,
+): (layer: number) => boolean {
+  return (layer) => (types ? types[layer] === "sliding_attention" : otherwise(layer));
+}
+
 /** Windows of the layers that `layer_types` names, or of those from `max_window_layers` on. */
 export function slidingLayers(c: z.infer<z.ZodObject<typeof windowFields>>): ModelConfig["windowLeft"] {
   const from = c.max_window_layers ?? 0;
-  return windowWhere(c.use_sliding_window === false ? undefined : c.sliding_window, (layer) =>
-    c.layer_types ? c.layer_types[layer] === "sliding_attention" : layer >= from,
+  return windowWhere(
+    c.use_sliding_window === false ? undefined : c.sliding_window,
+    slidingWhere(c, (layer) => layer >= from),
   );
 }

@@ -1,7 +1,17 @@
 import { z } from "zod";
 import type { ModelConfig } from "../models/config.js";
 import type { Family } from "./family.js";
-import { activationOf, biasFields, parsed, plainDecoder, sharedFields, windowFields, windowWhere } from "./fields.js";
+import {
+  activationOf,
+  attentionBiases,
+  biasFields,
+  parsed,
+  plainDecoder,
+  sharedFields,
+  slidingWhere,
+  windowFields,
+  windowWhere,
+} from "./fields.js";
 
 const cap = z.number().positive().nullish();
 
@@ -19,7 +29,6 @@ export const gemmaFields = sharedFields.extend({
 
 /** What Gemma 2 and 3 share: norms before and after each branch with weights stored minus one, and a scaled embedding. */
 export function gemmaDecoder(c: z.infer<typeof gemmaFields>, origin: string): ModelConfig {
-  const attention = c.attention_bias === true;
   return {
     ...plainDecoder(c, origin),
     activation: activationOf(c.hidden_activation ?? "gelu_pytorch_tanh", "hidden_activation", origin),
@@ -28,8 +37,7 @@ export function gemmaDecoder(c: z.infer<typeof gemmaFields>, origin: string): Mo
       attention: { before: "input_layernorm", after: "post_attention_layernorm" },
       mlp: { before: "pre_feedforward_layernorm", after: "post_feedforward_layernorm" },
     },
-    queryKeyValueBias: attention,
-    outputBias: attention,
+    ...attentionBiases(c),
     tiedEmbeddings: c.tie_word_embeddings ?? true,
     embeddingScale: Math.sqrt(c.hidden_size),
     embeddingScaledInModule: true,
@@ -43,7 +51,7 @@ export const gemma2: Family = {
   modelTypes: ["gemma2"],
   read(json, origin) {
     const c = parsed(gemmaFields, json, origin);
-    const slides = (layer: number) => (c.layer_types ? c.layer_types[layer] === "sliding_attention" : layer % 2 === 0);
+    const slides = slidingWhere(c, (layer) => layer % 2 === 0);
     return {
       ...gemmaDecoder(c, origin),
       attentionSoftCap: c.attn_logit_softcapping ?? undefined,

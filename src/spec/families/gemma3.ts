@@ -1,6 +1,6 @@
 import { z } from "zod";
 import type { Family } from "./family.js";
-import { parsed, windowWhere } from "./fields.js";
+import { parsed, slidingWhere, windowWhere } from "./fields.js";
 import { gemmaDecoder, gemmaFields } from "./gemma2.js";
 import { ropeByLayerType, ropeByTypeFields } from "./rope-by-layer-type.js";
 
@@ -18,10 +18,7 @@ export const gemma3: Family = {
   modelTypes: ["gemma3_text"],
   read(json, origin) {
     const { rope_parameters: rope, ...c } = parsed(schema, json, origin);
-    const slides = (layer: number) =>
-      c.layer_types
-        ? c.layer_types[layer] === "sliding_attention"
-        : (layer + 1) % (c.sliding_window_pattern ?? 6) !== 0;
+    const slides = slidingWhere(c, (layer) => (layer + 1) % (c.sliding_window_pattern ?? 6) !== 0);
     const thetas = { full: c.rope_theta ?? 1000000, sliding: c.rope_local_base_freq ?? 10000 };
     return {
       ...gemmaDecoder({ ...c, rope_scaling: undefined }, origin),

@@ -1,6 +1,6 @@
 import { z } from "zod";
 import type { Family } from "./family.js";
-import { biasFields, parsed, plainDecoder, sharedFields, windowFields, windowWhere } from "./fields.js";
+import { biasFields, parsed, plainDecoder, sharedFields, slidingWhere, windowFields, windowWhere } from "./fields.js";
 import { mixtureBranch } from "./mixture.js";
 import { expertCountOf, mixtureFields } from "./mixture-fields.js";
 
@@ -30,8 +30,9 @@ export const gptOss: Family = {
       queryKeyValueBias: biased,
       outputBias: biased,
       attentionSinks: true,
-      windowLeft: windowWhere(c.sliding_window, (layer) =>
-        c.layer_types ? c.layer_types[layer] === "sliding_attention" : layer % 2 === 0,
+      windowLeft: windowWhere(
+        c.sliding_window,
+        slidingWhere(c, (layer) => layer % 2 === 0),
       ),
       feedForward: () => (scope, _, input) => {
         const mlp = `${scope.path}.mlp`;

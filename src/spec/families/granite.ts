@@ -1,6 +1,6 @@
 import { z } from "zod";
 import type { Family } from "./family.js";
-import { biasFields, parsed, plainDecoder, sharedFields } from "./fields.js";
+import { biases, biasFields, parsed, plainDecoder, sharedFields } from "./fields.js";
 
 const factor = z.number().positive();
 
@@ -17,12 +17,9 @@ export const granite: Family = {
   modelTypes: ["granite"],
   read(json, origin) {
     const c = parsed(schema, json, origin);
-    const attention = c.attention_bias === true;
     return {
       ...plainDecoder(c, origin),
-      queryKeyValueBias: attention,
-      outputBias: attention,
-      mlpBias: c.mlp_bias === true,
+      ...biases(c),
       embeddingScale: c.embedding_multiplier ?? 1,
       residualScale: c.residual_multiplier ?? 1,
       attentionScale: c.attention_multiplier ?? 1,

@@ -1,5 +1,5 @@
 import type { Family } from "./family.js";
-import { biasFields, parsed, plainDecoder, sharedFields } from "./fields.js";
+import { attentionBiases, biasFields, parsed, plainDecoder, sharedFields } from "./fields.js";
 
 const schema = sharedFields.extend({ attention_bias: biasFields.attention_bias });
 
@@ -11,13 +11,11 @@ export const olmo2: Family = {
   modelTypes: ["olmo2"],
   read(json, origin) {
     const c = parsed(schema, json, origin);
-    const attention = c.attention_bias === true;
     return {
       ...plainDecoder(c, origin),
       norms: { attention: { after: "post_attention_layernorm" }, mlp: { after: "post_feedforward_layernorm" } },
       projectionNorm: true,
-      queryKeyValueBias: attention,
-      outputBias: attention,
+      ...attentionBiases(c),
     };
   },
 };

@@ -1,5 +1,5 @@
 import type { Family } from "./family.js";
-import { biasFields, parsed, sharedFields, windowFields, windowWhere } from "./fields.js";
+import { biasFields, parsed, sharedFields, slidingWhere, windowFields, windowWhere } from "./fields.js";
 import { olmo2 } from "./olmo2.js";
 import { ropeByLayerType, ropeByTypeFields } from "./rope-by-layer-type.js";
 
@@ -15,8 +15,7 @@ export const olmo3: Family = {
   modelTypes: ["olmo3"],
   read(json, origin) {
     const { rope_parameters: rope, ...c } = parsed(schema, json, origin);
-    const slides = (layer: number) =>
-      c.layer_types ? c.layer_types[layer] === "sliding_attention" : (layer + 1) % 4 !== 0;
+    const slides = slidingWhere(c, (layer) => (layer + 1) % 4 !== 0);
     const theta = c.rope_theta ?? 500000;
     return {
       ...olmo2.read({ ...c, rope_scaling: undefined }, origin),

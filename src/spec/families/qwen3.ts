@@ -1,5 +1,5 @@
 import type { Family } from "./family.js";
-import { biasFields, parsed, plainDecoder, sharedFields, slidingLayers, windowFields } from "./fields.js";
+import { biases, biasFields, parsed, plainDecoder, sharedFields, slidingLayers, windowFields } from "./fields.js";
 
 const schema = sharedFields.extend({ ...biasFields, ...windowFields });
 
@@ -11,9 +11,7 @@ export const qwen3: Family = {
     return {
       ...plainDecoder(c, origin),
       queryKeyNorm: true,
-      queryKeyValueBias: c.attention_bias === true,
-      outputBias: c.attention_bias === true,
-      mlpBias: c.mlp_bias === true,
+      ...biases(c),
       windowLeft: slidingLayers(c),
     };
   },

@@ -1,5 +1,5 @@
 import type { Family } from "./family.js";
-import { biasFields, parsed, plainDecoder, sharedFields, slidingLayers, windowFields } from "./fields.js";
+import { biases, biasFields, parsed, plainDecoder, sharedFields, slidingLayers, windowFields } from "./fields.js";
 
 const schema = sharedFields.extend({ ...biasFields, ...windowFields });
 
@@ -8,12 +8,9 @@ export const smollm2: Family = {
   modelTypes: ["smollm2"],
   read(json, origin) {
     const c = parsed(schema, json, origin);
-    const attention = c.attention_bias === true;
     return {
       ...plainDecoder(c, origin),
-      queryKeyValueBias: attention,
-      outputBias: attention,
-      mlpBias: c.mlp_bias === true,
+      ...biases(c),
       windowLeft: slidingLayers(c),
     };
   },

@@ -1,7 +1,16 @@
 import { z } from "zod";
 import { InputError } from "../../tensor/errors.js";
 import type { Family } from "./family.js";
-import { biasFields, parsed, plainDecoder, sharedFields, windowFields, windowWhere } from "./fields.js";
+import {
+  biases,
+  biasFields,
+  parsed,
+  plainDecoder,
+  sharedFields,
+  slidingWhere,
+  windowFields,
+  windowWhere,
+} from "./fields.js";
 
 const schema = sharedFields.extend({
   ...biasFields,
@@ -25,14 +34,11 @@ export const smollm3: Family = {
     }
     const interval = c.no_rope_layer_interval ?? 4;
     const turns = (layer: number) => (listed ? listed[layer] === 1 : (layer + 1) % interval !== 0);
-    const slides = (layer: number) => (c.layer_types ? c.layer_types[layer] === "sliding_attention" : !turns(layer));
-    const attention = c.attention_bias === true;
+    const slides = slidingWhere(c, (layer) => !turns(layer));
     return {
       ...plain,
       tiedEmbeddings: c.tie_word_embeddings ?? true,
-      queryKeyValueBias: attention,
-      outputBias: attention,
-      mlpBias: c.mlp_bias === true,
+      ...biases(c),
       rotary: (layer) => (turns(layer) ? plain.rotary(layer) : undefined),
       windowLeft: windowWhere(c.use_sliding_window === true ? c.sliding_window : undefined, slides),
     };

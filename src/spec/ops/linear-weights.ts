@@ -23,11 +23,10 @@ export function weightReader(
   parameters: ParameterReader,
   weight: string,
   n: number,
-  weightRow: (column: number) => number,
   rounding: OpRounding | undefined,
 ): (c: number) => { values: Float64Array; start: number } {
   const first = columns[0] ?? 0;
-  const contiguous = columns.every((column, c) => weightRow(column) === first + c);
+  const contiguous = columns.every((column, c) => column === first + c);
   const read = (from: number, count: number) => {
     const values = weightRows(parameters, weight, from, count, rounding);
     if (!rounding?.settings.tf32) return values;
@@ -36,7 +35,7 @@ export function weightReader(
     return rounded;
   };
   const chunk = Math.max(1, Math.floor(2 ** 22 / n));
-  if (!contiguous) return (c) => ({ values: read(weightRow(columns[c]!), 1), start: 0 });
+  if (!contiguous) return (c) => ({ values: read(columns[c]!, 1), start: 0 });
   let loaded: Float64Array | undefined;
   let loadedFrom = -1;
   return (c) => {

@@ -38,8 +38,6 @@ export interface LinearAttributes {
   readonly bias?: string | undefined;
   /** The type of the result, where it is not the run's: a router in float32. */
   readonly dtype?: DType | undefined;
-  /** Row of the weight that makes an output column; the column itself unless a rewrite says otherwise. */
-  readonly weightRow?: (column: number) => number;
   /** A running sum narrower than float32, where a rewrite says so. */
   readonly accumulator?: Accumulator;
   /** The inputs that are summed over: those of one rank; all when absent. */
@@ -50,7 +48,7 @@ export interface LinearAttributes {
 
 /** y = x Wᵀ + b over the last axis: x [rows, inputs], W [columns, inputs], b [columns]. */
 export function linear(attributes: LinearAttributes): Op {
-  const { weight, bias, accumulator, terms, weightRow = (column: number) => column } = attributes;
+  const { weight, bias, accumulator, terms } = attributes;
   if (terms) return { ...overTerms(linear({ ...attributes, terms: undefined }), terms), attributes: { ...attributes } };
   const recipes = recipesOf(bias !== undefined, attributes.weightFormat);
   const op: Op = {
@@ -64,7 +62,7 @@ export function linear(attributes: LinearAttributes): Op {
       const x = operandOf(context, rows, attributes.weightFormat);
       const out = emptyBlock(rows.length * columns.length, noise);
       const biases = bias ? parameters.rows(bias, 0, 1) : undefined;
-      const weights = weightReader(columns, parameters, weight, n, weightRow, rounding);
+      const weights = weightReader(columns, parameters, weight, n, rounding);
       const bounds = boundsOf(n, rounding);
       for (let c = 0; c < columns.length; c++) {
         const { values: w, start: wStart } = weights(c);
@@ -76,26 +74,19 @@ export function linear(attributes: LinearAttributes): Op {
           const at = r * columns.length + c;
           if (accumulator) {
             const products = { x: x.value, xStart: r * n, w, wStart, n };
-            const first = accumulator.biasFirst ? (biases?.[weightRow(columns[c]!)] ?? 0) : 0;
+            const first = accumulator.biasFirst ? (biases?.[columns[c]!] ?? 0) : 0;
             out.value[at] = accumulate(products, accumulator, first);
             if (noise) addAccumulatorNoise(products, accumulator, first, x, out, at);
             continue;
           }
           if (bounds.length > 2) out.value[at] = sumOfParts(context, { x, xStart: r * n, w, wStart }, bounds);
           if (noise)
-            elementNoise(
-              context,
-              { x, xStart: r * n, w, wStart },
-              bounds,
-              biases?.[weightRow(columns[c]!)] ?? 0,
-              out,
-              at,
-            );
+            elementNoise(context, { x, xStart: r * n, w, wStart }, bounds, biases?.[columns[c]!] ?? 0, out, at);
         }
       }
       if (biases && !accumulator?.biasFirst) {
         if (rounding?.settings.biasAfter) roundAll(out.value, rounding.store);
-        for (let i = 0; i < out.value.length; i++) out.value[i]! += biases[weightRow(columns[i % columns.length]!)]!;
+        for (let i = 0; i < out.value.length; i++) out.value[i]! += biases[columns[i % columns.length]!]!;
       }
       if (noise && !rounding && attributes.weightFormat) addQuantisationNoise(op, recipes, context, rows, columns, out);
       return out;

@@ -4,10 +4,6 @@ import { computeVariance, flipVariance, functionVariance, storeVariance } from "
 import { emptyBlock, type MutableBlock, type Op, type OpContext, raiseJump, usableVariance } from "../op.js";
 import type { Recipe } from "../recipe.js";
 
-export interface SoftCapAttributes {
-  readonly cap: number;
-}
-
 const softCapRecipes: readonly Recipe[] = [
   {
     id: "rounded-steps",
