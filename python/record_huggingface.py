@@ -63,10 +63,16 @@ def record(model, input_ids, layers=None, cache=None):
             return
         name = attention_names[module]
         save(f"{name}.q_rope", query)
-        save(f"{name}.k_rope", key[:, :, -query.shape[2] :])
-        if cache is not None:
+        if cache is None:
+            save(f"{name}.k_rope", key)
+        else:
             save(f"{name}.k_cache", key)
             save(f"{name}.v_cache", value)
+
+    def save_appended(layer, key):
+        for module, name in attention_names.items():
+            if module.layer_idx == layer:
+                save(f"{name}.k_rope", key)
 
     with ExitStack() as observers:
         for name, module in model.named_modules():
@@ -80,6 +86,8 @@ def record(model, input_ids, layers=None, cache=None):
             if name not in ("", model.base_model_prefix) and not name.endswith(UNRECORDED):
                 observers.enter_context(removing(module.register_forward_hook(save_output(name))))
         observers.enter_context(observed_attention(save_attention_operands))
+        if cache is not None:
+            observers.enter_context(observed_cache(cache, save_appended))
         with torch.no_grad():
             logits = model(input_ids=input_ids, past_key_values=cache, use_cache=cache is not None).logits
     if any(getattr(model.config, name, None) is not None for name in AFTER_HEAD):
@@ -134,6 +142,22 @@ def observed_attention(observe):
         yield
     finally:
         AttentionInterface.get_interface = original
+
+
+@contextmanager
+def observed_cache(cache, observe):
+    """Within it, observe(layer, key) sees the keys that each layer gives to `cache`."""
+    append = cache.update
+
+    def update(key, value, layer, *rest, **keywords):
+        observe(layer, key)
+        return append(key, value, layer, *rest, **keywords)
+
+    cache.update = update
+    try:
+        yield
+    finally:
+        cache.update = append
 
 
 def load(model_dir, dtype=torch.bfloat16, attention="sdpa", device="cpu"):
