@@ -3,7 +3,7 @@
     python scripts/record_decode.py OUT CHECKPOINT... [--all] [--faults]
 
 For each checkpoint folder writes OUT/NAME/decode_bf16_sdpa, with --all every dtype, attention and way of computing experts;
-with --faults also OUT/NAME/decode_faults/FAULT: two layers of a run whose decoding has one thing wrong.
+with --faults also OUT/NAME/decode_faults/FAULT: a run whose decoding has one thing wrong.
 Needs torch, transformers 5 and safetensors.
 """
 
@@ -196,8 +196,9 @@ def main():
             model = load(checkpoint, torch.bfloat16, attentions[0], ways[0])
             if patch:
                 patch(model)
-            prompt = prompts(2 if name == "sequences-exchanged" else 1, 5, vocabulary)
-            generate(model, prompt, 2, out / "decode_faults" / name, layers=[0, 1], between=between)
+            several = name == "sequences-exchanged"
+            layers = None if several else [0, 1]
+            generate(model, prompts(1 + several, 5, vocabulary), 2, out / "decode_faults" / name, layers, between)
 
 
 if __name__ == "__main__":
