@@ -174,6 +174,7 @@ def main():
     parser.add_argument("checkpoints", type=Path, nargs="+")
     parser.add_argument("--all", action="store_true")
     parser.add_argument("--faults", action="store_true")
+    parser.add_argument("--sequences", type=int, default=2)
     parser.add_argument("--prompt", type=int, default=6, help="tokens of each prompt")
     parser.add_argument("--steps", type=int, default=4, help="decode steps")
     options = parser.parse_args()
@@ -189,7 +190,8 @@ def main():
                 for experts in ways if options.all else ways[:1]:
                     name = f"decode_{short}_{attention}" + ("" if experts == ways[0] else f"_{experts}")
                     model = load(checkpoint, dtype, attention, experts)
-                    generate(model, prompts(2, options.prompt, vocabulary), options.steps, out / name)
+                    prompt = prompts(options.sequences, options.prompt, vocabulary)
+                    generate(model, prompt, options.steps, out / name)
         if not options.faults:
             continue
         for name, (patch, between) in FAULTS.items():

@@ -92,16 +92,16 @@ def make(family, config, folder):
     (folder / "generation_config.json").unlink(missing_ok=True)
 
 
-def prompt(config):
+def prompt(config, sequences):
     generator = torch.Generator().manual_seed(11)
-    return torch.randint(1, config.vocab_size, (2, 11), generator=generator)
+    return torch.randint(1, config.vocab_size, (2, 11), generator=generator)[:sequences]
 
 
-def run(folder, config, dtype, attention, experts, layers=None):
+def run(folder, config, dtype, attention, experts, sequences):
     model = AutoModelForCausalLM.from_pretrained(
         folder, dtype=dtype, attn_implementation=attention, experts_implementation=experts, local_files_only=True
     )
-    return record(model.eval(), prompt(config), layers)
+    return record(model.eval(), prompt(config, sequences))
 
 
 @contextmanager
@@ -284,6 +284,9 @@ FAULTS = {
     ("glm4_moe", "without-shared-expert"): (glm4_moe.Glm4MoeMoE, "forward", in_second(without_shared_expert)),
 }
 
+# What shows where the tokens of all sequences stand in a row.
+ACROSS_SEQUENCES = ("capacity", "weights-of-next-token")
+
 
 def main():
     out = Path(sys.argv[1] if len(sys.argv) > 1 else Path(__file__).parent.parent / "test/golden/moe")
@@ -296,14 +299,16 @@ def main():
                 continue
             if family == "gpt_oss" and attention == "sdpa":
                 attention, name = "eager", name.replace("sdpa", "eager")
-            save_file(run(folder, config, dtype, attention, experts), folder / f"{name}.safetensors")
+            sequences = 2 if dtype == torch.bfloat16 and experts == "grouped_mm" else 1
+            save_file(run(folder, config, dtype, attention, experts, sequences), folder / f"{name}.safetensors")
         for (of, name), change in FAULTS.items():
             if of != family:
                 continue
             layer_of.calls.clear()
             with replaced(*change):
                 # The fault lies in the second mixture; the layers around it show that they are right.
-                save_file(run(folder, config, torch.bfloat16, "eager", "grouped_mm"), folder / f"fault-{name}.safetensors")
+                tensors = run(folder, config, torch.bfloat16, "eager", "grouped_mm", 2 if name in ACROSS_SEQUENCES else 1)
+                save_file(tensors, folder / f"fault-{name}.safetensors")
         print(family, json.dumps({path.name: path.stat().st_size for path in sorted(folder.iterdir())}))
 
 

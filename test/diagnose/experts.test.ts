@@ -20,6 +20,7 @@ describe.each(families)("%s in Hugging Face's code", (family) => {
     const verdict = await diagnose({
       target: `${golden}/${family}/${run}.safetensors`,
       model: `${golden}/${family}`,
+      quick: true,
     });
     expect(verdict).toMatchObject({ verdict: "clean", causes: [], findings: [] });
     for (const { unit, recipe, equal, of, matched } of verdict.recipes) {
@@ -63,7 +64,7 @@ const faults: [family: string, fault: string, cause: string, unit: string][] = [
 describe("a fault in Hugging Face's code for experts", () => {
   test.each(faults)("%s: %s is %s, there and nowhere else", async (family, fault, cause, unit) => {
     const model = `${golden}/${family}`;
-    const verdict = await diagnose({ target: `${model}/fault-${fault}.safetensors`, model });
+    const verdict = await diagnose({ target: `${model}/fault-${fault}.safetensors`, model, quick: true });
     expect(verdict.verdict).toBe("fault");
     expect(verdict.causes.map((named) => named.cause)).toEqual([cause]);
     const units = verdict.causes[0]!.units;
