@@ -1,12 +1,14 @@
 """Make the tiny mixtures of experts of test/golden/moe and record Hugging Face's own code on them, correct and with faults.
 
-    python scripts/record_moe.py [OUT]
+    python scripts/record_moe.py [OUT] [--common]
 
 Needs what python/record_huggingface.py needs; made with torch 2.15 and transformers 5.23 on a CPU. Each family gets a folder
 with config.json, model.safetensors, its recordings `<dtype>-<attention>-<experts>.safetensors`, and `fault-<name>.safetensors`:
-the same run with one line of Hugging Face's code changed.
+the same run with one line of Hugging Face's code changed; with --common also `common-<name>.safetensors`, mistakes that are not
+in experts.
 """
 
+import argparse
 import json
 import sys
 from contextlib import contextmanager
@@ -23,6 +25,8 @@ from transformers.models.qwen2_moe import modeling_qwen2_moe as qwen2_moe
 from transformers.models.qwen3_moe import modeling_qwen3_moe as qwen3_moe
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "python"))
+sys.path.insert(0, str(Path(__file__).parent))
+import family_faults
 from record_huggingface import record
 
 SIZES = dict(hidden_size=64, num_attention_heads=4, num_key_value_heads=2, vocab_size=160, max_position_embeddings=256)
@@ -287,9 +291,38 @@ FAULTS = {
 # What shows where the tokens of all sequences stand in a row.
 ACROSS_SEQUENCES = ("capacity", "weights-of-next-token")
 
+# Mistakes in every layer that any family can have.
+COMMON = {
+    **{name: patch for name, patch in family_faults.COMMON.items() if name != "gate-up"},
+    "mlp-reads-stream": family_faults.own_code(mlp_input="stream"),
+    "no-rope": family_faults.without_rope,
+    "theta": family_faults.theta(300.0),
+    "unscaled-scores": family_faults.attention_setting("scaling", 1.0),
+}
+# gpt-oss turns pairs by code of its own, and its mixture returns two values.
+NOT_OF_GPT_OSS = ("interleaved", "no-attention-residual", "no-mlp-residual", "mlp-reads-stream")
+
+
+def record_common(folder, family, config):
+    for name, patch in COMMON.items():
+        if family == "gpt_oss" and name in NOT_OF_GPT_OSS:
+            continue
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.bfloat16, attn_implementation="eager", experts_implementation="grouped_mm"
+        )
+        code = sys.modules[type(model).__module__]
+        functions = dict(vars(code))
+        patch(model.eval())
+        save_file(record(model, prompt(config, 1), layers=[0, 1]), folder / f"common-{name}.safetensors")
+        vars(code).update(functions)
+
 
 def main():
-    out = Path(sys.argv[1] if len(sys.argv) > 1 else Path(__file__).parent.parent / "test/golden/moe")
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("out", type=Path, nargs="?", default=Path(__file__).parent.parent / "test/golden/moe")
+    parser.add_argument("--common", action="store_true")
+    options = parser.parse_args()
+    out = options.out
     for family, config in CONFIGS.items():
         folder = out / family
         folder.mkdir(parents=True, exist_ok=True)
@@ -309,6 +342,8 @@ def main():
                 # The fault lies in the second mixture; the layers around it show that they are right.
                 tensors = run(folder, config, torch.bfloat16, "eager", "grouped_mm", 2 if name in ACROSS_SEQUENCES else 1)
                 save_file(tensors, folder / f"fault-{name}.safetensors")
+        if options.common:
+            record_common(folder, family, config)
         print(family, json.dumps({path.name: path.stat().st_size for path in sorted(folder.iterdir())}))
 
 
