@@ -313,7 +313,7 @@ def record_common(folder, family, config):
         code = sys.modules[type(model).__module__]
         functions = dict(vars(code))
         patch(model.eval())
-        save_file(record(model, prompt(config, 1), layers=[0, 1]), folder / f"common-{name}.safetensors")
+        save_file(record(model, prompt(config, 1)), folder / f"common-{name}.safetensors")
         vars(code).update(functions)
 
 
