@@ -34,11 +34,12 @@ AFTER_HEAD = ("final_logit_softcapping", "logits_scaling")
 LAYER = re.compile(r"\.layers\.(\d+)(?:\.|$)")
 
 
-def record(model, input_ids, layers=None):
+def record(model, input_ids, layers=None, cache=None):
     """Run `model` once on `input_ids` [batch, token] and return {name: tensor on the CPU}.
 
     `layers`: the decoder layers to record (default all). Modules outside the layers are always recorded. A module that the
-    model does not call leaves no tensor.
+    model does not call leaves no tensor. `cache`: a transformers Cache that holds the tokens before and takes these; then
+    `...self_attn.k_cache` and `.v_cache` [batch, head, key, channel] are what attention read of it.
     """
     tensors = {"input_ids": input_ids.to("cpu", torch.int32)}
     attention_names = {}
@@ -57,10 +58,21 @@ def record(model, input_ids, layers=None):
     def save_input(name):
         return lambda _module, inputs: save(name, inputs[0])
 
-    def save_attention_operands(module, query, key):
-        if module in attention_names:
-            save(f"{attention_names[module]}.q_rope", query)
-            save(f"{attention_names[module]}.k_rope", key)
+    def save_attention_operands(module, query, key, value):
+        if module not in attention_names:
+            return
+        name = attention_names[module]
+        save(f"{name}.q_rope", query)
+        if cache is None:
+            save(f"{name}.k_rope", key)
+        else:
+            save(f"{name}.k_cache", key)
+            save(f"{name}.v_cache", value)
+
+    def save_appended(layer, key):
+        for module, name in attention_names.items():
+            if module.layer_idx == layer:
+                save(f"{name}.k_rope", key)
 
     with ExitStack() as observers:
         for name, module in model.named_modules():
@@ -74,8 +86,10 @@ def record(model, input_ids, layers=None):
             if name not in ("", model.base_model_prefix) and not name.endswith(UNRECORDED):
                 observers.enter_context(removing(module.register_forward_hook(save_output(name))))
         observers.enter_context(observed_attention(save_attention_operands))
+        if cache is not None:
+            observers.enter_context(observed_cache(cache, save_appended))
         with torch.no_grad():
-            logits = model(input_ids=input_ids, use_cache=False).logits
+            logits = model(input_ids=input_ids, past_key_values=cache, use_cache=cache is not None).logits
     if any(getattr(model.config, name, None) is not None for name in AFTER_HEAD):
         save("logits", logits)
     return tensors
@@ -111,15 +125,15 @@ def removing(handle):
 
 @contextmanager
 def observed_attention(observe):
-    """Within it, observe(module, query, key) sees what each attention call receives, whichever implementation is chosen."""
+    """Within it, observe(module, query, key, value) sees what each attention call receives, whichever implementation it is."""
     original = AttentionInterface.get_interface
 
     def get_interface(self, *arguments, **options):
         attend = original(self, *arguments, **options)
 
-        def observed(module, query, key, *rest, **keywords):
-            observe(module, query, key)
-            return attend(module, query, key, *rest, **keywords)
+        def observed(module, query, key, value, *rest, **keywords):
+            observe(module, query, key, value)
+            return attend(module, query, key, value, *rest, **keywords)
 
         return observed
 
@@ -128,6 +142,22 @@ def observed_attention(observe):
         yield
     finally:
         AttentionInterface.get_interface = original
+
+
+@contextmanager
+def observed_cache(cache, observe):
+    """Within it, observe(layer, key) sees the keys that each layer gives to `cache`."""
+    append = cache.update
+
+    def update(key, value, layer, *rest, **keywords):
+        observe(layer, key)
+        return append(key, value, layer, *rest, **keywords)
+
+    cache.update = update
+    try:
+        yield
+    finally:
+        cache.update = append
 
 
 def load(model_dir, dtype=torch.bfloat16, attention="sdpa", device="cpu"):

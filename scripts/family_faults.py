@@ -271,6 +271,70 @@ def activation(function):
     return each_layer(change)
 
 
+def biases(change, *names):
+    """Other biases of the named projections, which model code reads with the rest of the checkpoint."""
+
+    def patch(layer):
+        for name in names:
+            bias = layer.get_submodule(name).bias
+            with torch.no_grad():
+                bias.copy_(change(bias))
+
+    return each_layer(patch)
+
+
+def norm_after_rope(model):
+    """QK-norm behind RoPE: the norms of queries and keys wait for the rotated ones."""
+    code = module_of(model)
+    rotate = code.apply_rotary_pos_emb
+    norms = []
+
+    def waiting(norm):
+        forward = norm.forward
+
+        def forward_later(states):
+            norms.append(forward)
+            return states
+
+        norm.forward = forward_later
+
+    def rotate_then_norm(query, key, *tables):
+        query, key = rotate(query, key, *tables)
+        norm_query, norm_key = norms
+        norms.clear()
+        return norm_query(query), norm_key(key)
+
+    each_layer(lambda layer: (waiting(layer.self_attn.q_norm), waiting(layer.self_attn.k_norm)))(model)
+    code.apply_rotary_pos_emb = rotate_then_norm
+
+
+def norms_exchanged(layer):
+    attention = layer.self_attn
+    attention.q_norm.weight, attention.k_norm.weight = attention.k_norm.weight, attention.q_norm.weight
+
+
+def embedding_times(factor):
+    return lambda model: model.model.embed_tokens.register_forward_hook(lambda _module, _inputs, output: output * factor)
+
+
+def without_final_norm(model):
+    model.model.norm.forward = lambda states: states
+
+
+def rope_unscaled(model):
+    """The frequencies before llama3's scaling."""
+    theta(model.config.rope_parameters["rope_theta"])(model)
+
+
+def without_rope(model):
+    module_of(model).apply_rotary_pos_emb = lambda query, key, *_tables: (query, key)
+
+
+def keys_unrotated(model):
+    rotate = module_of(model).apply_rotary_pos_emb
+    module_of(model).apply_rotary_pos_emb = lambda query, key, *tables: (rotate(query, key, *tables)[0], key)
+
+
 COMMON = {
     "epsilon": epsilon(1e-2),
     "interleaved": interleaved_pairs,
@@ -292,7 +356,45 @@ GEMMA = {
     "silu": activation(nn.SiLU()),
 }
 
+QUERY_KEY_VALUE = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
+
 FAULTS = {
+    "qwen2": {
+        **COMMON,
+        "window-ignored": all_keys,
+        "biases-dropped": biases(torch.zeros_like, *QUERY_KEY_VALUE),
+        "key-bias-dropped": biases(torch.zeros_like, "self_attn.k_proj"),
+        "value-bias-twice": biases(lambda bias: 2 * bias, "self_attn.v_proj"),
+        "theta": theta(10000.0),
+        "no-rope": without_rope,
+    },
+    "qwen3": {
+        **COMMON,
+        "no-query-key-norm": missing("q_norm", "k_norm"),
+        "norm-after-rope": norm_after_rope,
+        "head-norms-exchanged": each_layer(norms_exchanged),
+        "embedding-unit": embedding_times(72**-0.5),
+        "keys-unrotated": keys_unrotated,
+        "theta": theta(10000.0),
+    },
+    "llama": {
+        **COMMON,
+        "rope-unscaled": rope_unscaled,
+        "output-bias-dropped": biases(torch.zeros_like, "self_attn.o_proj"),
+        "down-bias-twice": biases(lambda bias: 2 * bias, "mlp.down_proj"),
+        "gelu": activation(nn.GELU()),
+        "unscaled-scores": attention_setting("scaling", 1.0),
+        "mlp-reads-stream": own_code(mlp_input="stream"),
+    },
+    "smollm2": {
+        **COMMON,
+        "theta": theta(10000.0),
+        "no-rope": without_rope,
+        "head-dim-of-model": attention_setting("scaling", 72**-0.5),
+        "relu": activation(nn.ReLU()),
+        "logits-without-norm": without_final_norm,
+        "mlp-reads-stream": own_code(mlp_input="stream"),
+    },
     "mistral": {
         **COMMON,
         "window-ignored": all_keys,

@@ -35,6 +35,32 @@ COMMON = {
 }
 SLIDING = ["sliding_attention", "full_attention", "sliding_attention"]
 FAMILIES = {
+    "qwen2": {
+        "use_sliding_window": True,
+        "sliding_window": 7,
+        "max_window_layers": 1,
+        "rope_theta": 1000000.0,
+    },
+    "qwen3": {"rope_theta": 1000000.0, "tie_word_embeddings": True},
+    "llama": {
+        "attention_bias": True,
+        "mlp_bias": True,
+        "rope_parameters": {
+            "rope_type": "llama3",
+            "rope_theta": 500000.0,
+            "factor": 8.0,
+            "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 64,
+        },
+    },
+    "smollm2": {
+        "num_attention_heads": 9,
+        "num_key_value_heads": 3,
+        "head_dim": 8,
+        "rope_theta": 100000.0,
+        "tie_word_embeddings": True,
+    },
     "mistral": {"sliding_window": 7, "rope_theta": 10000.0},
     "gemma2": {
         "sliding_window": 7,
@@ -84,10 +110,14 @@ FAMILIES = {
 }
 
 
+# SmolLM2 is Llama's code.
+CODE_OF = {"smollm2": "llama"}
+
+
 def make_checkpoint(family, folder):
     """A random model with the unequal norm weights of trained ones, in bfloat16."""
     fields = {key: value for key, value in {**COMMON, **FAMILIES[family]}.items() if value is not None}
-    config = AutoConfig.for_model(family, **fields)
+    config = AutoConfig.for_model(CODE_OF.get(family, family), **fields)
     torch.manual_seed(20)
     model = AutoModelForCausalLM.from_config(config).to(torch.float32)
     with torch.no_grad():
@@ -136,7 +166,9 @@ def main():
         for attention in ["eager"] if family == "gemma2" else ["eager", "sdpa"]:
             for short, dtype in [("bf16", torch.bfloat16), ("fp32", torch.float32)]:
                 model = load(folder, dtype, attention)
-                save_file(record(model, tokens(options.tokens)), folder / f"{short}_{attention}.safetensors")
+                # Twice as wide, and fewer tokens are enough.
+                count = options.tokens if short == "bf16" else options.tokens * 3 // 5
+                save_file(record(model, tokens(count)), folder / f"{short}_{attention}.safetensors")
         if not options.faults:
             continue
         (folder / "faults").mkdir(exist_ok=True)

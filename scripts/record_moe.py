@@ -1,12 +1,14 @@
 """Make the tiny mixtures of experts of test/golden/moe and record Hugging Face's own code on them, correct and with faults.
 
-    python scripts/record_moe.py [OUT]
+    python scripts/record_moe.py [OUT] [--common]
 
 Needs what python/record_huggingface.py needs; made with torch 2.15 and transformers 5.23 on a CPU. Each family gets a folder
 with config.json, model.safetensors, its recordings `<dtype>-<attention>-<experts>.safetensors`, and `fault-<name>.safetensors`:
-the same run with one line of Hugging Face's code changed.
+the same run with one line of Hugging Face's code changed; with --common also `common-<name>.safetensors`, mistakes that are not
+in experts.
 """
 
+import argparse
 import json
 import sys
 from contextlib import contextmanager
@@ -23,6 +25,8 @@ from transformers.models.qwen2_moe import modeling_qwen2_moe as qwen2_moe
 from transformers.models.qwen3_moe import modeling_qwen3_moe as qwen3_moe
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "python"))
+sys.path.insert(0, str(Path(__file__).parent))
+import family_faults
 from record_huggingface import record
 
 SIZES = dict(hidden_size=64, num_attention_heads=4, num_key_value_heads=2, vocab_size=160, max_position_embeddings=256)
@@ -92,16 +96,16 @@ def make(family, config, folder):
     (folder / "generation_config.json").unlink(missing_ok=True)
 
 
-def prompt(config):
+def prompt(config, sequences):
     generator = torch.Generator().manual_seed(11)
-    return torch.randint(1, config.vocab_size, (2, 11), generator=generator)
+    return torch.randint(1, config.vocab_size, (2, 11), generator=generator)[:sequences]
 
 
-def run(folder, config, dtype, attention, experts, layers=None):
+def run(folder, config, dtype, attention, experts, sequences):
     model = AutoModelForCausalLM.from_pretrained(
         folder, dtype=dtype, attn_implementation=attention, experts_implementation=experts, local_files_only=True
     )
-    return record(model.eval(), prompt(config), layers)
+    return record(model.eval(), prompt(config, sequences))
 
 
 @contextmanager
@@ -284,9 +288,41 @@ FAULTS = {
     ("glm4_moe", "without-shared-expert"): (glm4_moe.Glm4MoeMoE, "forward", in_second(without_shared_expert)),
 }
 
+# What shows where the tokens of all sequences stand in a row.
+ACROSS_SEQUENCES = ("capacity", "weights-of-next-token")
+
+# Mistakes in every layer that any family can have.
+COMMON = {
+    **{name: patch for name, patch in family_faults.COMMON.items() if name != "gate-up"},
+    "mlp-reads-stream": family_faults.own_code(mlp_input="stream"),
+    "no-rope": family_faults.without_rope,
+    "theta": family_faults.theta(300.0),
+    "unscaled-scores": family_faults.attention_setting("scaling", 1.0),
+}
+# gpt-oss turns pairs by code of its own, and its mixture returns two values.
+NOT_OF_GPT_OSS = ("interleaved", "no-attention-residual", "no-mlp-residual", "mlp-reads-stream")
+
+
+def record_common(folder, family, config):
+    for name, patch in COMMON.items():
+        if family == "gpt_oss" and name in NOT_OF_GPT_OSS:
+            continue
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.bfloat16, attn_implementation="eager", experts_implementation="grouped_mm"
+        )
+        code = sys.modules[type(model).__module__]
+        functions = dict(vars(code))
+        patch(model.eval())
+        save_file(record(model, prompt(config, 1)), folder / f"common-{name}.safetensors")
+        vars(code).update(functions)
+
 
 def main():
-    out = Path(sys.argv[1] if len(sys.argv) > 1 else Path(__file__).parent.parent / "test/golden/moe")
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("out", type=Path, nargs="?", default=Path(__file__).parent.parent / "test/golden/moe")
+    parser.add_argument("--common", action="store_true")
+    options = parser.parse_args()
+    out = options.out
     for family, config in CONFIGS.items():
         folder = out / family
         folder.mkdir(parents=True, exist_ok=True)
@@ -296,14 +332,18 @@ def main():
                 continue
             if family == "gpt_oss" and attention == "sdpa":
                 attention, name = "eager", name.replace("sdpa", "eager")
-            save_file(run(folder, config, dtype, attention, experts), folder / f"{name}.safetensors")
+            sequences = 2 if dtype == torch.bfloat16 and experts == "grouped_mm" else 1
+            save_file(run(folder, config, dtype, attention, experts, sequences), folder / f"{name}.safetensors")
         for (of, name), change in FAULTS.items():
             if of != family:
                 continue
             layer_of.calls.clear()
             with replaced(*change):
                 # The fault lies in the second mixture; the layers around it show that they are right.
-                save_file(run(folder, config, torch.bfloat16, "eager", "grouped_mm"), folder / f"fault-{name}.safetensors")
+                tensors = run(folder, config, torch.bfloat16, "eager", "grouped_mm", 2 if name in ACROSS_SEQUENCES else 1)
+                save_file(tensors, folder / f"fault-{name}.safetensors")
+        if options.common:
+            record_common(folder, family, config)
         print(family, json.dumps({path.name: path.stat().st_size for path in sorted(folder.iterdir())}))
 
 

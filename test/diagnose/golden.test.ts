@@ -28,7 +28,7 @@ describe("recordings with nothing wrong in them", () => {
       if (verdict.recording.dtype === "float32") continue;
       expect(equal, unit).toBeGreaterThan(/norm|rope/.test(unit) ? 0.999 : 0.99);
     }
-    if (file.startsWith("hf_prefill")) expect(verdict.proof.repair!.tokenId).toBe(3072);
+    if (file === "hf_prefill_bf16_cpu.safetensors") expect(verdict.proof.repair!.tokenId).toBe(3072);
     expect(verdict.recording.compute).toBe(file.includes("tf32") ? "tf32" : "float32");
     expect(Object.values(verdict.audits).every(({ pass }) => pass)).toBe(true);
   });
@@ -36,7 +36,7 @@ describe("recordings with nothing wrong in them", () => {
   test("the paged one: chunks, decodes, KV pages as read, 24 unrecorded layers in the middle", async () => {
     const verdict = await diagnose({ target: "test/golden/paged_bf16", model });
     expect(verdict).toMatchObject({ verdict: "clean", causes: [], findings: [] });
-    expect(verdict.recording).toMatchObject({ steps: 7, sequences: 5, rows: 148 });
+    expect(verdict.recording).toMatchObject({ steps: 5, sequences: 5, rows: 138 });
     expect(verdict.audits.cache.evidence).toContain("bit for bit");
     expect(verdict.audits.batch.evidence).toContain("slots");
     expect(verdict.unchecked.some(({ value }) => value.includes("layer outputs"))).toBe(true);

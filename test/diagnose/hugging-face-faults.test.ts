@@ -26,7 +26,7 @@ const expected: [file: string, causes: { cause: string; layers?: number[]; unit:
 ];
 
 const model = "models/ishmael-7m";
-const run = (file: string) => diagnose({ target: `test/golden/faults/${file}.safetensors`, model });
+const run = (file: string) => diagnose({ target: `test/golden/faults/${file}.safetensors`, model, quick: true });
 
 describe("faults in Hugging Face's code", () => {
   test.each(expected)("%s", async (file, causes) => {

@@ -22,6 +22,7 @@ const small = {
   rms_norm_eps: 1e-6,
 };
 const read = (modelType: string, more = {}) => parseModelConfig({ ...small, ...more, model_type: modelType }, "c.json");
+const mixture = { num_experts: 4, num_experts_per_tok: 2, shared_expert_intermediate_size: 16 };
 const dense = ["qwen3", "qwen2", "llama", "smollm2", "mistral", "gemma2", "gemma3_text", "phi3", "smollm3", "olmo2"];
 
 describe.each([...dense, "olmo3", "granite"])("the decoder of %s", (modelType) => {
@@ -65,10 +66,57 @@ describe("config.json of the families", () => {
     expect(windows("mistral")).toEqual([4, 4, 4]);
     expect(windows("gemma2")).toEqual([4, undefined, 4]);
     expect(windows("llama")).toEqual([undefined, undefined, undefined]);
-    const gemma = read("gemma3_text", { sliding_window_pattern: 2, rope_theta: 1e6, rope_local_base_freq: 100 });
+    expect(windows("qwen2_moe", { ...mixture, use_sliding_window: true, max_window_layers: 2 })).toEqual([
+      4,
+      undefined,
+      undefined,
+    ]);
+    expect(windows("qwen3_moe", { ...mixture, use_sliding_window: true, max_window_layers: 2 })).toEqual([4, 4, 4]);
+    const gemma = read("gemma3_text", {
+      head_dim: 8,
+      sliding_window_pattern: 2,
+      rope_theta: 1e6,
+      rope_local_base_freq: 100,
+    });
     expect([0, 1].map((layer) => gemma.rotary(layer)!.inverseFrequencies[1])).toEqual([100 ** -0.25, 1e6 ** -0.25]);
     const smol = read("smollm3", { no_rope_layer_interval: 2 });
     expect([0, 1, 2].map((layer) => smol.rotary(layer) !== undefined)).toEqual([true, false, true]);
+  });
+});
+
+describe("fields that a config.json leaves out, as transformers fills them in", () => {
+  const firstWindow = (modelType: string, more = {}) => read(modelType, more).windowLeft(0);
+
+  it("are windows off where there is a switch, else of the family's size; null is none", () => {
+    for (const modelType of ["qwen2", "qwen3"]) {
+      expect(firstWindow(modelType, { sliding_window: 5 })).toBeUndefined();
+      expect(firstWindow(modelType, { sliding_window: 5, use_sliding_window: true })).toBeUndefined();
+      expect(firstWindow(modelType, { use_sliding_window: true, max_window_layers: 0 })).toBe(4095);
+    }
+    expect(["mistral", "gemma2", "gemma3_text", "olmo3"].map((type) => firstWindow(type))).toEqual(Array(4).fill(4095));
+    expect(firstWindow("gpt_oss", mixture)).toBe(127);
+    expect(firstWindow("mistral", { sliding_window: null })).toBeUndefined();
+  });
+
+  it("are caps, head sizes and the base of RoPE", () => {
+    expect(read("gemma2")).toMatchObject({ attentionSoftCap: 50, logitSoftCap: 30, headDim: 256 });
+    expect(read("gemma2", { final_logit_softcapping: null }).logitSoftCap).toBeUndefined();
+    expect(read("qwen3").headDim).toBe(128);
+    expect(read("qwen3", { head_dim: null }).headDim).toBe(8);
+    expect(read("mistral", { num_attention_heads: 8, num_key_value_heads: undefined }).keyValueHeadCount).toBe(8);
+    expect(["mixtral", "gpt_oss"].map((type) => read(type, mixture).ropeTheta)).toEqual([1e6, 150000]);
+    expect(read("smollm3").ropeTheta).toBe(2e6);
+    expect(read("gpt_oss", mixture).ropeAttentionFactor).toBeCloseTo(0.1 * Math.log(32) + 1, 12);
+  });
+
+  it("of Phi's long RoPE: the length of the config goes before that of the RoPE itself", () => {
+    const long = { rope_type: "longrope", short_factor: [1, 1, 1, 1], long_factor: [2, 2, 2, 2] };
+    const beyond = (more: object) =>
+      read("phi3", { rope_parameters: { ...long, original_max_position_embeddings: 64 }, ...more }).rotary(0)!.beyond!
+        .positions;
+    expect(beyond({})).toBe(4096);
+    expect(beyond({ original_max_position_embeddings: 32 })).toBe(32);
+    expect(beyond({ original_max_position_embeddings: null })).toBe(64);
   });
 });
 

@@ -79,7 +79,7 @@ function reach(node: GraphNode, recorded: (name: string) => boolean, seen = new 
 
 describe.each([
   ["hf_prefill_bf16_cpu.safetensors", "bfloat16", 18, 28],
-  ["hf_prefill_fp32_cpu.safetensors", "float32", 18, 28],
+  ["hf_prefill_fp32_cpu.safetensors", "float32", 9, 28],
   ["paged_bf16", "bfloat16", 8, 3],
 ] as const)("%s, in which nothing is wrong", (path, store, rowLimit, layers) => {
   const types = judge(path, store, rowLimit);

@@ -35,6 +35,7 @@ const isProduct = ofKind("linear");
 export const operandSearches: readonly Search[] = [
   { causes: ["operand-swapped", "final-norm-skipped"], stage: "named", appliesTo: isProduct, rewrites: operands },
   { causes: ["operand-unnormed"], stage: "named", appliesTo: isProduct, rewrites: beforeNorm },
+  { causes: ["operand-unnormed"], stage: "large", appliesTo: ofKind("expert-linear"), rewrites: beforeNorm },
 ];
 
 /** Another recorded value of the right width as the operand: a norm skipped, an activation forgotten, a neighbour read. */
@@ -78,10 +79,22 @@ function beforeNorm({ site, investigation }: Proposal): Hypothesis[] {
   const norm = graph.node(site.inputs[0]!);
   // Where the norm was not recorded, its own family says that it is missing.
   if (norm.op.kind !== "rmsnorm" || !observations.has(norm.name)) return [];
+  // Experts take their operand once, for gate and up.
+  const readers =
+    site.op.kind === "linear"
+      ? [site]
+      : [...graph.nodes.values()].filter(({ op, inputs }) => op.kind === site.op.kind && inputs[0] === norm.name);
+  if (readers[0] !== site) return [];
+  const reader = site.op.kind === "linear" ? lastName(site.name) : "each expert";
   return [
-    hypothesis("operand-unnormed", site, [replaced(site, { inputs: [norm.inputs[0]!] })], {
-      parameters: { norm: lastName(norm.name) },
-      statement: `${lastName(site.name)} reads the residual stream itself, not what ${lastName(norm.name)} makes of it`,
-    }),
+    hypothesis(
+      "operand-unnormed",
+      site,
+      readers.map((node) => replaced(node, { inputs: [norm.inputs[0]!, ...node.inputs.slice(1)] })),
+      {
+        parameters: { norm: lastName(norm.name) },
+        statement: `${reader} reads the residual stream itself, not what ${lastName(norm.name)} makes of it`,
+      },
+    ),
   ];
 }

@@ -89,7 +89,7 @@ export class Investigation extends RecordedRun {
     if (check.matched) return check;
     // A layer may depart from its siblings; where none of them was given back, neither is this one.
     if (!settled.score.matched && !settled.probes.includes(name)) return this.#within(check, name);
-    const own = this.book.search(this.#search([name], ownLimits));
+    const own = this.book.search(this.#search([name], ownLimits, this.#rowsBeyond(name, check)));
     const departing = this.checkUnder(name, own.recipe, this.evaluator);
     if (departing.matched) {
       // Or the few elements of the probes could not tell two recipes apart.
@@ -229,13 +229,24 @@ export class Investigation extends RecordedRun {
       .reduce((sum, { columns, inputs }) => sum + columns * this.graph.node(inputs[0]!).columns, 0);
   }
 
-  #search(names: readonly string[], limits = probeLimits): RecipeSearch {
+  /** A few rows in which a unit's bits are not its recipe's: only there another recipe can show. */
+  #rowsBeyond(name: string, { bits }: UnitCheck): number[] {
+    const { rows, columns } = this.sample(name);
+    const beyond = bits?.worst.map((i) => rows[Math.floor(i / columns.length)]!) ?? [];
+    return [...new Set(beyond)].slice(0, ownLimits.rows / 4);
+  }
+
+  /** @param more rows that every probe takes besides those it draws. */
+  #search(names: readonly string[], limits = probeLimits, more: readonly number[] = []): RecipeSearch {
     const table = this.observations.rows;
     // The first layer reads the embeddings, which no kernel recomputes: a later one has all choices.
     const interior = this.interior(names.at(-1)!);
     const perRow = this.#productsInside(interior);
     const rows = perRow * limits.rows * names.length > fewRowsFrom ? 3 : limits.rows;
-    const probes = names.map((name) => ({ name, sample: this.draw(name, { ...limits, rows }) }));
+    const probes = names.map((name) => {
+      const drawn = this.draw(name, { ...limits, rows });
+      return { name, sample: { ...drawn, rows: Int32Array.from(new Set([...drawn.rows, ...more])).sort() } };
+    });
     return {
       names,
       graph: this.graph,

@@ -8,6 +8,7 @@ import { byView } from "./cache-view.js";
 
 /**
  * Why the keys a step reads are not those appended: another scale, another view, another address, other content.
+ * @param own slots that hold what belongs there: equal tokens have equal values, so that they may hold a wrong key's too.
  * @param type as the reader takes the slots' numbers.
  */
 export function explainCache(
@@ -15,12 +16,14 @@ export function explainCache(
   name: string,
   placed: PlacedPaged,
   wrong: readonly WrongKey[],
+  own: ReadonlySet<number>,
   type: CachedType,
 ): CacheCause {
   return (
     byScale(investigation, name, placed, wrong, type) ??
     byView(investigation, name, placed, wrong) ??
-    byAddress(investigation, placed, wrong, type) ??
+    byAddress(investigation, placed, wrong, own, type) ??
+    byLayer(investigation, name, wrong, type) ??
     byContent(investigation, name, wrong, type) ?? {
       ...classed("cache-differs"),
       statement: "the cache does not hold at the read what was stored, and holds nothing else that was recorded",
@@ -34,35 +37,36 @@ function byAddress(
   { observations }: Investigation,
   placed: PlacedPaged,
   wrong: readonly WrongKey[],
+  own: ReadonlySet<number>,
   type: CachedType,
 ): CacheCause | undefined {
   const { view, pages } = placed.record;
   const size = view.page_size;
-  const found: number[] = [];
+  const slots = [...pages.keys()]
+    .flatMap((page) => Array.from({ length: size }, (_, entry) => page * size + entry))
+    .filter((slot) => !own.has(slot));
+  const found: number[][] = [];
   for (const { key, produced } of wrong.slice(0, 64)) {
-    let slot: number | undefined;
-    for (const page of pages.keys()) {
-      for (let entry = 0; entry < size && slot === undefined; entry++) {
-        const stored = observations.storedRow(placed, page * size + entry)?.value;
-        if (stored && holds(stored, produced, type)) slot = page * size + entry;
-      }
-    }
-    if (slot === undefined) return undefined;
-    found.push(slot - key.slot);
+    const right = slots.filter((slot) => {
+      const stored = observations.storedRow(placed, slot)?.value;
+      return stored !== undefined && holds(stored, produced, type);
+    });
+    if (right.length === 0) return undefined;
+    found.push(right.map((slot) => slot - key.slot));
   }
-  const offsets = [...new Set(found)];
-  if (offsets.every((offset) => offset % size === 0)) {
+  const common = found[0]!.find((offset) => found.every((offsets) => offsets.includes(offset)));
+  if (found.every((offsets) => offsets.some((offset) => offset % size === 0))) {
     return {
       ...classed("page-table-wrong"),
       statement: "the right keys lie in other pages than the page table names",
-      parameters: offsets.length === 1 ? { pages: offsets[0]! / size } : {},
+      parameters: common !== undefined && common % size === 0 ? { pages: common / size } : {},
     };
   }
-  if (offsets.length === 1) {
+  if (common !== undefined) {
     return {
       ...classed("slot-shifted"),
-      statement: `the right keys lie ${Math.abs(offsets[0]!)} slot${Math.abs(offsets[0]!) > 1 ? "s" : ""} ${offsets[0]! > 0 ? "further on" : "before"}`,
-      parameters: { offset: offsets[0]! },
+      statement: `the right keys lie ${Math.abs(common)} slot${Math.abs(common) > 1 ? "s" : ""} ${common > 0 ? "further on" : "before"}`,
+      parameters: { offset: common },
     };
   }
   return {
@@ -72,17 +76,46 @@ function byAddress(
   };
 }
 
-/** Whether a slot holds what was produced for the token before its own. */
+/** The slots hold what another layer appended for the same tokens. */
+function byLayer(
+  investigation: Investigation,
+  name: string,
+  wrong: readonly WrongKey[],
+  type: CachedType,
+): CacheCause | undefined {
+  const { graph, config } = investigation;
+  const node = graph.node(name);
+  for (let other = 0; other < config.layerCount; other++) {
+    const sibling = graph.inLayer(node, other);
+    if (other === node.layer || !sibling) continue;
+    const isTheirs = ({ key, stored }: WrongKey) => {
+      const theirs = producedFor(investigation, sibling.name, key.row);
+      return theirs !== undefined && holds(stored, theirs, type);
+    };
+    if (!wrong.every(isTheirs)) continue;
+    return {
+      ...classed("cache-of-other-layer"),
+      statement: `what is read was appended by layer ${other}`,
+      parameters: { layer: other, offset: other - (node.layer ?? 0) },
+    };
+  }
+  return undefined;
+}
+
+/** Whether a slot holds what was produced for the token before its own, or what stands in that one's slot in its turn. */
 function isPredecessor(
   investigation: Investigation,
   name: string,
-  { row, position }: WrongKey["key"],
-  stored: Float64Array,
+  wrong: readonly WrongKey[],
+  { key: { row, position }, stored }: WrongKey,
   type: CachedType,
 ): boolean {
   if (position === 0) return false;
-  const before = producedFor(investigation, name, investigation.observations.rows.keyRow(row, position - 1));
-  return before !== undefined && holds(stored, before, type);
+  const beforeRow = investigation.observations.rows.keyRow(row, position - 1);
+  const before = producedFor(investigation, name, beforeRow);
+  if (before !== undefined && holds(stored, before, type)) return true;
+  const alsoWrong = wrong.find(({ key }) => key.row === beforeRow);
+  return alsoWrong !== undefined && stored.every((x, i) => x === alsoWrong.stored[i]);
 }
 
 /** What is read instead: another row's key, an older one, zeros; and whether it was right when written. */
@@ -102,7 +135,7 @@ function byContent(
       parameters: {},
     };
   }
-  if (wrong.every(({ key, stored }) => isPredecessor(investigation, name, key, stored, type))) {
+  if (wrong.every((key) => isPredecessor(investigation, name, wrong, key, type))) {
     return {
       ...classed("cache-stale"),
       statement: `what is read for the newest token is its predecessor's${rightAtWrite ? ", although its own was written" : ""}`,

@@ -59,13 +59,17 @@ function checkCache(
   const type = observations.cachedType(placed);
   if (!type) return undefined;
   const wrong: WrongKey[] = [];
+  const own = new Set<number>();
   let checked = 0;
   for (const key of keysRead(investigation, placed.stepIndex)) {
     const produced = producedFor(investigation, name, key.row);
     const stored = observations.storedRow(placed, key.slot)?.value;
     if (!produced || !stored) continue;
     checked++;
-    if (holds(stored, produced, type)) continue;
+    if (holds(stored, produced, type)) {
+      own.add(key.slot);
+      continue;
+    }
     // What was written wrongly and is read as it was written is the append's fault: its own unit says so.
     const written = isQuantised(type.dtype) ? undefined : whenWritten(investigation, name, key.row);
     if (written && !holds(written.stored, produced, written.type) && same(written.stored, stored)) continue;
@@ -73,7 +77,7 @@ function checkCache(
   }
   compared.keys += checked;
   if (wrong.length === 0) return undefined;
-  const { cause, kind, transform, statement, parameters } = explainCache(investigation, name, placed, wrong, type);
+  const { cause, kind, transform, statement, parameters } = explainCache(investigation, name, placed, wrong, own, type);
   const { layer, site } = investigation.graph.node(name);
   const where = `${wrong.length} of ${checked} ${site.what === "key-cache" ? "keys" : "values"} that step ${placed.record.step} reads are not what was appended (first: sequence ${investigation.capture.steps[placed.stepIndex]!.seq_ids[wrong[0]!.key.b]}, position ${wrong[0]!.key.position})`;
   return {

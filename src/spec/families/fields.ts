@@ -63,9 +63,19 @@ export const windowFields = {
 
 export type SharedFields = z.infer<typeof sharedFields>;
 
-/** @throws InputError naming the first field that is missing or of the wrong type. */
-export function parsed<Fields>(schema: z.ZodType<Fields>, json: unknown, origin: string): Fields {
-  const result = schema.safeParse(json);
+/**
+ * @param defaults fields that transformers' configuration class of the family fills in when config.json leaves them out,
+ * where plainDecoder would not take the same; null stays null.
+ * @throws InputError naming the first field that is missing or of the wrong type.
+ */
+export function parsed<Fields>(
+  schema: z.ZodType<Fields>,
+  json: unknown,
+  origin: string,
+  defaults: Readonly<Record<string, unknown>> = {},
+): Fields {
+  const isObject = typeof json === "object" && json !== null && !Array.isArray(json);
+  const result = schema.safeParse(isObject ? { ...defaults, ...json } : json);
   if (result.success) return result.data;
   const issue = result.error.issues[0]!;
   throw new InputError(`${origin}: ${issue.path.join(".") || "config"}: ${issue.message}`);
@@ -185,11 +195,24 @@ export function slidingWhere(
   return (layer) => (types ? types[layer] === "sliding_attention" : otherwise(layer));
 }
 
-/** Windows of the layers that `layer_types` names, or of those from `max_window_layers` on. */
+/** What Qwen's configuration classes fill in: windows are off unless switched on. */
+export const qwenDefaults = {
+  num_key_value_heads: 32,
+  max_position_embeddings: 32768,
+  use_sliding_window: false,
+  sliding_window: 4096,
+  max_window_layers: 28,
+};
+
+/** Windows, where they are switched on, of the layers that `layer_types` names, or of those from `max_window_layers` on. */
 export function slidingLayers(c: z.infer<z.ZodObject<typeof windowFields>>): ModelConfig["windowLeft"] {
-  const from = c.max_window_layers ?? 0;
   return windowWhere(
-    c.use_sliding_window === false ? undefined : c.sliding_window,
-    slidingWhere(c, (layer) => layer >= from),
+    switchedWindow(c),
+    slidingWhere(c, (layer) => layer >= (c.max_window_layers ?? 0)),
   );
+}
+
+/** The window of a config that has a switch for it. */
+export function switchedWindow(c: z.infer<z.ZodObject<typeof windowFields>>): number | null | undefined {
+  return c.use_sliding_window === true ? c.sliding_window : undefined;
 }

@@ -27,6 +27,9 @@ export const gemmaFields = sharedFields.extend({
   use_bidirectional_attention: z.literal(false, "only attention to earlier tokens is supported").nullish(),
 });
 
+/** What the configuration classes of both fill in. */
+export const gemmaDefaults = { num_key_value_heads: 4, head_dim: 256, sliding_window: 4096 };
+
 /** What Gemma 2 and 3 share: norms before and after each branch with weights stored minus one, and a scaled embedding. */
 export function gemmaDecoder(c: z.infer<typeof gemmaFields>, origin: string): ModelConfig {
   return {
@@ -50,7 +53,12 @@ export function gemmaDecoder(c: z.infer<typeof gemmaFields>, origin: string): Mo
 export const gemma2: Family = {
   modelTypes: ["gemma2"],
   read(json, origin) {
-    const c = parsed(gemmaFields, json, origin);
+    const c = parsed(gemmaFields, json, origin, {
+      ...gemmaDefaults,
+      max_position_embeddings: 8192,
+      attn_logit_softcapping: 50,
+      final_logit_softcapping: 30,
+    });
     const slides = slidingWhere(c, (layer) => layer % 2 === 0);
     return {
       ...gemmaDecoder(c, origin),

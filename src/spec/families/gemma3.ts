@@ -1,7 +1,7 @@
 import { z } from "zod";
 import type { Family } from "./family.js";
 import { parsed, slidingWhere, windowWhere } from "./fields.js";
-import { gemmaDecoder, gemmaFields } from "./gemma2.js";
+import { gemmaDecoder, gemmaDefaults, gemmaFields } from "./gemma2.js";
 import { ropeByLayerType, ropeByTypeFields } from "./rope-by-layer-type.js";
 
 const schema = gemmaFields.extend({
@@ -17,7 +17,10 @@ const schema = gemmaFields.extend({
 export const gemma3: Family = {
   modelTypes: ["gemma3_text"],
   read(json, origin) {
-    const { rope_parameters: rope, ...c } = parsed(schema, json, origin);
+    const { rope_parameters: rope, ...c } = parsed(schema, json, origin, {
+      ...gemmaDefaults,
+      max_position_embeddings: 131072,
+    });
     const slides = slidingWhere(c, (layer) => (layer + 1) % (c.sliding_window_pattern ?? 6) !== 0);
     const thetas = { full: c.rope_theta ?? 1000000, sliding: c.rope_local_base_freq ?? 10000 };
     return {

@@ -25,7 +25,7 @@ const schema = sharedFields.extend({
 export const glm4Moe: Family = {
   modelTypes: ["glm4_moe"],
   read(json, origin) {
-    const c = parsed(schema, json, origin);
+    const c = parsed(schema, json, origin, { num_key_value_heads: 8, max_position_embeddings: 131072 });
     const { experts, topK, width } = expertCountOf(c, origin);
     const groups = groupsOf(c, experts, origin);
     const plain = plainDecoder({ ...c, partial_rotary_factor: c.partial_rotary_factor ?? 0.5 }, origin);

@@ -13,6 +13,16 @@ const schema = sharedFields.extend({
   swiglu_limit: z.number().positive().nullish(),
 });
 
+/** RoPE where the config says nothing of it. */
+const longContext = {
+  rope_type: "yarn",
+  factor: 32,
+  beta_fast: 32,
+  beta_slow: 1,
+  truncate: false,
+  original_max_position_embeddings: 4096,
+};
+
 /**
  * gpt-oss: attention sinks, a window of keys in every second layer, and clamped gated experts of which gate and up alternate
  * in one matrix [inputs, outputs]; here unquantised. OpenAI, "gpt-oss-120b & gpt-oss-20b Model Card", 2025.
@@ -20,10 +30,15 @@ const schema = sharedFields.extend({
 export const gptOss: Family = {
   modelTypes: ["gpt_oss"],
   read(json, origin) {
-    const c = parsed(schema, json, origin);
+    const c = parsed(schema, json, origin, {
+      num_key_value_heads: 8,
+      head_dim: 64,
+      max_position_embeddings: 131072,
+      sliding_window: 128,
+      rope_theta: 150000,
+    });
     const { experts, topK, width } = expertCountOf(c, origin);
-    const theta = c.rope_parameters?.rope_theta ?? c.rope_theta ?? 150000;
-    const plain = plainDecoder({ ...c, rope_theta: theta }, origin);
+    const plain = plainDecoder({ ...c, rope_parameters: c.rope_parameters ?? c.rope_scaling ?? longContext }, origin);
     const biased = c.attention_bias !== false;
     return {
       ...plain,

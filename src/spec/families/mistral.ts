@@ -7,7 +7,11 @@ const schema = sharedFields.extend({ sliding_window: windowFields.sliding_window
 export const mistral: Family = {
   modelTypes: ["mistral"],
   read(json, origin) {
-    const c = parsed(schema, json, origin);
+    const c = parsed(schema, json, origin, {
+      num_key_value_heads: 8,
+      max_position_embeddings: 131072,
+      sliding_window: 4096,
+    });
     return { ...plainDecoder(c, origin), windowLeft: windowWhere(c.sliding_window, () => true) };
   },
 };

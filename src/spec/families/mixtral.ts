@@ -9,7 +9,11 @@ const schema = sharedFields.extend({ ...mixtureFields, sliding_window: windowFie
 export const mixtral: Family = {
   modelTypes: ["mixtral"],
   read(json, origin) {
-    const c = parsed(schema, json, origin);
+    const c = parsed(schema, json, origin, {
+      num_key_value_heads: 8,
+      max_position_embeddings: 131072,
+      rope_theta: 1000000,
+    });
     const { experts, topK, width } = expertCountOf(c, origin);
     const plain = plainDecoder(c, origin);
     return {

@@ -14,7 +14,7 @@ const schema = sharedFields.extend({
 export const olmo3: Family = {
   modelTypes: ["olmo3"],
   read(json, origin) {
-    const { rope_parameters: rope, ...c } = parsed(schema, json, origin);
+    const { rope_parameters: rope, ...c } = parsed(schema, json, origin, { sliding_window: 4096 });
     const slides = slidingWhere(c, (layer) => (layer + 1) % 4 !== 0);
     const theta = c.rope_theta ?? 500000;
     return {

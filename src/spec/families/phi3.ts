@@ -17,14 +17,18 @@ const longNames = new Set(["su", "yarn", "longrope"]);
 export const phi3: Family = {
   modelTypes: ["phi3"],
   read(json, origin) {
-    const c = parsed(schema, json, origin);
+    const c = parsed(schema, json, origin, {
+      max_position_embeddings: 4096,
+      original_max_position_embeddings: 4096,
+    });
     const given = c.rope_parameters ?? c.rope_scaling;
     const type = given?.rope_type ?? given?.type ?? "default";
-    const original = given?.original_max_position_embeddings ?? c.original_max_position_embeddings ?? undefined;
+    // The field of the config itself goes before that of its RoPE.
+    const original = c.original_max_position_embeddings ?? given?.original_max_position_embeddings;
     const rope = given && {
       ...given,
       rope_type: longNames.has(type) ? "longrope" : type,
-      ...(original !== undefined && { original_max_position_embeddings: original }),
+      ...(original && { original_max_position_embeddings: original }),
     };
     const theta = given?.rope_theta ?? c.rope_theta;
     const fields = { ...c, rope_parameters: rope, rope_theta: theta };

@@ -1,6 +1,15 @@
 import { z } from "zod";
 import type { Family } from "./family.js";
-import { parsed, plainDecoder, sharedFields, slidingLayers, windowFields } from "./fields.js";
+import {
+  parsed,
+  plainDecoder,
+  qwenDefaults,
+  sharedFields,
+  slidingWhere,
+  switchedWindow,
+  windowFields,
+  windowWhere,
+} from "./fields.js";
 import { mixtureFields, sparseFields } from "./mixture-fields.js";
 import { sparseMixture } from "./sparse-mixture.js";
 
@@ -16,12 +25,15 @@ const schema = sharedFields.extend({
 export const qwen2Moe: Family = {
   modelTypes: ["qwen2_moe"],
   read(json, origin) {
-    const c = parsed(schema, json, origin);
+    const c = parsed(schema, json, origin, { ...qwenDefaults, num_key_value_heads: 16 });
     const plain = plainDecoder(c, origin);
     return {
       ...plain,
       queryKeyValueBias: c.qkv_bias !== false,
-      windowLeft: slidingLayers({ ...c, use_sliding_window: c.use_sliding_window ?? false }),
+      windowLeft: windowWhere(
+        switchedWindow(c),
+        slidingWhere(c, (layer) => layer % 2 === 0 && layer < (c.max_window_layers ?? 0)),
+      ),
       feedForward: sparseMixture(c, plain, origin, {
         module: "shared_expert",
         width: c.shared_expert_intermediate_size,

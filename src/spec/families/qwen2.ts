@@ -1,5 +1,5 @@
 import type { Family } from "./family.js";
-import { biasFields, parsed, plainDecoder, sharedFields, slidingLayers, windowFields } from "./fields.js";
+import { biasFields, parsed, plainDecoder, qwenDefaults, sharedFields, slidingLayers, windowFields } from "./fields.js";
 
 const schema = sharedFields.extend({ ...biasFields, ...windowFields });
 
@@ -7,7 +7,7 @@ const schema = sharedFields.extend({ ...biasFields, ...windowFields });
 export const qwen2: Family = {
   modelTypes: ["qwen2"],
   read(json, origin) {
-    const c = parsed(schema, json, origin);
+    const c = parsed(schema, json, origin, qwenDefaults);
     return {
       ...plainDecoder(c, origin),
       queryKeyValueBias: true,

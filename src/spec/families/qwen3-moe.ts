@@ -4,9 +4,11 @@ import {
   biasFields,
   parsed,
   plainDecoder,
+  qwenDefaults,
   sharedFields,
-  slidingLayers,
+  switchedWindow,
   windowFields,
+  windowWhere,
 } from "./fields.js";
 import { mixtureFields, sparseFields } from "./mixture-fields.js";
 import { sparseMixture } from "./sparse-mixture.js";
@@ -22,13 +24,13 @@ const schema = sharedFields.extend({
 export const qwen3Moe: Family = {
   modelTypes: ["qwen3_moe"],
   read(json, origin) {
-    const c = parsed(schema, json, origin);
+    const c = parsed(schema, json, origin, { ...qwenDefaults, num_key_value_heads: 4 });
     const plain = plainDecoder(c, origin);
     return {
       ...plain,
       queryKeyNorm: true,
       ...attentionBiases(c),
-      windowLeft: slidingLayers({ ...c, use_sliding_window: c.use_sliding_window ?? false }),
+      windowLeft: windowWhere(switchedWindow(c), () => true),
       feedForward: sparseMixture(c, plain, origin),
     };
   },

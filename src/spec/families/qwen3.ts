@@ -1,5 +1,14 @@
 import type { Family } from "./family.js";
-import { biases, biasFields, parsed, plainDecoder, sharedFields, slidingLayers, windowFields } from "./fields.js";
+import {
+  biases,
+  biasFields,
+  parsed,
+  plainDecoder,
+  qwenDefaults,
+  sharedFields,
+  slidingLayers,
+  windowFields,
+} from "./fields.js";
 
 const schema = sharedFields.extend({ ...biasFields, ...windowFields });
 
@@ -7,7 +16,7 @@ const schema = sharedFields.extend({ ...biasFields, ...windowFields });
 export const qwen3: Family = {
   modelTypes: ["qwen3"],
   read(json, origin) {
-    const c = parsed(schema, json, origin);
+    const c = parsed(schema, json, origin, { ...qwenDefaults, head_dim: 128 });
     return {
       ...plainDecoder(c, origin),
       queryKeyNorm: true,

@@ -8,6 +8,7 @@ import {
   plainDecoder,
   sharedFields,
   slidingWhere,
+  switchedWindow,
   windowFields,
   windowWhere,
 } from "./fields.js";
@@ -23,9 +24,12 @@ const schema = sharedFields.extend({
 export const smollm3: Family = {
   modelTypes: ["smollm3"],
   read(json, origin) {
-    const c = parsed(schema, json, origin);
-    const theta = c.rope_parameters?.rope_theta ?? c.rope_theta ?? 2000000;
-    const plain = plainDecoder({ ...c, rope_theta: theta }, origin);
+    const c = parsed(schema, json, origin, {
+      num_key_value_heads: 4,
+      max_position_embeddings: 32768,
+      rope_theta: 2000000,
+    });
+    const plain = plainDecoder(c, origin);
     const listed = c.no_rope_layers;
     if (listed && listed.length < plain.layerCount) {
       throw new InputError(
@@ -40,7 +44,7 @@ export const smollm3: Family = {
       tiedEmbeddings: c.tie_word_embeddings ?? true,
       ...biases(c),
       rotary: (layer) => (turns(layer) ? plain.rotary(layer) : undefined),
-      windowLeft: windowWhere(c.use_sliding_window === true ? c.sliding_window : undefined, slides),
+      windowLeft: windowWhere(switchedWindow(c), slides),
     };
   },
 };

@@ -115,7 +115,38 @@ describe("keys in pages", () => {
     ["slot-shifted", [1, 1, 1]],
     ["slots-permuted", [2, 1, 3]],
   ] as const)("%s", (cause, offsets) => {
-    expect(explainCache(investigation, name, placed, wrong(offsets), type).cause).toBe(cause);
+    expect(explainCache(investigation, name, placed, wrong(offsets), new Set(), type).cause).toBe(cause);
+  });
+
+  it("no other slot: those that hold what belongs there are not where an equal token's key should have been read", () => {
+    const [zeros] = wrong([1]).map((key) => ({ ...key, stored: key.stored.map(() => 0) }));
+    const own = new Set([zeros!.key.slot + 1]);
+    expect(explainCache(investigation, name, placed, [zeros!], new Set(), type).cause).toBe("slot-shifted");
+    expect(explainCache(investigation, name, placed, [zeros!], own, type).cause).toBe("cache-unwritten");
+  });
+
+  it("cache-of-other-layer: what that layer appended for the same tokens", () => {
+    const appended = (layer: number, row: number) =>
+      observations.output(`model.layers.${layer}.self_attn.k_rope`, row)!;
+    const theirs = [0, 1].map((row) => ({
+      key: { b: 0, position: row, row, slot: observations.readSlot(placed.stepIndex, 0, row)! },
+      produced: { value: appended(0, row).value.map((x) => x + 3), recorded: undefined },
+      stored: appended(2, row).value,
+    }));
+    expect(explainCache(investigation, name, placed, theirs, new Set(), type)).toMatchObject({
+      cause: "cache-of-other-layer",
+      parameters: { layer: 2, offset: 2 },
+    });
+  });
+
+  it("cache-stale: each newest key is its predecessor's, which is not its own either", () => {
+    const before = observations.output("model.layers.0.self_attn.k_rope", 1)!.value;
+    const stale = [2, 3].map((row) => ({
+      key: { b: 0, position: row, row, slot: observations.readSlot(placed.stepIndex, 0, row)! },
+      produced: { value: before.map((x) => x + row), recorded: undefined },
+      stored: before,
+    }));
+    expect(explainCache(investigation, name, placed, stale, new Set(), type).cause).toBe("cache-stale");
   });
 
   it("cache-differs: nothing that was recorded is there", () => {
@@ -124,7 +155,7 @@ describe("keys in pages", () => {
       produced: { value: key.stored.map((x) => x + 3), recorded: undefined },
       stored: key.stored.map((x) => x - 3),
     }));
-    expect(explainCache(investigation, name, placed, nothing, type).cause).toBe("cache-differs");
+    expect(explainCache(investigation, name, placed, nothing, new Set(), type).cause).toBe("cache-differs");
   });
 });
 
