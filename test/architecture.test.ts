@@ -10,7 +10,7 @@ const floors = ["tensor", "spec", "capture", "compare", "diagnose", "engine", "l
 
 /** The same inside a folder: lowest first, and the files beside the sub-folders stand above them all. */
 const innerFloors: Record<string, readonly string[]> = {
-  diagnose: ["bits", "check", "causes", "records", "explain", "prove", "threads", "tell"],
+  diagnose: ["bits", "check", "causes", "records", "explain", "prove", "threads", "tell", "reference"],
   engine: ["text", "run", "reference", "program", "device", "attention", "webgpu", "serve"],
 };
 
