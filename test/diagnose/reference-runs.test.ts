@@ -1,14 +1,21 @@
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
+import { diagnoseCommand } from "../../src/cli/diagnose.js";
 import { diagnose } from "../../src/diagnose/diagnose.js";
 import { promptSteps } from "../../src/lab/batch.js";
 import { catalogue } from "../../src/lab/catalogue.js";
 import { choose, integer } from "../../src/lab/fault.js";
-import { legalImplementation } from "../../src/lab/legal.js";
+import { type Implementation, plainImplementation } from "../../src/lab/legal.js";
 import { randomGenerator } from "../../src/lab/random.js";
 import { type InjectedFault, type LabRun, type RunOptions, runLab } from "../../src/lab/run.js";
 import { writeTinyModel } from "../../src/lab/tiny-model.js";
+import { renderVerdict } from "../../src/report/terminal.js";
+import { RoundedArithmetic } from "../../src/spec/arithmetic.js";
+import type { Graph } from "../../src/spec/graph.js";
+import { type Recipe, UnitRecipe } from "../../src/spec/recipe.js";
 import type { Step } from "../../src/spec/rows.js";
+import { roleOf } from "../../src/spec/site.js";
+import type { DType } from "../../src/tensor/dtype.js";
 import { InputError } from "../../src/tensor/errors.js";
 import { temporaryFolder } from "../lab/folder.js";
 
@@ -19,7 +26,7 @@ let recordings = 0;
 type Shape = "prefill" | "decode" | "chunks" | "padded left" | "padded right" | "alone";
 const shapes: readonly Shape[] = ["prefill", "decode", "chunks", "padded left", "padded right", "alone"];
 const prompts = (random: () => number, count: number) =>
-  Array.from({ length: count }, () => Array.from({ length: integer(random, 4, 11) }, () => integer(random, 0, 299)));
+  Array.from({ length: count }, () => Array.from({ length: integer(random, 3, 8) }, () => integer(random, 0, 299)));
 
 /** Steps that compute the prompts: the first `first` tokens of each at once, then so many at a time. */
 function stepwise(texts: readonly (readonly number[])[], first: number, size: number): Step[] {
@@ -33,14 +40,28 @@ function stepwise(texts: readonly (readonly number[])[], first: number, size: nu
   return steps;
 }
 
+/** Another order of sums and another way to round in every role: what kernels differ in. */
+function drawImplementation(graph: Graph, store: DType, random: () => number): Implementation {
+  const recipes = new Map<string, Recipe>();
+  for (const node of graph.nodes.values()) {
+    const usual = (node.op.recipes ?? []).filter(({ refines, settings }) => {
+      const narrow = settings.tf32 || settings.angle === "tf32" || settings.fastExponential;
+      return !refines && !narrow;
+    });
+    if (usual.length > 0 && !recipes.has(roleOf(node))) recipes.set(roleOf(node), choose(random, usual));
+  }
+  const arithmetic = new RoundedArithmetic({ block: choose(random, [1, 8, 32]), reversed: random() < 0.5 });
+  return { ...plainImplementation(graph, store), arithmetic, recipe: new UnitRecipe(store, recipes) };
+}
+
 /** The same texts in another shape of run, with another correct implementation in another type. */
 function record(
   texts: readonly (readonly number[])[],
   shape: Shape,
   random: () => number,
-  more: Partial<RunOptions> & { legal?: boolean } = {},
+  more: Partial<RunOptions> & { plain?: boolean } = {},
 ): LabRun {
-  const { legal = true, ...options } = more;
+  const { plain = false, ...options } = more;
   const padded = shape.startsWith("padded");
   const store = options.store ?? choose(random, ["bfloat16", "float16", "float32"] as const);
   const steps = {
@@ -55,7 +76,7 @@ function record(
     store,
     steps: run,
     path: join(folder, `run-${recordings++}${padded ? ".safetensors" : ""}`),
-    ...(legal && { implement: (graph) => legalImplementation(graph, model.parameters, store, random) }),
+    ...(!plain && { implement: (graph: Graph) => drawImplementation(graph, store, random) }),
     ...(padded && {
       padding: {
         side: shape === "padded left" ? "left" : "right",
@@ -78,52 +99,41 @@ function injected(id: string, random: () => number): InjectedFault {
 }
 
 describe("two correct runs of one text", () => {
-  const pairs = Array.from({ length: 24 }, (_, i) => [i, shapes[i % 6]!, shapes[(i + 1 + Math.floor(i / 6)) % 6]!]);
-  it.each(pairs as [number, Shape, Shape][])(
-    "%i: %s and %s do not part beyond rounding",
-    async (seed, ours, theirs) => {
-      const random = randomGenerator(400 + seed);
-      const texts = prompts(random, 3);
-      const [target, reference] = [record(texts, ours, random), record(texts, theirs, random)];
-      const { verdict, reference: report } = await beside(target, reference);
-      expect(verdict).toBe("clean");
-      expect(report!.verdict).toBe("clean");
-      expect(report!.parting).toBeNull();
-      expect(report!.shared).toEqual([]);
-      expect(new Set(report!.values.map(({ state }) => state)).size).toBeGreaterThan(0);
-      for (const { state } of report!.values) expect(["same", "follows"]).toContain(state);
-      // Every token that both computed is aligned, in whatever batch it was.
-      const length = (shape: Shape) => (shape === "alone" ? texts[0]!.length : texts.flat().length);
-      expect(report!.aligned.of).toBe(length(ours));
-      expect(report!.aligned.rows).toBe(Math.min(length(ours), length(theirs)));
-    },
-  );
+  const pairs = Array.from({ length: 20 }, (_, i) => [i, shapes[i % 6]!, shapes[(i + 1 + Math.floor(i / 6)) % 6]!]);
+  const cases = pairs as [number, Shape, Shape][];
+  it.each(cases)("%i: %s and %s do not part beyond rounding", async (seed, ours, theirs) => {
+    const random = randomGenerator(400 + seed);
+    const texts = prompts(random, 2);
+    const [target, reference] = [record(texts, ours, random), record(texts, theirs, random)];
+    const { verdict, reference: report } = await beside(target, reference);
+    expect(verdict).toBe("clean");
+    expect(report!.verdict).toBe("clean");
+    expect(report!.parting).toBeNull();
+    expect(report!.shared).toEqual([]);
+    for (const { state } of report!.values) expect(["same", "follows"]).toContain(state);
+    // Every token that both computed is aligned, in whatever batch it was.
+    const length = (shape: Shape) => (shape === "alone" ? texts[0]!.length : texts.flat().length);
+    expect(report!.aligned.of).toBe(length(ours));
+    expect(report!.aligned.rows).toBe(Math.min(length(ours), length(theirs)));
+  });
 });
 
-const faults = [
-  "I63-residual-dropped",
-  "I54-softmax-scale",
-  "I53-gqa-tiled",
-  "I15-norm-missing",
-  "I09-gate-up-swapped",
-  "I10-additive-constant",
-  "C14-input-not-normed",
-  "C7.09-scaled",
-];
+const faults = ["I63-residual-dropped", "I15-norm-missing", "C14-input-not-normed", "I10-additive-constant"];
 
 describe("a fault in one of two runs", () => {
   it.each(faults)("%s is where they part, and the run that has it is the wrong one", async (id) => {
     const random = randomGenerator(31);
     const texts = prompts(random, 2);
-    const wrong = record(texts, "chunks", random, { faults: [injected(id, random)], store: "bfloat16", legal: false });
+    const wrong = record(texts, "chunks", random, { faults: [injected(id, random)], store: "bfloat16", plain: true });
     const right = record(texts, "prefill", random, { store: "float32" });
     const inTarget = await beside(wrong, right);
-    const inReference = await beside(right, wrong);
     expect(wrong.bad).toContain(inTarget.reference!.parting!.unit);
     expect(inTarget.reference!.parting).toMatchObject({ wrong: "target", other: "right", layer: 1, step: 0 });
     expect(inTarget.reference!.summary).toMatch(/the target departs from the model there, the reference does not/);
     // The verdict speaks of the target alone.
     expect(inTarget.verdict).toBe("fault");
+    if (id !== faults[0]) return;
+    const inReference = await beside(right, wrong);
     expect(inReference.verdict).toBe("clean");
     expect(inReference.reference!.verdict).toBe("fault");
     expect(inReference.reference!.parting).toMatchObject({ wrong: "reference", other: "right" });
@@ -133,10 +143,10 @@ describe("a fault in one of two runs", () => {
 });
 
 describe("faults in both runs", () => {
-  it.each(faults.slice(0, 4))("%s in both is said to be the same", async (id) => {
+  it.each(faults.slice(0, 2))("%s in both is said to be the same", async (id) => {
     const random = randomGenerator(32);
     const texts = prompts(random, 2);
-    const fault = { faults: [injected(id, random)], legal: false };
+    const fault = { faults: [injected(id, random)], plain: true };
     const target = record(texts, "chunks", random, { ...fault, store: "bfloat16" });
     const reference = record(texts, "prefill", random, { ...fault, store: "float16" });
     const { verdict, causes, reference: report } = await beside(target, reference);
@@ -152,7 +162,7 @@ describe("faults in both runs", () => {
     const texts = prompts(random, 2);
     const { fault } = injected("C7.09-scaled", random);
     const scaled = (values: InjectedFault["values"]) =>
-      record(texts, "prefill", random, { faults: [{ fault, layers: [1], values }], store: "bfloat16", legal: false });
+      record(texts, "prefill", random, { faults: [{ fault, layers: [1], values }], store: "bfloat16", plain: true });
     const values = fault.parameters(random, model.config);
     const key = Object.keys(values).find((name) => typeof values[name] === "number")!;
     const report = (await beside(scaled(values), scaled({ ...values, [key]: (values[key] as number) * 1.7 })))
@@ -165,8 +175,8 @@ describe("faults in both runs", () => {
     const random = randomGenerator(34);
     const texts = prompts(random, 2);
     const [first, second] = [injected("I15-norm-missing", random), injected("I09-gate-up-swapped", random)];
-    const both = record(texts, "prefill", random, { faults: [first, second], store: "bfloat16", legal: false });
-    const one = record(texts, "prefill", random, { faults: [first], store: "bfloat16", legal: false });
+    const both = record(texts, "prefill", random, { faults: [first, second], store: "bfloat16", plain: true });
+    const one = record(texts, "prefill", random, { faults: [first], store: "bfloat16", plain: true });
     const { reference: report } = await beside(both, one);
     expect(report!.shared).toHaveLength(1);
     expect(report!.parting!.wrong).toBe("target");
@@ -197,7 +207,7 @@ describe("what two runs do not have in common", () => {
     const fault = catalogue.find(({ id }) => id === "C9.13-rows-unwritten")!;
     const texts = [[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]];
     const values = fault.parameters(random, model.config);
-    const options = { faults: [{ fault, layers: [1], values }], store: "bfloat16" as const, legal: false };
+    const options = { faults: [{ fault, layers: [1], values }], store: "bfloat16" as const, plain: true };
     const target = record(texts, "prefill", random, options);
     const reference = record([texts[0]!.slice(0, 2)], "prefill", random);
     const { verdict, reference: report } = await beside(target, reference);
@@ -205,5 +215,40 @@ describe("what two runs do not have in common", () => {
     expect(report!.aligned.rows).toBe(2);
     expect(report!.parting).toBeNull();
     expect(report!.summary).toMatch(/10 of 12 rows have no counterpart/);
+  });
+});
+
+describe("runs over several ranks", () => {
+  const ranks = (run: string, count: number) =>
+    Array.from({ length: count }, (_, rank) => join("test/golden/ranks", run, `rank${rank}`));
+
+  it("are put beside runs over other numbers of ranks, in other types and steps", async () => {
+    const target = ranks("clean/qwen3-2-ranks-bf16", 2);
+    const reference = ranks("clean/qwen3-4-ranks-fp32", 4);
+    const options = { target, reference, model: "test/golden/ranks/models/qwen3", quick: true };
+    const { parting, aligned } = (await diagnose(options)).reference!;
+    expect(parting).toBeNull();
+    expect(aligned).toMatchObject({ rows: 14, of: 16, values: 51 });
+    expect(aligned.differences).toContain("ranks 2 / 4");
+  });
+});
+
+describe("faultline diagnose --reference", () => {
+  const golden = (name: string) => join("test/golden", name);
+  const wrong = golden("faults/rope_position_k.safetensors");
+
+  it("prints where they part, and exits by the target alone", async () => {
+    const options = { target: wrong, reference: wrong, model: "models/ishmael-7m", quick: true };
+    const diagnosis = await diagnose(options);
+    const text = renderVerdict(diagnosis, { colors: false });
+    expect(text).toMatch(/Beside the reference\n {2}The runs do not part beyond rounding, and both are wrong/);
+    expect(text).toMatch(/wrong alike/);
+    expect(JSON.parse(JSON.stringify(diagnosis.reference))).toEqual(diagnosis.reference);
+  });
+
+  it("is not taken beside shares", async () => {
+    const words = [wrong, "--model", "models/ishmael-7m", "--reference", wrong, "--part", "1/2", "--out", "none.json"];
+    const running = diagnoseCommand().exitOverride().parseAsync(words, { from: "user" });
+    await expect(running).rejects.toThrow(/--reference: expected a whole diagnosis/);
   });
 });

@@ -24,8 +24,9 @@ function placeText({ unit, step, sequence, position, cause }: Parting): string {
   return `${unit}${named}, step ${step}, sequence ${sequence}, position ${position}`;
 }
 
-function blame({ wrong, other }: Parting): string {
-  if (wrong === "both") return "both depart from the model there, in different ways";
+function blame({ wrong, other, otherCause }: Parting): string {
+  if (wrong === "both")
+    return `both depart from the model there, in different ways${otherCause ? `, the reference by ${otherCause}` : ""}`;
   const [bad, good] = wrong === "target" ? ["the target", "the reference"] : ["the reference", "the target"];
   const rest = other === "right" ? `${good} does not` : `${good} has no record that tells`;
   return `${bad} departs from the model there, ${rest}${wrong === "reference" ? "; the reference is the wrong one" : ""}`;

@@ -20,6 +20,8 @@ export interface Parting {
   readonly other: Standing;
   /** The cause in the wrong run's verdict (the target's where both are wrong); null when nothing explains it. */
   readonly cause: CauseId | null;
+  /** The reference's cause where both are wrong. */
+  readonly otherCause: CauseId | null;
 }
 
 /** A departure of one run, placed in the target's order of execution. */
@@ -100,7 +102,12 @@ function partingAt({ side, departure, row, referenceRow }: PlacedDeparture, targ
     position: ours.position[row]!,
     wrong: standing === "wrong" ? "both" : side,
     other: standing,
-    cause: departure.cause === null ? null : own.run.verdict.causes[departure.cause]!.cause,
+    cause: causeOf(own, departure.cause),
+    otherCause: causeOf(other, other.all.find(({ unit }) => unit === departure.unit)?.cause ?? null),
   };
   return parting;
+}
+
+function causeOf({ run }: Departures, index: number | null): CauseId | null {
+  return index === null ? null : run.verdict.causes[index]!.cause;
 }
