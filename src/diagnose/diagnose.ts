@@ -30,21 +30,26 @@ export interface DiagnoseOptions extends Pick<InvestigationSource, "target" | "m
  * @throws InputError when a recording or the model cannot be read, or the reference is of other text.
  */
 export async function diagnose(options: DiagnoseOptions): Promise<Diagnosis> {
-  const { target, model, reference, progress = () => {} } = options;
-  const checked = await checkRecording({ target, model }, (done) => progress("checking units", done));
-  try {
-    const judged = await judge(checked, options);
+  const { reference, progress = () => {} } = options;
+  return withJudged(options, (judged) => {
     if (reference === undefined) return judged.verdict;
-    const other = await checkRecording({ target: reference, model }, (done) =>
-      progress("checking the reference", done),
-    );
-    try {
-      const beside = await judge({ ...other, notVisible: async () => [] }, { ...options, quick: true });
+    const other = { ...options, target: reference, quick: true };
+    return withJudged(other, (beside) => {
       progress("comparing with the reference", 0);
       return { ...judged.verdict, reference: besideReference(judged, beside) };
-    } finally {
-      other.close();
-    }
+    });
+  });
+}
+
+/**
+ * Judges a recording, and hands it on while its files are open.
+ * @throws InputError when the recording or the model cannot be read.
+ */
+export async function withJudged<T>(options: DiagnoseOptions, use: (run: JudgedRun) => T | Promise<T>): Promise<T> {
+  const { target, model, progress = () => {} } = options;
+  const checked = await checkRecording({ target, model }, (done) => progress("checking units", done));
+  try {
+    return await use(await judge(checked, options));
   } finally {
     checked.close();
   }
