@@ -1,7 +1,9 @@
+import { existsSync } from "node:fs";
 import { Command } from "commander";
 import { withJudged } from "../diagnose/diagnose.js";
 import { makeCase } from "../repro/make-case.js";
 import { writeRepro } from "../repro/write-repro.js";
+import { InputError } from "../tensor/errors.js";
 import { withProgress } from "./verdict.js";
 
 interface Options {
@@ -31,6 +33,8 @@ Examples:
   faultline repro run/ --model ./Qwen3-0.6B --unit model.layers.3.self_attn.o_proj.input --out repro`,
     )
     .action(async (target: string[], { model, unit, out }: Options) => {
+      // Before the work, not after it.
+      if (existsSync(out)) throw new InputError(`--out: ${out}: expected a folder that does not exist yet`);
       const made = await withProgress((progress) =>
         withJudged({ target, model, quick: true, progress }, (run) => makeCase(run, unit)),
       );
