@@ -9,16 +9,20 @@ import { caseRow, Reads } from "./reads.js";
 import { seamCase } from "./seam-case.js";
 import type { CaseOp, UnitCase } from "./unit-case.js";
 
+/** What is needed of a judged run. */
+export interface Accused extends Pick<JudgedRun, "investigation" | "checks" | "causes"> {
+  readonly verdict: Pick<JudgedRun["verdict"], "causes" | "findings">;
+}
+
 /**
  * One failing unit of a judged run, alone.
  * @param name unit, value or what the host made, as the verdict names it; the first that the verdict accuses unless given.
  * @throws InputError when nothing fails there, or what it reads is too much to copy.
  */
-export function makeCase(run: JudgedRun, name = accused(run)): UnitCase {
+export function makeCase(run: Accused, name = accused(run)): UnitCase {
   const { investigation } = run;
   const path = investigation.capture.path;
-  if (name === undefined)
-    throw new InputError(`${path}: expected a run with a failing unit, this one is ${run.verdict.verdict}`);
+  if (name === undefined) throw new InputError(`${path}: expected a run with a failing unit, none fails in this one`);
   const statement = statementOf(run, name);
   const check = run.checks.find(({ node }) => node.name === name);
   const found =
@@ -38,18 +42,18 @@ export function makeCase(run: JudgedRun, name = accused(run)): UnitCase {
 }
 
 /** What the verdict accuses first: of its first cause, else its first finding. */
-function accused({ verdict }: JudgedRun): string | undefined {
+function accused({ verdict }: Accused): string | undefined {
   return verdict.causes.find(({ latent }) => !latent)?.units[0] ?? verdict.findings[0]?.unit;
 }
 
-function statementOf({ verdict }: JudgedRun, name: string): string {
+function statementOf({ verdict }: Accused, name: string): string {
   const causes = verdict.causes.filter(({ units }) => units.includes(name));
   if (causes.length > 0) return causes.map(({ cause, statement }) => `${cause}: ${statement}`).join("; ");
   return `${name} does not follow from its own inputs, and nothing in the catalogue explains it`;
 }
 
 /** A unit that was computed wrongly; undefined when its record is right. */
-function computedCase(run: JudgedRun, check: UnitCheck, statement: string): UnitCase | undefined {
+function computedCase(run: Accused, check: UnitCheck, statement: string): UnitCase | undefined {
   const { investigation } = run;
   const { name } = check.node;
   const sample = chosenElements(investigation, check);
@@ -76,7 +80,7 @@ function computedCase(run: JudgedRun, check: UnitCheck, statement: string): Unit
 }
 
 /** How the unit rounds: as the cause that explains it found, as its siblings do, as comes nearest. */
-function recipesOf({ causes, investigation }: JudgedRun, { node, recipe }: UnitCheck): UnitRecipe[] {
+function recipesOf({ causes, investigation }: Accused, { node, recipe }: UnitCheck): UnitRecipe[] {
   const explained = causes.flatMap(({ hypotheses }) => hypotheses.flatMap((h) => h.recipes?.get(node.name) ?? []));
   const [usual] = investigation.recipesFor(node.name);
   return [...new Set([...explained, ...(usual ? [usual] : []), ...(recipe ? [recipe] : [])])];
