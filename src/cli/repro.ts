@@ -36,7 +36,7 @@ Examples:
       // Before the work, not after it.
       if (existsSync(out)) throw new InputError(`--out: ${out}: expected a folder that does not exist yet`);
       const made = await withProgress((progress) =>
-        withJudged({ target, model, quick: true, progress }, (run) => makeCase(run, unit)),
+        withJudged({ target, model, progress }, (run) => makeCase(run, unit)),
       );
       writeRepro(made, out);
       const { criterion, rows, columns } = made;

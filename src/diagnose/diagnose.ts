@@ -31,10 +31,9 @@ export interface DiagnoseOptions extends Pick<InvestigationSource, "target" | "m
  */
 export async function diagnose(options: DiagnoseOptions): Promise<Diagnosis> {
   const { reference, progress = () => {} } = options;
-  return withJudged(options, (judged) => {
+  return opened(options, false, (judged) => {
     if (reference === undefined) return judged.verdict;
-    const other = { ...options, target: reference, quick: true };
-    return withJudged(other, (beside) => {
+    return withJudged({ ...options, target: reference }, (beside) => {
       progress("comparing with the reference", 0);
       return { ...judged.verdict, reference: besideReference(judged, beside) };
     });
@@ -42,14 +41,26 @@ export async function diagnose(options: DiagnoseOptions): Promise<Diagnosis> {
 }
 
 /**
- * Judges a recording, and hands it on while its files are open.
+ * Judges a recording in brief, without the run from its tokens and what it could not have shown, and hands it on while its
+ * files are open.
  * @throws InputError when the recording or the model cannot be read.
  */
-export async function withJudged<T>(options: DiagnoseOptions, use: (run: JudgedRun) => T | Promise<T>): Promise<T> {
+export function withJudged<T>(
+  options: Pick<DiagnoseOptions, "target" | "model" | "progress">,
+  use: (run: JudgedRun) => T | Promise<T>,
+): Promise<T> {
+  return opened(options, true, use);
+}
+
+async function opened<T>(
+  options: DiagnoseOptions,
+  brief: boolean,
+  use: (run: JudgedRun) => T | Promise<T>,
+): Promise<T> {
   const { target, model, progress = () => {} } = options;
   const checked = await checkRecording({ target, model }, (done) => progress("checking units", done));
   try {
-    return await use(await judge(checked, options));
+    return await use(await judge(checked, options, brief));
   } finally {
     checked.close();
   }
@@ -70,17 +81,21 @@ export async function merge(parts: readonly string[], options: DiagnoseOptions):
 }
 
 /** All that follows on the checks of the units. */
-async function judge(checked: Checked & { note?: string }, options: DiagnoseOptions): Promise<JudgedRun> {
+async function judge(
+  checked: Checked & { note?: string },
+  options: DiagnoseOptions,
+  brief = false,
+): Promise<JudgedRun> {
   const { progress = () => {}, detokenize = null, quick = false } = options;
   const { investigation, note } = checked;
   const checks = judgedByRank(investigation, checked.checks);
-  const hidden = checked.notVisible();
+  const hidden = brief ? [] : checked.notVisible();
   progress("checking metadata and seams", 0);
   const failing = checks.filter((check) => check.excess > 1);
   const records = examine(investigation, failing);
   const explained = explain(investigation, checks, records, (done) => progress("explaining findings", done));
   progress("proving", 0);
-  const { needed, proof } = prove(investigation, checks, explained.causes, { detokenize, quick });
+  const { needed, proof } = prove(investigation, checks, explained.causes, { detokenize, quick: quick || brief });
   progress("ruling out suspects", 0.5);
   const notVisible = await hidden;
   const verdict = tell({ ...explained, investigation, checks, records, needed, proof, notVisible, note, detokenize });

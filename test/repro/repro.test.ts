@@ -108,7 +108,7 @@ const named: Record<string, string> = {
 async function caseOf(name: string): Promise<UnitCase> {
   const source = sources[name]!();
   const unit = named[name];
-  if (!unit) return withJudged({ ...source, quick: true }, (run) => makeCase(run));
+  if (!unit) return withJudged(source, (run) => makeCase(run));
   const { investigation, close } = openInvestigation(source);
   try {
     const isSeam = name === "cache" || name === "seam";
@@ -239,7 +239,7 @@ describe("faultline repro", () => {
   });
 
   it("refuses a unit that is right, and one that nobody recorded", async () => {
-    const options = { target: join(folder, "I63-residual-dropped"), model: model.directory, quick: true };
+    const options = { target: join(folder, "I63-residual-dropped"), model: model.directory };
     await withJudged(options, (run) => {
       expect(() => makeCase(run, "model.layers.0.self_attn.q_proj")).toThrow(/expected a unit that fails/);
       expect(() => makeCase(run, "../elsewhere")).toThrow(
