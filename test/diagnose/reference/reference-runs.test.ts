@@ -1,23 +1,23 @@
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { diagnoseCommand } from "../../src/cli/diagnose.js";
-import { diagnose } from "../../src/diagnose/diagnose.js";
-import { promptSteps } from "../../src/lab/batch.js";
-import { catalogue } from "../../src/lab/catalogue.js";
-import { choose, integer } from "../../src/lab/fault.js";
-import { type Implementation, plainImplementation } from "../../src/lab/legal.js";
-import { randomGenerator } from "../../src/lab/random.js";
-import { type InjectedFault, type LabRun, type RunOptions, runLab } from "../../src/lab/run.js";
-import { writeTinyModel } from "../../src/lab/tiny-model.js";
-import { renderVerdict } from "../../src/report/terminal.js";
-import { RoundedArithmetic } from "../../src/spec/arithmetic.js";
-import type { Graph } from "../../src/spec/graph.js";
-import { type Recipe, UnitRecipe } from "../../src/spec/recipe.js";
-import type { Step } from "../../src/spec/rows.js";
-import { roleOf } from "../../src/spec/site.js";
-import type { DType } from "../../src/tensor/dtype.js";
-import { InputError } from "../../src/tensor/errors.js";
-import { temporaryFolder } from "../lab/folder.js";
+import { diagnoseCommand } from "../../../src/cli/diagnose.js";
+import { diagnose } from "../../../src/diagnose/diagnose.js";
+import { promptSteps } from "../../../src/lab/batch.js";
+import { catalogue } from "../../../src/lab/catalogue.js";
+import { choose, integer } from "../../../src/lab/fault.js";
+import { type Implementation, plainImplementation } from "../../../src/lab/legal.js";
+import { randomGenerator } from "../../../src/lab/random.js";
+import { type InjectedFault, type LabRun, type RunOptions, runLab } from "../../../src/lab/run.js";
+import { writeTinyModel } from "../../../src/lab/tiny-model.js";
+import { renderVerdict } from "../../../src/report/terminal.js";
+import { RoundedArithmetic } from "../../../src/spec/arithmetic.js";
+import type { Graph } from "../../../src/spec/graph.js";
+import { type Recipe, UnitRecipe } from "../../../src/spec/recipe.js";
+import type { Step } from "../../../src/spec/rows.js";
+import { roleOf } from "../../../src/spec/site.js";
+import type { DType } from "../../../src/tensor/dtype.js";
+import { InputError } from "../../../src/tensor/errors.js";
+import { temporaryFolder } from "../../lab/folder.js";
 
 const folder = temporaryFolder();
 const model = writeTinyModel(join(folder, "model"), { seed: 5, config: { num_hidden_layers: 2, vocab_size: 160 } });
@@ -139,6 +139,20 @@ describe("a fault in one of two runs", () => {
     expect(inReference.reference!.parting).toMatchObject({ wrong: "reference", other: "right" });
     expect(wrong.bad).toContain(inReference.reference!.parting!.unit);
     expect(inReference.reference!.summary).toMatch(/the reference is the wrong one/);
+  });
+});
+
+describe("a reference that recorded less", () => {
+  it("tells by the values that rest on it, or says that it does not", async () => {
+    const random = randomGenerator(38);
+    const texts = prompts(random, 2);
+    const fault = injected("I15-norm-missing", random);
+    const wrong = record(texts, "chunks", random, { faults: [fault], store: "bfloat16", plain: true });
+    const streams = record(texts, "prefill", random, { store: "bfloat16", plain: true, streamOnly: true });
+    const { parting, aligned } = (await beside(wrong, streams)).reference!;
+    expect(parting).toMatchObject({ wrong: "target", other: "right", layer: 1 });
+    expect(aligned.onlyInTarget).toContain(parting!.unit);
+    expect(aligned.values).toBeLessThan(6);
   });
 });
 
