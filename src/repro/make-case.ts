@@ -1,4 +1,5 @@
 import type { Investigation, UnitCheck } from "../diagnose/check/investigation.js";
+import { differingReplicas } from "../diagnose/check/rank-views.js";
 import type { JudgedRun } from "../diagnose/reference/judged-run.js";
 import type { UnitRecipe } from "../spec/recipe.js";
 import { InputError } from "../tensor/errors.js";
@@ -31,6 +32,10 @@ export function makeCase(run: Accused, name = accused(run)): UnitCase {
       ? seamCase(investigation, name, statement)
       : hostCase(investigation, name, statement));
   if (found) return found;
+  if (differingReplicas(investigation).some((replica) => replica.name === name))
+    throw new InputError(
+      `${path}: --unit ${name}: expected a unit that computes something wrong; here the copies of several ranks differ, which no unit alone shows`,
+    );
   if (check)
     throw new InputError(
       `${path}: --unit ${name}: expected a unit that fails, this one follows from its own inputs to within rounding`,
