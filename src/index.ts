@@ -14,6 +14,7 @@ export {
 export { type DiagnoseOptions, diagnose } from "./diagnose/diagnose.js";
 export type { Cause } from "./diagnose/explain/cause.js";
 export type { Proof } from "./diagnose/prove/proof.js";
+export type { Diagnosis, ReferenceReport } from "./diagnose/reference/reference-report.js";
 export type { Audit, Finding, Verdict } from "./diagnose/tell/verdict.js";
 export { ReferencePath } from "./engine/reference/reference-path.js";
 export type { Batch } from "./engine/run/batch.js";

@@ -1,6 +1,6 @@
 import { Command } from "commander";
 import { type DiagnoseOptions, diagnose } from "../diagnose/diagnose.js";
-import type { Verdict } from "../diagnose/tell/verdict.js";
+import type { Diagnosis } from "../diagnose/reference/reference-report.js";
 import { checkShare, mostShares } from "../diagnose/threads/part-file.js";
 import { InputError } from "../tensor/errors.js";
 import { detokenizer } from "./detokenizer.js";
@@ -15,6 +15,10 @@ export function diagnoseCommand(): Command {
     )
     .argument("<target...>", "the suspect run (also called candidate or actual); of several ranks each one's directory")
     .requiredOption("-m, --model <dir>", "model folder: config.json and model.safetensors (or its shards)")
+    .option(
+      "-r, --reference <path...>",
+      "a run of the same text that is thought to be right (baseline, golden, expected): says where the two part",
+    )
     .option("--part <i/n>", "check only share i of n of the units, 1 to n; needs --out")
     .option("--out <file>", "with --part: a new file for what the share found (see faultline merge)")
     .option("-q, --quick", "leave out the run from the tokens: the causes are proven unit by unit only")
@@ -23,29 +27,32 @@ export function diagnoseCommand(): Command {
     .addHelpText(
       "after",
       `
-Exit codes: 0 clean, 1 fault or ambiguous, 2 bad input, 3 inconclusive.
+Exit codes: 0 clean, 1 fault or ambiguous, 2 bad input, 3 inconclusive. They speak of TARGET, also with a reference.
 
 Examples:
   faultline diagnose cases/exclamation-mark --model models/ishmael-7m
   faultline diagnose run/rank* --model ./Qwen3-32B
+  faultline diagnose run/ --model ./Qwen3-0.6B --reference hugging-face.safetensors
   faultline diagnose run/ --model ./Qwen3-0.6B --json > verdict.json`,
     )
     .action(async (target: string[], options: Options) => {
-      const { model, quick = false } = options;
+      const { model, reference, quick = false } = options;
       if (options.part !== undefined || options.out !== undefined) return diagnoseShare(target, options);
-      show(await runDiagnosis({ target, model, quick }), options);
+      show(await runDiagnosis({ target, model, quick, ...(reference && { reference }) }), options);
     });
 }
 
 interface Options extends VerdictOptions {
   readonly model: string;
+  readonly reference?: string[];
   readonly quick?: boolean;
   readonly part?: string;
   readonly out?: string;
 }
 
 /** One share of the units, to a file. */
-async function diagnoseShare(target: string[], { model, part = "", out }: Options): Promise<void> {
+async function diagnoseShare(target: string[], { model, part = "", out, reference }: Options): Promise<void> {
+  if (reference) throw new InputError("--reference: expected a whole diagnosis, found --part or --out beside it");
   const found = /^([1-9]\d{0,4})\/([1-9]\d{0,4})$/.exec(part);
   const [i, of] = [Number(found?.[1]), Number(found?.[2])];
   if (!found || i > of || of > mostShares)
@@ -60,6 +67,8 @@ async function diagnoseShare(target: string[], { model, part = "", out }: Option
 }
 
 /** Diagnoses with progress on stderr and the model's own tokenizer, where it has one. */
-export function runDiagnosis(options: Pick<DiagnoseOptions, "target" | "model" | "quick">): Promise<Verdict> {
+export function runDiagnosis(
+  options: Pick<DiagnoseOptions, "target" | "model" | "reference" | "quick">,
+): Promise<Diagnosis> {
   return withProgress((progress) => diagnose({ ...options, progress, detokenize: detokenizer(options.model) }));
 }

@@ -9,6 +9,7 @@ import { diagnoseCommand } from "./diagnose.js";
 import { generateCommand } from "./generate.js";
 import { labCommand } from "./lab.js";
 import { mergeCommand } from "./merge.js";
+import { reproCommand } from "./repro.js";
 
 const { version } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")) as {
   version: string;
@@ -22,6 +23,7 @@ const program = new Command("faultline")
   .addCommand(diagnoseCommand())
   .addCommand(mergeCommand())
   .addCommand(compareCommand())
+  .addCommand(reproCommand())
   .addCommand(generateCommand())
   .addCommand(labCommand())
   .addCommand(benchCommand())

@@ -1,3 +1,4 @@
+import type { Diagnosis } from "../diagnose/reference/reference-report.js";
 import type { Verdict } from "../diagnose/tell/verdict.js";
 import { progressLine } from "../report/progress.js";
 import { renderVerdict } from "../report/terminal.js";
@@ -12,7 +13,7 @@ export interface VerdictOptions {
 }
 
 /** Prints a verdict and sets the exit code that goes with it. */
-export function show(verdict: Verdict, { json = false, verbose = false }: VerdictOptions): void {
+export function show(verdict: Diagnosis, { json = false, verbose = false }: VerdictOptions): void {
   process.stdout.write(json ? `${JSON.stringify(verdict, null, 2)}\n` : renderVerdict(verdict, terminalStyle(verbose)));
   process.exitCode = exitCodes[verdict.verdict];
 }

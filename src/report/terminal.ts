@@ -3,8 +3,10 @@ import { ranges } from "../diagnose/check/extent.js";
 import { spanText } from "../diagnose/check/span.js";
 import type { Cause } from "../diagnose/explain/cause.js";
 import type { NearestCause } from "../diagnose/explain/nearest-causes.js";
+import type { Diagnosis } from "../diagnose/reference/reference-report.js";
 import type { Verdict } from "../diagnose/tell/verdict.js";
 import { agreement } from "./agreement.js";
+import { referenceText } from "./reference.js";
 import { type Colors, count, percent, plural, section, wrap } from "./text.js";
 
 /** How a verdict is written. */
@@ -16,13 +18,14 @@ export interface ReportStyle {
 }
 
 /** A verdict as text for a terminal or a log: causes, chain, proof, audits, what is ruled out. */
-export function renderVerdict(verdict: Verdict, style: ReportStyle): string {
+export function renderVerdict(verdict: Diagnosis, style: ReportStyle): string {
   const c = pc.createColors(style.colors);
   const width = Math.min(Math.max(style.width ?? 100, 60), 120);
   const sections = [
     heading(verdict, c),
     causes(verdict, c, width),
     findings(verdict, c, width),
+    verdict.reference ? referenceText(verdict.reference, c, width, style.verbose ?? false) : "",
     section(
       c,
       "From cause to symptom",

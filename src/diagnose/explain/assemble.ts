@@ -122,7 +122,8 @@ function located(site: GraphNode, statement: string, layers: readonly number[], 
   return places > 1 ? `layer ${site.layer}: ${statement}` : `${value} of layer ${site.layer}: ${statement}`;
 }
 
-function wrongRows({ z, rows, columns }: UnitCheck["comparison"]): number[] {
+/** Rows of a check with an element that rounding does not explain. */
+export function wrongRows({ z, rows, columns }: UnitCheck["comparison"]): number[] {
   return [...rows].filter((_, r) =>
     z.subarray(r * columns.length, (r + 1) * columns.length).some((x) => Math.abs(x) > 6),
   );

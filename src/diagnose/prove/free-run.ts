@@ -20,7 +20,7 @@ const freeRuns = [
 export type Detokenize = ((tokens: readonly number[]) => string) | null;
 
 /** The tokens of the recording's first step, run through `graph` with nothing but the checkpoint. */
-class FreeRun {
+export class FreeRun {
   readonly evaluator: Evaluator;
   readonly table = new RowTable();
   readonly lastRow: number;
@@ -67,27 +67,10 @@ export function runFreely(
   detokenize: Detokenize,
   notes: string[],
 ): (Pick<Proof, "repair"> & { fromTokens: FromTokens | undefined }) | undefined {
-  const { capture, config, graph, observations } = investigation;
-  const step = capture.steps[0]!;
-  const rows = step.token_ids.length;
-  const perRow =
-    config.layerCount *
-    (2 * config.hiddenSize * (config.headCount + config.keyValueHeadCount) * config.headDim +
-      3 * config.hiddenSize * config.intermediateSize);
-  if (observations.rows.steps[0]!.lengths.some((length, b) => length !== step.qo_indptr[b + 1]! - step.qo_indptr[b]!)) {
-    notes.push(
-      "the recording starts inside a sequence: its first tokens were not recorded, so it cannot be run again from them",
-    );
-    return undefined;
-  }
-  if (step.token_ids.some((token) => token >= config.vocabularySize)) {
-    notes.push("a token id lies outside the vocabulary: the run cannot be repeated from its tokens");
-    return undefined;
-  }
-  if (perRow * rows * (freeRuns.length + 1) > freeRunBudget) {
-    notes.push(
-      "the run from its tokens was left out: the model is too large to run again on the CPU here; every unit was reproduced from its own inputs",
-    );
+  const { config, graph } = investigation;
+  const refused = whyNotRunAgain(investigation);
+  if (refused !== undefined) {
+    notes.push(refused);
     return undefined;
   }
   const healthy = new FreeRun(investigation, graph);
@@ -134,11 +117,30 @@ export function runFreely(
   return { repair, fromTokens };
 }
 
-/** The token the recording ends its first sequence's first step with: sampled, or the largest recorded logit. */
-export function recordedSample({ capture, observations, graph }: Investigation, lastRow: number): number | undefined {
-  const sampled = capture.samples.find((sample) => sample.step === capture.steps[0]!.step)?.token_ids[0];
+/** Why a recording is not run again from the tokens of its first step; undefined when it can be. */
+export function whyNotRunAgain({ capture, config, observations }: Investigation): string | undefined {
+  const step = capture.steps[0]!;
+  const perRow =
+    config.layerCount *
+    (2 * config.hiddenSize * (config.headCount + config.keyValueHeadCount) * config.headDim +
+      3 * config.hiddenSize * config.intermediateSize);
+  if (observations.rows.steps[0]!.lengths.some((length, b) => length !== step.qo_indptr[b + 1]! - step.qo_indptr[b]!))
+    return "the recording starts inside a sequence: its first tokens were not recorded, so it cannot be run again from them";
+  if (step.token_ids.some((token) => token >= config.vocabularySize))
+    return "a token id lies outside the vocabulary: the run cannot be repeated from its tokens";
+  if (perRow * step.token_ids.length * (freeRuns.length + 1) > freeRunBudget)
+    return "the run from its tokens was left out: the model is too large to run again on the CPU here; every unit was reproduced from its own inputs";
+  return undefined;
+}
+
+/** The token that followed on a row: sampled, or the largest recorded logit. */
+export function recordedSample({ capture, observations, graph }: Investigation, row: number): number | undefined {
+  const { rows } = observations;
+  const { step } = rows.steps[rows.stepOf[row]!]!;
+  const samples = rows.isLast(row) ? capture.samples.find((sample) => sample.step === step)?.token_ids : undefined;
+  const sampled = samples?.[rows.sequenceOf[row]!];
   if (sampled !== undefined) return sampled;
-  const logits = observations.output(graph.at({ what: "logits" })!.name, lastRow)?.value;
+  const logits = observations.output(graph.at({ what: "logits" })!.name, row)?.value;
   if (!logits) return undefined;
   let best = 0;
   for (let i = 1; i < logits.length; i++) if (logits[i]! > logits[best]!) best = i;

@@ -1,4 +1,4 @@
-import type { PlacedPaged } from "../../capture/observations.js";
+import type { PlacedDense, PlacedPaged } from "../../capture/observations.js";
 import { roundTo } from "../../tensor/dtype.js";
 import { isQuantised } from "../../tensor/scaled-type.js";
 import { holds, type Key, producedFor, type WrongKey, whenWritten } from "../causes/cached-key.js";
@@ -34,7 +34,7 @@ export function checkSeams(investigation: Investigation): SeamReport {
 const keysPerSequence = 256;
 
 /** The keys a step reads, by its own page table: all of short sequences, edges and an even spread of long ones. */
-function keysRead({ observations }: Investigation, stepIndex: number): Key[] {
+export function keysRead({ observations }: Investigation, stepIndex: number): Key[] {
   const step = observations.rows.steps[stepIndex]!;
   const keys: Key[] = [];
   for (let b = 0; b < step.lengths.length; b++) {
@@ -105,16 +105,7 @@ function checkDense(investigation: Investigation, name: string, compared: { dens
     const output = records.find((other) => other.record.role === "output" && other.stepIndex === input.stepIndex);
     if (!output) continue;
     compared.dense++;
-    const wrong = [...input.rows].filter((row) => {
-      const produced = observations.rowOf(output, row)?.value;
-      const consumed = observations.rowOf(input, row)?.value;
-      if (!produced || !consumed) return false;
-      const dtype = input.record.view.dtype;
-      return !same(
-        consumed,
-        produced.map((x) => roundTo(x, dtype)),
-      );
-    });
+    const wrong = misread(investigation, output, input);
     if (wrong.length === 0) continue;
     const a = output.record.view;
     const b = input.record.view;
@@ -151,6 +142,20 @@ function checkDense(investigation: Investigation, name: string, compared: { dens
     });
   }
   return out;
+}
+
+/** Rows of a dense value that its consumer's record does not hold as its producer's does. */
+export function misread({ observations }: Investigation, output: PlacedDense, input: PlacedDense): number[] {
+  return [...input.rows].filter((row) => {
+    const produced = observations.rowOf(output, row)?.value;
+    const consumed = observations.rowOf(input, row)?.value;
+    if (!produced || !consumed) return false;
+    const dtype = input.record.view.dtype;
+    return !same(
+      consumed,
+      produced.map((x) => roundTo(x, dtype)),
+    );
+  });
 }
 
 function same(a: Float64Array, b: Float64Array): boolean {
