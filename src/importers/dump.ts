@@ -39,10 +39,24 @@ export interface Dump {
   /** Tensors that hold token ids and what belongs to them, where the format says so. */
   readonly tokens?: TokenTensors | undefined;
   /** Sequences, pages and positions of each step, where the format has them; tokens excepted. */
-  readonly steps?: readonly Omit<StepEvent, "token_ids" | "event">[] | undefined;
+  readonly steps?: readonly DumpStep[] | undefined;
   /** Whether its tensors stand in the order in which they were made. */
   readonly ordered: boolean;
 }
+
+/** One forward pass, tokens excepted. */
+export type DumpStep = Pick<
+  StepEvent,
+  | "step"
+  | "seq_ids"
+  | "qo_indptr"
+  | "positions"
+  | "kv_indptr"
+  | "kv_indices"
+  | "kv_last_page_len"
+  | "slot_mapping"
+  | "page_size"
+>;
 
 /** Names of the tensors that say which tokens a step computed. */
 export interface TokenTensors {

@@ -1,0 +1,115 @@
+import type { KnownName } from "../importers/dump.js";
+import type { Graph, GraphNode } from "../spec/graph.js";
+
+/** What a name is known to mean, and from where. */
+export interface Meaning {
+  readonly values: readonly KnownName[];
+  /** For people. */
+  readonly evidence: string;
+  /** Whether it is the spec's own name, which nothing can make doubtful. */
+  readonly isOwn: boolean;
+}
+
+/**
+ * What a tensor's name says by itself: the spec's own names, with prefixes and endings that recorders add, and those of the
+ * fused modules of SGLang and vLLM, whose classes say what they return.
+ * @param columns of the tensor.
+ * @param has whether the dump has a tensor of a name.
+ */
+export function meaningOf(
+  name: string,
+  columns: number,
+  graph: Graph,
+  has: (name: string) => boolean,
+): Meaning | undefined {
+  const plain = withoutWrapping(name);
+  const module = plain.replace(/\.output$/, "");
+  const fused = fusedValues(module, columns, graph, has) ?? inputOf(module, graph) ?? returned(module, graph);
+  if (fused) return { values: fused, evidence: "its name, as serving stacks call it", isOwn: false };
+  if (!graph.find(module) && ![...graph.parts.values()].some((part) => part.name === module)) return undefined;
+  return { values: [{ value: module }], evidence: "its name", isOwn: true };
+}
+
+/** The name of the module's path in the model: recorders put their own words before and behind. */
+function withoutWrapping(name: string): string {
+  const bare = name
+    .replace(/^(?:module\.|_orig_mod\.|base_model\.|language_model\.)+/, "")
+    .replace(/^model\.(?=model\.)/, "");
+  if (/^(?:layers\.\d+|embed_tokens|norm)(?:\.|$)/.test(bare)) return `model.${bare}`;
+  return bare;
+}
+
+/** Values that one module of a serving stack computes at once, or under a name of another meaning. */
+function fusedValues(
+  module: string,
+  columns: number,
+  graph: Graph,
+  has: (name: string) => boolean,
+): KnownName[] | undefined {
+  const found = /^(model\.layers\.\d+)\.(.+)$/.exec(module);
+  if (!found) return undefined;
+  const [, layer, part] = found as unknown as [string, string, string];
+  const sideBySide = (...names: string[]) => {
+    const nodes = names.map((each) => graph.find(`${layer}.${each}`));
+    if (nodes.some((node) => node === undefined)) return undefined;
+    let first = 0;
+    const values = (nodes as GraphNode[]).map(({ name, columns: own }) => {
+      first += own;
+      return { value: name, columns: [first - own, own] as const };
+    });
+    return first === columns ? values : undefined;
+  };
+  switch (part) {
+    case "self_attn.qkv_proj":
+      return sideBySide("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj");
+    case "mlp.gate_up_proj":
+      return sideBySide("mlp.gate_proj", "mlp.up_proj");
+    case "mlp.act_fn":
+      // Of gate and up in one tensor: what it returns is their product.
+      return has("gate_up_proj") && graph.find(`${layer}.mlp.down_proj.input`)
+        ? [{ value: `${layer}.mlp.down_proj.input` }]
+        : undefined;
+    case "self_attn.attn":
+    case "self_attn.attn.impl":
+      return [{ value: `${layer}.self_attn.o_proj.input` }];
+    case "self_attn.rotary_emb.0":
+    case "self_attn.rotary_emb.output.0":
+      return [{ value: `${layer}.self_attn.q_rope` }];
+    case "self_attn.rotary_emb.1":
+    case "self_attn.rotary_emb.output.1":
+      return [{ value: `${layer}.self_attn.k_rope` }];
+    default:
+      return undefined;
+  }
+}
+
+/** What a module returns beside others: a norm that adds its residual first, and a layer that leaves the adding to the next. */
+function returned(module: string, graph: Graph): KnownName[] | undefined {
+  if (module === "logits_processor" || module === "logits" || module === "next_token_logits") {
+    const logits = graph.at({ what: "final-logits" }) ?? graph.at({ what: "logits" });
+    return logits && [{ value: logits.name }];
+  }
+  const found = /^(.+?)(?:\.output)?\.([01])$/.exec(module);
+  const node = found && graph.find(found[1]!);
+  if (!found || !node) return undefined;
+  const isSecond = found[2] === "1";
+  if (node.op.kind === "rmsnorm") return [{ value: isSecond ? node.inputs[0]! : node.name }];
+  if (node.site.what !== "stream" || node.site.block !== "mlp") return undefined;
+  const { layer } = node;
+  const branch =
+    graph.at({ what: "post-norm", block: "mlp", layer }) ?? graph.at({ what: "branch", block: "mlp", layer });
+  const stream = graph.at({ what: "stream", block: "attention", layer });
+  const value = isSecond ? stream : branch;
+  return value && [{ value: value.name }];
+}
+
+/** What a product read: the input of its module as a hook before it sees it. */
+function inputOf(module: string, graph: Graph): KnownName[] | undefined {
+  const found = /^(.+)\.inputs\.(?:0|x|input|input_|hidden_states)$/.exec(module);
+  if (!found) return undefined;
+  const name = found[1]!.replace(/\.qkv_proj$/, ".q_proj").replace(/\.gate_up_proj$/, ".gate_proj");
+  const node = graph.find(name);
+  if (node?.op.kind !== "linear") return undefined;
+  const by = name === found[1] ? name.slice(name.lastIndexOf(".") + 1) : undefined;
+  return [{ value: node.inputs[0]!, role: "input", by }];
+}
