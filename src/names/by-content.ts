@@ -49,7 +49,7 @@ export function isPlaceable({ op, name, site }: GraphNode): boolean {
 /** Ways in which tensors, or columns of them, that are nothing else yet may hold a value. */
 export function waysLeft({ tensors, shapes }: MappingContext, placed: readonly Placement[], node: GraphNode): Way[] {
   return tensors.flatMap((tensor) => {
-    if (!floatFormat(tensor.dtype)) return [];
+    if ((floatFormat(tensor.dtype) === undefined) !== (node.op.kind === "choose-experts")) return [];
     const taken = placed.filter((each) => each.tensor === tensor.name);
     if (taken.some(({ columns, index }) => columns === undefined && index === undefined)) return [];
     return shapes

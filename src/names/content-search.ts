@@ -58,7 +58,7 @@ export class ContentSearch {
 
   /** The checker's word on a value that is placed: whether its record follows from the others. */
   follows(name: string): boolean {
-    return (this.#current?.observations.outputRows(name).length ?? 0) > 0 && this.#current!.check(name).excess <= 1;
+    return this.#current !== undefined && follows(this.#current, name);
   }
 
   /** Candidates whose numbers are near the value's, nearest first; undefined where computing it costs too much. */
@@ -84,10 +84,13 @@ export class ContentSearch {
           row,
           0,
         );
-        sample.columns.forEach((column, c) => {
-          const value = expected[r * sample.columns.length + c]!;
+        const own = expected.subarray(r * sample.columns.length, (r + 1) * sample.columns.length);
+        const seen = Float64Array.from(sample.columns, (column) => row[column]!);
+        // Experts are chosen in any order.
+        if (node.op.kind === "choose-experts") for (const list of [own, seen]) list.sort();
+        own.forEach((value, c) => {
           if (!Number.isFinite(value)) return;
-          apart += (row[column]! - value) ** 2;
+          apart += (seen[c]! - value) ** 2;
           size += value ** 2;
         });
       });
@@ -101,7 +104,7 @@ export class ContentSearch {
   confirmed(node: GraphNode, near: readonly Candidate[]): Candidate[] {
     return near.slice(0, maxChecked).filter(({ placement }) => {
       const trial = this.#investigate([...this.#placed, placement]);
-      return trial !== undefined && trial.check(node.name).excess <= 1;
+      return trial !== undefined && follows(trial, node.name);
     });
   }
 
@@ -157,4 +160,8 @@ export class ContentSearch {
     }
     return cost;
   }
+}
+
+function follows(investigation: Investigation, name: string): boolean {
+  return investigation.observations.outputRows(name).length > 0 && investigation.check(name).excess <= 1;
 }

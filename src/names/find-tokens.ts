@@ -108,7 +108,7 @@ function lookUp(
     else wanted.set(key, [each]);
   }
   const forms = [...new Set(candidates.map(({ dtype }) => dtype))].flatMap((dtype) =>
-    [...new Set([embeddingScale, roundTo(embeddingScale, dtype)])].map((scale) => ({ dtype, scale })),
+    [...new Set([1, embeddingScale, roundTo(embeddingScale, dtype)])].map((scale) => ({ dtype, scale })),
   );
   for (let first = 0; first < vocabularySize; first += rowsPerRead) {
     const count = Math.min(rowsPerRead, vocabularySize - first);
