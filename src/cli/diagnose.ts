@@ -4,6 +4,7 @@ import type { Verdict } from "../diagnose/tell/verdict.js";
 import { checkShare, mostShares } from "../diagnose/threads/part-file.js";
 import { InputError } from "../tensor/errors.js";
 import { detokenizer } from "./detokenizer.js";
+import { namesFor } from "./names-of.js";
 import { show, type VerdictOptions, withProgress } from "./verdict.js";
 
 /** `faultline diagnose TARGET --model DIR`. */
@@ -11,10 +12,11 @@ export function diagnoseCommand(): Command {
   return new Command("diagnose")
     .summary("say which op or seam of a recorded run is wrong, why, and prove it")
     .description(
-      "Checks every recorded value of TARGET against what the model means, from its own recorded inputs, and names the causes of what rounding cannot explain.\n\nTARGET is a capture directory, the directories of all ranks of a run, or a plain .safetensors file of Hugging Face module outputs with input_ids.",
+      "Checks every recorded value of TARGET against what the model means, from its own recorded inputs, and names the causes of what rounding cannot explain.\n\nTARGET is a capture directory, the directories of all ranks of a run, or a plain .safetensors file of Hugging Face module outputs with input_ids. Dumps of others (.pt, .npz, SGLang, FlashInfer) are read where their names leave no doubt, else with --names.",
     )
     .argument("<target...>", "the suspect run (also called candidate or actual); of several ranks each one's directory")
     .requiredOption("-m, --model <dir>", "model folder: config.json and model.safetensors (or its shards)")
+    .option("-n, --names <file>", "what the tensors of someone else's dump are (see faultline names)")
     .option("--part <i/n>", "check only share i of n of the units, 1 to n; needs --out")
     .option("--out <file>", "with --part: a new file for what the share found (see faultline merge)")
     .option("-q, --quick", "leave out the run from the tokens: the causes are proven unit by unit only")
@@ -33,13 +35,15 @@ Examples:
     .action(async (target: string[], options: Options) => {
       const { model, quick = false } = options;
       if (options.part !== undefined || options.out !== undefined) return diagnoseShare(target, options);
-      show(await runDiagnosis({ target, model, quick }), options);
+      const names = namesFor(target, model, options.names);
+      show(await runDiagnosis({ target, model, quick, names }), options);
     });
 }
 
 interface Options extends VerdictOptions {
   readonly model: string;
   readonly quick?: boolean;
+  readonly names?: string;
   readonly part?: string;
   readonly out?: string;
 }
@@ -60,6 +64,6 @@ async function diagnoseShare(target: string[], { model, part = "", out }: Option
 }
 
 /** Diagnoses with progress on stderr and the model's own tokenizer, where it has one. */
-export function runDiagnosis(options: Pick<DiagnoseOptions, "target" | "model" | "quick">): Promise<Verdict> {
+export function runDiagnosis(options: Pick<DiagnoseOptions, "target" | "model" | "quick" | "names">): Promise<Verdict> {
   return withProgress((progress) => diagnose({ ...options, progress, detokenize: detokenizer(options.model) }));
 }

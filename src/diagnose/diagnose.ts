@@ -10,7 +10,7 @@ import { checkRecording } from "./threads/check-recording.js";
 import { mergeParts } from "./threads/merge-parts.js";
 import type { Checked } from "./threads/suggested-mask.js";
 
-export interface DiagnoseOptions extends Pick<InvestigationSource, "target" | "model"> {
+export interface DiagnoseOptions extends Pick<InvestigationSource, "target" | "model" | "names"> {
   /** Called with what is being done and how far it is, 0 to 1. */
   readonly progress?: (stage: string, done: number) => void;
   /** Turns token ids into text for the chain and the repair. */
@@ -24,8 +24,8 @@ export interface DiagnoseOptions extends Pick<InvestigationSource, "target" | "m
  * @throws InputError when the recording or the model cannot be read.
  */
 export async function diagnose(options: DiagnoseOptions): Promise<Verdict> {
-  const { target, model, progress = () => {} } = options;
-  return judge(await checkRecording({ target, model }, (done) => progress("checking units", done)), options);
+  const { target, model, names, progress = () => {} } = options;
+  return judge(await checkRecording({ target, model, names }, (done) => progress("checking units", done)), options);
 }
 
 /**

@@ -11,8 +11,8 @@ import { type DumpSteps, stepsOf } from "./steps.js";
  */
 export function namedCapture(
   dump: Dump,
-  names: Pick<NameMap, "tokens" | "token_ids" | "values">,
-  { steps, padding }: DumpSteps = stepsOf(dump, names),
+  names: Pick<NameMap, "tokens" | "token_ids" | "values" | "unplaced">,
+  { steps, padding, isBatch }: DumpSteps = stepsOf(dump, names),
 ): Capture {
   const byTensor = new Map<string, Placement[]>();
   for (const placement of names.values) {
@@ -22,7 +22,10 @@ export function namedCapture(
   }
   const known = new Set(steps.map(({ step }) => step));
   const records: DenseRecord[] = [];
-  const skipped = [...dump.skipped];
+  const skipped = [
+    ...dump.skipped,
+    ...(names.unplaced ?? []).map(({ tensor, why }) => ({ value: tensor, why: `not placed: ${why}` })),
+  ];
   const dims: Record<string, string> = {};
   for (const tensor of dump.tensors) {
     const placements = byTensor.get(tensor.name) ?? [];
@@ -42,7 +45,7 @@ export function namedCapture(
     throw new InputError(`${dump.path}: expected values of the model, found none that the names place`);
   return {
     path: dump.path,
-    kind: "faultline",
+    kind: isBatch ? "plain" : "faultline",
     manifest: { format: "faultline-capture", version: 1, runtime: { name: dump.format }, dims },
     steps,
     padding,

@@ -10,6 +10,8 @@ import { type IntegerTensor, readIntegers, tensorAt } from "./token-tensors.js";
 export interface DumpSteps {
   readonly steps: readonly StepEvent[];
   readonly padding: Padding | undefined;
+  /** Whether it is one pass of equally long rows, as modules return them: they may be padded. */
+  readonly isBatch: boolean;
 }
 
 /**
@@ -17,7 +19,8 @@ export interface DumpSteps {
  * @throws InputError when nothing says so, or what says so contradicts itself.
  */
 export function stepsOf(dump: Dump, names: Pick<NameMap, "tokens" | "token_ids">): DumpSteps {
-  if (dump.steps || names.token_ids) return { steps: givenSteps(dump, names.token_ids ?? {}), padding: undefined };
+  if (dump.steps || names.token_ids)
+    return { steps: givenSteps(dump, names.token_ids ?? {}), padding: undefined, isBatch: false };
   const tokens = names.tokens ?? dump.tokens;
   if (!tokens)
     throw new InputError(
@@ -29,7 +32,9 @@ export function stepsOf(dump: Dump, names: Pick<NameMap, "tokens" | "token_ids">
     throw new InputError(`${dump.path}: tokens.input_ids: expected a tensor "${tokens.input_ids}", found none`);
   const sequences = new Sequences();
   const read = withTokens.map((step) => readStep(dump, tokens, step, sequences, withTokens.length === 1));
-  return { steps: read.map(({ step }) => step), padding: read.length === 1 ? read[0]!.padding : undefined };
+  const isOne = read.length === 1;
+  const isBatch = isOne && tensorAt(dump, tokens.input_ids, withTokens[0]!)!.shape.length === 2;
+  return { steps: read.map(({ step }) => step), padding: isOne ? read[0]!.padding : undefined, isBatch };
 }
 
 function givenSteps(dump: Dump, tokenIds: Readonly<Record<string, readonly number[]>>): StepEvent[] {

@@ -126,7 +126,11 @@ export class ContentSearch {
     for (const [role, settled] of this.#book.settled) if (settled.score.matched) book.adopt(role, settled);
     this.#book = book;
     const { dump, capture } = this.shapes;
-    const trial = namedCapture(dump, { values: [...values] }, { steps: capture.steps, padding: capture.padding });
+    const trial = namedCapture(
+      dump,
+      { values: [...values] },
+      { steps: capture.steps, padding: capture.padding, isBatch: false },
+    );
     const observations = new CaptureObservations(trial, this.graph);
     return new Investigation(trial, this.config, this.parameters, { precision: this.precision, book, observations });
   }
