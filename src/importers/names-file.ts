@@ -83,11 +83,13 @@ export function readNames(path: string): NameMap {
 
 /** One placement per line, to be read and corrected. @throws InputError when the file exists: nothing is overwritten. */
 export function writeNames(path: string, names: NameMap): void {
-  const fields = Object.entries(names).map(([key, value]) => {
-    const list = Array.isArray(value)
-      ? `[\n${value.map((item) => `    ${JSON.stringify(item)}`).join(",\n")}\n  ]`
-      : null;
-    return `  ${JSON.stringify(key)}: ${list ?? JSON.stringify(value)}`;
+  const fields = Object.entries(names).flatMap(([key, value]) => {
+    if (value === undefined) return [];
+    const list =
+      Array.isArray(value) && value.length > 0
+        ? `[\n${value.map((item) => `    ${JSON.stringify(item)}`).join(",\n")}\n  ]`
+        : null;
+    return [`  ${JSON.stringify(key)}: ${list ?? JSON.stringify(value)}`];
   });
   try {
     writeFileSync(path, `{\n${fields.join(",\n")}\n}\n`, { flag: "wx" });

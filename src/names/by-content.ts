@@ -3,6 +3,7 @@ import type { Placement } from "../importers/names-file.js";
 import type { GraphNode } from "../spec/graph.js";
 import { floatFormat } from "../tensor/dtype.js";
 import type { Candidate, ContentSearch } from "./content-search.js";
+import { ownName } from "./known-names.js";
 import type { MappingContext } from "./map-names.js";
 
 /** A tensor, and a way in which it may hold a value. */
@@ -33,7 +34,7 @@ export function placeByContent(
   return placed;
 }
 
-/** Holds the names of serving stacks, and orders of axes that a shape leaves open, against what the tensors contain. */
+/** Holds the names of serving stacks against what the tensors contain. */
 export function checkNames(context: MappingContext, placed: readonly Placement[], search: ContentSearch): Placement[] {
   return placed.map((placement) => {
     const node = placement.role === "input" ? undefined : context.graph.find(placement.value);
@@ -72,7 +73,8 @@ function byBits(node: GraphNode, ways: readonly Way[], search: ContentSearch): P
   const [best, ...others] = search.confirmed(node, near);
   if (!best) return undefined;
   const rival = others.find(({ distance }) => distance !== best.distance);
-  if (!rival) return { ...best.placement, evidence: `its bits are those of ${node.op.kind} of what was placed before` };
+  if (!rival)
+    return { ...best.placement, evidence: `its bits follow from what was placed before it (${node.op.kind})` };
   return {
     ...best.placement,
     unsure: true,
@@ -80,11 +82,9 @@ function byBits(node: GraphNode, ways: readonly Way[], search: ContentSearch): P
   };
 }
 
-/** A name of a serving stack, or one with axes that may have another order, after a look at the numbers. */
+/** A name of a serving stack, after a look at the numbers. */
 function checkedName(context: MappingContext, placement: Placement, node: GraphNode, search: ContentSearch): Placement {
-  const isOwn = placement.evidence === "its name";
-  if (isOwn || search.follows(node.name))
-    return placement.unsure && search.follows(node.name) ? sure(placement) : placement;
+  if (placement.evidence === ownName || search.follows(node.name)) return placement;
   const tensor = context.tensors.find(({ name }) => name === placement.tensor)!;
   const siblings = [...context.graph.nodes.values()].filter(
     (other) => other.layer === node.layer && other.columns === node.columns && other !== node && isPlaceable(other),
@@ -92,16 +92,7 @@ function checkedName(context: MappingContext, placement: Placement, node: GraphN
   for (const other of siblings) {
     const near = search.near(other, [{ tensor, placement: { ...placement, value: other.name } }]);
     const [found]: Candidate[] = near ? search.confirmed(other, near) : [];
-    if (found)
-      return {
-        ...placement,
-        unsure: true,
-        evidence: `its name says ${node.name}, but its bits are those of ${other.name}`,
-      };
+    if (found) return { ...placement, unsure: true, evidence: `its name says ${node.name}, its bits ${other.name}` };
   }
-  return placement;
-}
-
-function sure({ unsure: _, ...placement }: Placement): Placement {
   return placement;
 }

@@ -7,6 +7,8 @@ import type { MappingContext } from "./map-names.js";
 /** What names say. */
 export interface Named {
   readonly placed: readonly Placement[];
+  /** Known by name, but with axes that may have several orders: their numbers have to tell. */
+  readonly open: readonly Placement[];
   /** Tensors of known names that were not placed, and why. */
   readonly refused: ReadonlyMap<string, string>;
 }
@@ -14,6 +16,7 @@ export interface Named {
 /** Places tensors whose names are known, where their shapes agree. */
 export function placeByName({ graph, tensors, shapes }: MappingContext): Named {
   const placed: Placement[] = [];
+  const open: Placement[] = [];
   const refused = new Map<string, string>();
   const held = new Set<string>();
   const has = (part: string) => tensors.some(({ name }) => name.includes(part));
@@ -53,7 +56,7 @@ export function placeByName({ graph, tensors, shapes }: MappingContext): Named {
         continue;
       }
       held.add(value);
-      placed.push(fitting);
+      (fitting.unsure ? open : placed).push(fitting);
     }
   }
   for (const { tensor, placement, node } of inputs) {
@@ -64,7 +67,7 @@ export function placeByName({ graph, tensors, shapes }: MappingContext): Named {
     else placed.push(form);
     held.add(node.name);
   }
-  return { placed, refused };
+  return { placed, open, refused };
 }
 
 /** The named placement itself, or with what its shape asks for beside; unsure where the axes may have several orders. */

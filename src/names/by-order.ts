@@ -4,8 +4,9 @@ import { isPlaceable, waysLeft } from "./by-content.js";
 import type { ContentSearch } from "./content-search.js";
 import type { MappingContext } from "./map-names.js";
 
-/** Values that follow on one and may tell whether it was placed rightly. */
-const maxFollowing = 6;
+/** Tensors that are tried as one value, and values that are tried, before the rest is left as it is. */
+const maxWays = 16;
+const maxTried = 6;
 
 /**
  * The first value that a tensor can be placed as though it has nobody's bits, as the values of a run with a fault have: a
@@ -17,10 +18,12 @@ export function placeByOrder(
   context: MappingContext,
   placed: readonly Placement[],
   search: ContentSearch,
+  budget: { left: number },
 ): Placement | undefined {
-  for (const node of context.graph.nodes.values()) {
-    if (!isPlaceable(node) || search.has(node.name)) continue;
-    const placement = byFollowing(context, placed, node, search) ?? byPlace(context, placed, node);
+  // A fault stands before all that follows from it.
+  const open = [...context.graph.nodes.values()].filter((node) => isPlaceable(node) && !search.has(node.name));
+  for (const node of open.filter((each) => waysLeft(context, placed, each).length > 0).slice(0, maxTried)) {
+    const placement = byFollowing(context, placed, node, search, budget) ?? byPlace(context, placed, node);
     if (placement) return placement;
   }
   return undefined;
@@ -32,9 +35,11 @@ function byFollowing(
   placed: readonly Placement[],
   node: GraphNode,
   search: ContentSearch,
+  budget: { left: number },
 ): Placement | undefined {
   const ways = waysLeft(context, placed, node);
-  if (ways.length === 0 || ways.length > maxFollowing) return undefined;
+  if (ways.length === 0 || ways.length > Math.min(maxWays, budget.left)) return undefined;
+  budget.left -= ways.length;
   const consumers = context.graph
     .consumers(node.name)
     .map((name) => context.graph.node(name))

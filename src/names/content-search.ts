@@ -97,7 +97,8 @@ export class ContentSearch {
       const distance = size > 0 ? apart / size : apart > 0 ? Infinity : 0;
       if (distance < farAway) found.push({ tensor, placement, distance });
     }
-    return found.sort((a, b) => a.distance - b.distance);
+    const likeness = ({ tensor }: Candidate) => commonEnd(tensor.name, node.name);
+    return found.sort((a, b) => a.distance - b.distance || likeness(b) - likeness(a));
   }
 
   /** The candidates whose bits the checker takes for the value's: by its recipes, else by its noise. */
@@ -168,4 +169,11 @@ export class ContentSearch {
 
 function follows(investigation: Investigation, name: string): boolean {
   return investigation.observations.outputRows(name).length > 0 && investigation.check(name).excess <= 1;
+}
+
+/** Letters that two names have in common at their ends: of tensors with the same bits the one named alike is taken. */
+function commonEnd(a: string, b: string): number {
+  let length = 0;
+  while (length < a.length && a.at(-1 - length) === b.at(-1 - length)) length++;
+  return length;
 }

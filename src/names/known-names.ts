@@ -1,13 +1,14 @@
 import type { KnownName } from "../importers/dump.js";
 import type { Graph, GraphNode } from "../spec/graph.js";
 
+/** How the spec's own names are found, which nothing can make doubtful. */
+export const ownName = "its name";
+
 /** What a name is known to mean, and from where. */
 export interface Meaning {
   readonly values: readonly KnownName[];
   /** For people. */
   readonly evidence: string;
-  /** Whether it is the spec's own name, which nothing can make doubtful. */
-  readonly isOwn: boolean;
 }
 
 /**
@@ -25,9 +26,9 @@ export function meaningOf(
   const plain = withoutWrapping(name);
   const module = plain.replace(/\.output$/, "");
   const fused = fusedValues(module, columns, graph, has) ?? inputOf(module, graph) ?? returned(module, graph);
-  if (fused) return { values: fused, evidence: "its name, as serving stacks call it", isOwn: false };
+  if (fused) return { values: fused, evidence: "its name, as serving stacks call it" };
   if (!graph.find(module) && ![...graph.parts.values()].some((part) => part.name === module)) return undefined;
-  return { values: [{ value: module }], evidence: "its name", isOwn: true };
+  return { values: [{ value: module }], evidence: module === name ? ownName : "the end of its name" };
 }
 
 /** The name of the module's path in the model: recorders put their own words before and behind. */
@@ -36,7 +37,8 @@ function withoutWrapping(name: string): string {
     .replace(/^(?:module\.|_orig_mod\.|base_model\.|language_model\.)+/, "")
     .replace(/^model\.(?=model\.)/, "");
   if (/^(?:layers\.\d+|embed_tokens|norm)(?:\.|$)/.test(bare)) return `model.${bare}`;
-  return bare;
+  // Whatever stands before, a path in the model is one.
+  return /(?:^|[./])(model\.(?:layers\.\d|embed_tokens|norm).*)$/.exec(bare)?.[1] ?? bare;
 }
 
 /** Values that one module of a serving stack computes at once, or under a name of another meaning. */

@@ -18,6 +18,10 @@ import { TensorShapes } from "./tensor-shapes.js";
 
 /** Values that may be placed without their bits: each may let the bits of others be found. */
 const maxRounds = 32;
+/** Tensors that are tried as a value whose bits they do not have, in all. */
+const maxSuppositions = 96;
+
+const noBits = "no value has its bits, and its name and place do not tell";
 
 /** What a dump's tensors are, and what is known of how sure that is. */
 export interface Mapping {
@@ -78,12 +82,15 @@ export function mapNames(
   const precision = { store: storeOf(context.tensors), compute: "float32" } as const;
   const search = new ContentSearch(shapes, graph, config, parameters, precision, named.placed);
   let placed = placeByContent(context, checkNames(context, named.placed, search), search, progress);
+  const budget = { left: maxSuppositions };
   for (let round = 0; round < maxRounds && placed.length > 0; round++) {
-    const next = placeByOrder(context, placed, search);
+    const next = placeByOrder(context, placed, search, budget);
     if (!next) break;
     search.add(next);
     placed = placeByContent(context, [...placed, next], search, progress);
   }
+  for (const open of named.open)
+    if (!placed.some(({ tensor, value }) => tensor === open.tensor || value === open.value)) placed.push(open);
   const holders = new Set(placed.map(({ tensor }) => tensor));
   const unplaced = context.tensors
     .filter(({ name }) => !holders.has(name))
@@ -93,9 +100,12 @@ export function mapNames(
       why: named.refused.get(tensor.name) ?? whyUnplaced(context, tensor),
     }));
   const { tokens, token_ids } = found;
+  // Where names say nothing, what has nobody's bits may be what is wrong.
+  const silent = placed.some(({ tensor, unsure }) => !unsure && !named.placed.some((each) => each.tensor === tensor));
   return {
     names: { format: "faultline-names", version: 1, tokens, token_ids, values: placed, unplaced },
-    isSure: found.isSure && placed.every(({ unsure }) => !unsure),
+    isSure:
+      found.isSure && placed.every(({ unsure }) => !unsure) && !(silent && unplaced.some(({ why }) => why === noBits)),
     missing: missingOf(graph, placed),
   };
 }
@@ -103,7 +113,7 @@ export function mapNames(
 function whyUnplaced({ graph, shapes }: MappingContext, tensor: DumpTensor): string {
   if (!floatFormat(tensor.dtype)) return `${tensor.dtype} is no value's type`;
   const fits = [...graph.nodes.values()].some((node) => shapes.waysOf(tensor, node).length > 0);
-  return fits ? "no value has its bits, and its name and place do not tell" : "its shape is no value's";
+  return fits ? noBits : "its shape is no value's";
 }
 
 /** The type that most tensors have. */
