@@ -14,7 +14,7 @@ export interface IntegerTensor {
  * The whole numbers of a tensor of tokens, positions, lengths or a mask.
  * @throws InputError when it holds anything else, or too many.
  */
-export function readIntegers(dump: Dump, tensor: DumpTensor): IntegerTensor {
+export function readIntegers(dump: Pick<Dump, "path">, tensor: DumpTensor): IntegerTensor {
   const { name, dtype, shape, strides, first, source } = tensor;
   const where = `${dump.path}: ${name}`;
   const size = shape.reduce((product, n) => product * n, 1);

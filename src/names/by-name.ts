@@ -20,52 +20,38 @@ export function placeByName({ graph, tensors, shapes }: MappingContext): Named {
   const refused = new Map<string, string>();
   const held = new Set<string>();
   const has = (part: string) => tensors.some(({ name }) => name.includes(part));
+  const calls = (family: string) =>
+    new Set(tensors.filter(({ name }) => name.startsWith(`${family}.`)).map(({ name }) => name.split(".")[1])).size;
+  const place = (tensor: DumpTensor, node: GraphNode, placement: Placement) => {
+    const fits = (way: Placement) => shapes.place(tensor, way, node) !== undefined;
+    const fitting = fittingWay(shapes.waysOf(tensor, node), placement, fits);
+    if (fitting) (fitting.unsure ? open : placed).push(fitting);
+    else refused.set(tensor.name, `its name says ${node.name}, its shape [${tensor.shape.join(", ")}] does not`);
+    return fitting !== undefined;
+  };
   const inputs: { tensor: DumpTensor; placement: Placement; node: GraphNode }[] = [];
   for (const tensor of tensors) {
-    const meaning = meaningOf(tensor.name, tensor.shape.at(-1) ?? 0, graph, has);
-    if (!meaning) continue;
-    for (const { value, columns, role, by } of meaning.values) {
+    const meaning = meaningOf(tensor.name, tensor.shape.at(-1) ?? 0, graph, has, calls);
+    for (const { value, columns, role, by } of meaning?.values ?? []) {
       const placement: Placement = {
         tensor: tensor.name,
         value,
         ...(columns && { columns: [...columns] as [number, number] }),
         ...(role && { role, by }),
-        evidence: meaning.evidence,
+        evidence: meaning!.evidence,
       };
       const node = graph.find(value);
       // The spec knows it as several values of one module.
-      if (!node) {
-        placed.push(placement);
-        continue;
-      }
-      if (role === "input") {
-        inputs.push({ tensor, placement, node });
-        continue;
-      }
-      if (held.has(value)) {
-        refused.set(tensor.name, `${value} is another tensor's already`);
-        continue;
-      }
-      const fitting = fittingWay(
-        shapes.waysOf(tensor, node),
-        placement,
-        (way) => shapes.place(tensor, way, node) !== undefined,
-      );
-      if (!fitting) {
-        refused.set(tensor.name, `its name says ${value}, its shape [${tensor.shape.join(", ")}] does not`);
-        continue;
-      }
-      held.add(value);
-      (fitting.unsure ? open : placed).push(fitting);
+      if (!node) placed.push(placement);
+      else if (role === "input") inputs.push({ tensor, placement, node });
+      else if (held.has(value)) refused.set(tensor.name, `${value} is another tensor's already`);
+      else if (place(tensor, node, placement)) held.add(value);
     }
   }
   for (const { tensor, placement, node } of inputs) {
     // Recorded by its reader alone, it stands for what was made.
     const { role: _, by: __, ...made } = placement;
-    const form = held.has(node.name) ? placement : made;
-    if (!shapes.place(tensor, form, node)) refused.set(tensor.name, "its shape is not that of what its module reads");
-    else placed.push(form);
-    held.add(node.name);
+    if (place(tensor, node, held.has(node.name) ? placement : made)) held.add(node.name);
   }
   return { placed, open, refused };
 }

@@ -1,5 +1,6 @@
 import type { KnownName } from "../importers/dump.js";
 import type { Graph, GraphNode } from "../spec/graph.js";
+import { flashinferValues } from "./flashinfer-names.js";
 
 /** How the spec's own names are found, which nothing can make doubtful. */
 export const ownName = "its name";
@@ -16,13 +17,17 @@ export interface Meaning {
  * fused modules of SGLang and vLLM, whose classes say what they return.
  * @param columns of the tensor.
  * @param has whether the dump has a tensor of a name.
+ * @param calls how many calls of a family a step of FlashInfer's has.
  */
 export function meaningOf(
   name: string,
   columns: number,
   graph: Graph,
   has: (name: string) => boolean,
+  calls: (family: string) => number,
 ): Meaning | undefined {
+  const called = flashinferValues(name, graph, calls, has);
+  if (called) return { values: called, evidence: "the order of FlashInfer's calls" };
   const plain = withoutWrapping(name);
   const module = plain.replace(/\.output$/, "");
   const fused = fusedValues(module, columns, graph, has) ?? inputOf(module, graph) ?? returned(module, graph);
@@ -87,7 +92,7 @@ function fusedValues(
 
 /** What a module returns beside others: a norm that adds its residual first, and a layer that leaves the adding to the next. */
 function returned(module: string, graph: Graph): KnownName[] | undefined {
-  if (module === "logits_processor" || module === "logits" || module === "next_token_logits") {
+  if (/^(logits_processor|logits)(\.output)?(\.next_token_logits)?$/.test(module)) {
     const logits = graph.at({ what: "final-logits" }) ?? graph.at({ what: "logits" });
     return logits && [{ value: logits.name }];
   }

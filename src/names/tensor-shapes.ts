@@ -1,4 +1,3 @@
-import { mapAxes } from "../capture/axes.js";
 import type { Capture } from "../capture/capture.js";
 import { type PlacedDense, placeDense } from "../capture/placed-dense.js";
 import type { Dump, DumpTensor } from "../importers/dump.js";
@@ -8,7 +7,10 @@ import type { GraphNode } from "../spec/graph.js";
 import type { RowTable } from "../spec/rows.js";
 import { InputError } from "../tensor/errors.js";
 
+const plainOrders = ["t c", "b t c"];
 const headOrders = ["t h d", "h t d", "b t h d", "b h t d"];
+/** Values that one tensor may hold along its first axis. */
+const maxStacked = 4;
 /** Parts of one tensor that are looked at. */
 const maxParts = 64;
 
@@ -40,30 +42,38 @@ export class TensorShapes {
     }
   }
 
-  /** Every way in which a tensor may hold a value: whole, a row per head, one of several stacked, or some of its columns. */
+  /**
+   * Every way in which a tensor may hold a value: whole, a row per head, one of several stacked, or some of its columns.
+   * Orders of axes that no recorder writes are looked at where nothing else fits.
+   */
   waysOf(tensor: DumpTensor, node: GraphNode): Placement[] {
     const whole = { tensor: tensor.name, value: node.name };
     const [rows = 0, width = 0] = tensor.shape;
-    const ways: Placement[] = this.#orders(tensor, whole, node);
-    if (ways.length > 0) return ways;
-    if (node.heads && tensor.shape.length === 2 && width === node.columns / node.heads && rows % node.heads === 0)
-      ways.push({ ...whole, heads: node.heads });
-    if (tensor.shape.length >= 3 && rows <= 4)
-      for (let index = 0; index < rows; index++) ways.push({ ...whole, index });
+    const fits = (way: Placement) => this.place(tensor, way, node) !== undefined;
+    const inOrders = (orders: readonly string[]) =>
+      orders
+        .map((dims) => ({ ...whole, dims }))
+        .filter((way) => hasLetters(way.dims, tensor) && this.#fitsAs(tensor, way, node));
+    if (inOrders(plainOrders).length > 0) return [whole];
+    const ofHeads = inOrders(headOrders);
+    if (ofHeads.length > 0) return ofHeads;
+    const perHead = { ...whole, heads: node.heads ?? 1 };
+    const isPerHead = node.heads !== undefined && tensor.shape.length === 2 && width === node.columns / node.heads;
+    if (isPerHead && rows % node.heads! === 0 && fits(perHead)) return [perHead];
+    if (fits(whole)) return [whole];
+    const stacked = tensor.shape.length >= 3 && rows <= maxStacked ? rows : 0;
+    const ways: Placement[] = Array.from({ length: stacked }, (_, index) => ({ ...whole, index }));
     for (const columns of slicesOf(tensor, node)) ways.push({ ...whole, columns });
-    return ways.filter((way) => this.place(tensor, way, node));
+    return ways.filter(fits);
   }
 
-  /** A whole tensor, once for each order of its axes that fits. */
-  #orders(tensor: DumpTensor, whole: Placement, node: GraphNode): Placement[] {
-    if (!this.place(tensor, whole, node)) return [];
-    const step = this.capture.steps[this.#stepIndex.get(tensor.step)!]!;
-    const sequences = step.seq_ids.length;
-    const tokens = this.capture.padding?.tokens ?? step.token_ids.length / sequences;
-    const sizes = { columns: node.columns, heads: node.heads, rows: sequences * tokens, batch: { sequences, tokens } };
-    const fitting = headOrders.filter((order) => mapAxes(tensor.shape, tensor.strides, sizes, order));
-    return fitting.length > 1 ? fitting.map((dims) => ({ ...whole, dims })) : [whole];
+  #fitsAs(tensor: DumpTensor, way: Placement & { dims: string }, node: GraphNode): boolean {
+    return this.place(tensor, way, node)?.axes.order === way.dims;
   }
+}
+
+function hasLetters(dims: string, { shape }: DumpTensor): boolean {
+  return dims.split(" ").length === shape.length;
 }
 
 /** Columns that may hold a value, where a tensor has more of them: at multiples of what both widths share. */

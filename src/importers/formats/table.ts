@@ -1,5 +1,6 @@
 import type { DumpFormat } from "../dump.js";
 import { arrayFolder } from "./array-folder.js";
+import { flashinferCalls } from "./flashinfer.js";
 import { llamaDebug } from "./llama-debug.js";
 import { numpyArchive, numpyArray } from "./numpy.js";
 import { safetensorsFile } from "./safetensors.js";
@@ -9,6 +10,7 @@ import { torchFile } from "./torch.js";
 
 /** Every format that is read; the first one that claims a path opens it. */
 export const dumpFormats: readonly DumpFormat[] = [
+  flashinferCalls,
   sglangDumper,
   sglangPasses,
   llamaDebug,
