@@ -6,8 +6,8 @@ DIR are unpacked wheels of sglang and flashinfer-python. Their recorders are run
 tensor_dump_forward_hook.py, flashinfer's api_logging.py. What is theirs beside the recorder (servers, kernels) is stood in for
 by the classes below, which have the modules, names, arguments and in-place writes of the originals and compute on the CPU.
 
-Writes OUT/model, OUT/sglang-passes, OUT/sglang-passes-fault (RoPE in interleaved pairs), OUT/sglang-dumper, OUT/flashinfer,
-OUT/flashinfer-fault (scores not scaled), OUT/views.pt, OUT/arrays.npz. Needs torch, numpy, safetensors.
+Writes OUT/model, OUT/sglang-passes, OUT/sglang-dumper, OUT/flashinfer, with -fault beside
+them the same with scores that are not scaled, and OUT/views.pt, arrays.npz, packed.npz, array.npy. Needs torch, numpy, safetensors.
 """
 
 import argparse
@@ -88,14 +88,13 @@ def add_and_normalise(x, residual, weight):
     x.copy_((wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + 1e-6) * weight.float()).to(x.dtype))
 
 
-def rotate(x, positions, interleaved):
+def rotate(x, positions):
     frequencies = 1.0 / (10000.0 ** (torch.arange(0, WIDTH, 2).float() / WIDTH))
     angles = positions.float()[:, None] * frequencies
     cos, sin = angles.cos()[:, None], angles.sin()[:, None]
     heads = x.view(x.shape[0], -1, WIDTH).float()
-    first, second = (heads[..., ::2], heads[..., 1::2]) if interleaved else heads.chunk(2, -1)
-    turned = [first * cos - second * sin, second * cos + first * sin]
-    out = torch.stack(turned, -1).flatten(-2) if interleaved else torch.cat(turned, -1)
+    first, second = heads.chunk(2, -1)
+    out = torch.cat([first * cos - second * sin, second * cos + first * sin], -1)
     return out.reshape(x.shape).to(x.dtype)
 
 
@@ -163,17 +162,14 @@ class Linear(nn.Module):
 
 
 class RotaryEmbedding(nn.Module):
-    def __init__(self, interleaved):
-        super().__init__()
-        self.interleaved = interleaved
-
     def forward(self, positions, q, k):
-        return rotate(q, positions, self.interleaved), rotate(k, positions, self.interleaved)
+        return rotate(q, positions), rotate(k, positions)
 
 
 class RadixAttention(nn.Module):
-    def __init__(self):
+    def __init__(self, scale):
         super().__init__()
+        self.scale = scale
         self.kept = {}
 
     def forward(self, q, k, v, batch):
@@ -185,7 +181,7 @@ class RadixAttention(nn.Module):
             new = [t[stretch].view(-1, KEY_HEADS, WIDTH).clone() for t in (k, v)]
             keys, values = new if first == 0 else [torch.cat(pair) for pair in zip(self.kept[slot], new)]
             self.kept[slot] = (keys, values)
-            out.append(attend(q[stretch].view(-1, HEADS, WIDTH), keys, values, first, WIDTH**-0.5))
+            out.append(attend(q[stretch].view(-1, HEADS, WIDTH), keys, values, first, self.scale))
         return torch.cat(out).reshape(q.shape)
 
 
@@ -196,12 +192,12 @@ class SiluAndMul(nn.Module):
 
 
 class Qwen3Attention(nn.Module):
-    def __init__(self, at, rotary):
+    def __init__(self, at, rotary, scale):
         super().__init__()
         self.qkv_proj = Linear(at("q_proj"), at("k_proj"), at("v_proj"))
         self.q_norm, self.k_norm = RMSNorm(at("q_norm")), RMSNorm(at("k_norm"))
         self.rotary_emb = rotary
-        self.attn = RadixAttention()
+        self.attn = RadixAttention(scale)
         self.o_proj = Linear(at("o_proj"))
 
     def forward(self, positions, hidden, batch):
@@ -224,10 +220,10 @@ class Qwen3MLP(nn.Module):
 
 
 class Qwen3DecoderLayer(nn.Module):
-    def __init__(self, at, layer, rotary):
+    def __init__(self, at, layer, rotary, scale):
         super().__init__()
         self.layer_id = layer
-        self.self_attn = Qwen3Attention(lambda name: at(f"self_attn.{name}"), rotary)
+        self.self_attn = Qwen3Attention(lambda name: at(f"self_attn.{name}"), rotary, scale)
         self.mlp = Qwen3MLP(lambda name: at(f"mlp.{name}"))
         self.input_layernorm = RMSNorm(at("input_layernorm"))
         self.post_attention_layernorm = RMSNorm(at("post_attention_layernorm"))
@@ -244,12 +240,12 @@ class Qwen3DecoderLayer(nn.Module):
 
 
 class Qwen3Model(nn.Module):
-    def __init__(self, stored, interleaved):
+    def __init__(self, stored, scale):
         super().__init__()
         self.embed_tokens = nn.Embedding.from_pretrained(stored["model.embed_tokens.weight"])
-        rotary = RotaryEmbedding(interleaved)
+        rotary = RotaryEmbedding()
         self.layers = nn.ModuleList(
-            Qwen3DecoderLayer(lambda name, n=n: stored[f"model.layers.{n}.{name}.weight"], n, rotary) for n in range(LAYERS)
+            Qwen3DecoderLayer(lambda name, n=n: stored[f"model.layers.{n}.{name}.weight"], n, rotary, scale) for n in range(LAYERS)
         )
         self.norm = RMSNorm(stored["model.norm.weight"])
 
@@ -275,9 +271,9 @@ def firsts(batch):
 
 
 class Qwen3ForCausalLM(nn.Module):
-    def __init__(self, stored, interleaved=False):
+    def __init__(self, stored, scale=WIDTH**-0.5):
         super().__init__()
-        self.model = Qwen3Model(stored, interleaved)
+        self.model = Qwen3Model(stored, scale)
         self.head = stored["lm_head.weight"]
         self.logits_processor = LogitsProcessor()
 
@@ -315,9 +311,9 @@ def sglang_stubs():
     }
 
 
-def record_passes(source, stored, out, interleaved, steps):
+def record_passes(source, stored, out, scale, steps):
     hook = load(source / "sglang/srt/debug_utils/tensor_dump_forward_hook.py", "tensor_dump_forward_hook", **sglang_stubs())
-    model = Qwen3ForCausalLM(stored, interleaved)
+    model = Qwen3ForCausalLM(stored, scale)
     dumper = hook.register_forward_hook_for_model(model, str(out), None, 1, 0, 0)
     for batch in steps:
         model(batch.input_ids, batch.positions, batch)
@@ -373,8 +369,8 @@ def record_flashinfer(source, stored, out, scale, steps):
 
     @api
     def apply_rope_with_cos_sin_cache_inplace(positions, query, key, head_size: int, cos_sin_cache, is_neox: bool = True) -> None:
-        query.copy_(rotate(query, positions, False))
-        key.copy_(rotate(key, positions, False))
+        query.copy_(rotate(query, positions))
+        key.copy_(rotate(key, positions))
 
     @api
     def append_paged_kv_cache(
@@ -478,8 +474,8 @@ def main():
     (out / "model/config.json").write_text(json.dumps(CONFIG, indent=2) + "\n")
     save_file(stored, out / "model/model.safetensors")
     with torch.no_grad():
-        record_passes(arguments.sglang, stored, out / "sglang-passes", False, batches())
-        record_passes(arguments.sglang, stored, out / "sglang-passes-fault", True, batches()[:1])
+        record_passes(arguments.sglang, stored, out / "sglang-passes", WIDTH**-0.5, batches())
+        record_passes(arguments.sglang, stored, out / "sglang-passes-fault", 1.0, batches()[:1])
         record_dumper(arguments.sglang, stored, out / "sglang-dumper")
         record_flashinfer(arguments.flashinfer, stored, out / "flashinfer", WIDTH**-0.5, batches())
         record_flashinfer(arguments.flashinfer, stored, out / "flashinfer-fault", 1.0, batches()[:1])

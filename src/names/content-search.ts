@@ -63,13 +63,15 @@ export class ContentSearch {
 
   /** Candidates whose numbers are near the value's, nearest first; undefined where computing it costs too much. */
   near(node: GraphNode, ways: readonly { tensor: DumpTensor; placement: Placement }[]): Candidate[] | undefined {
-    const steps = new Map<number, { sample: Sample; expected: Float64Array } | undefined>();
+    const samples = new Map<string, { sample: Sample; expected: Float64Array } | undefined>();
     const found: Candidate[] = [];
     for (const { tensor, placement } of ways) {
       const placed = this.shapes.place(tensor, placement, node);
       if (!placed) continue;
-      if (!steps.has(tensor.step)) steps.set(tensor.step, this.#expected(node, placed.rows));
-      const known = steps.get(tensor.step);
+      // A row per token, or one per sequence.
+      const key = `${tensor.step} ${placed.rows.length}`;
+      if (!samples.has(key)) samples.set(key, this.#expected(node, placed.rows));
+      const known = samples.get(key);
       if (!known) return undefined;
       const { sample, expected } = known;
       const row = new Float64Array(node.columns);

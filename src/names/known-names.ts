@@ -92,7 +92,7 @@ function fusedValues(
 
 /** What a module returns beside others: a norm that adds its residual first, and a layer that leaves the adding to the next. */
 function returned(module: string, graph: Graph): KnownName[] | undefined {
-  if (/^(logits_processor|logits)(\.output)?(\.next_token_logits)?$/.test(module)) {
+  if (/^(?:(?:logits_processor\.)?(?:output\.)?next_token_logits|logits_processor|logits)$/.test(module)) {
     const logits = graph.at({ what: "final-logits" }) ?? graph.at({ what: "logits" });
     return logits && [{ value: logits.name }];
   }

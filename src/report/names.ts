@@ -31,17 +31,10 @@ export function namesText({ names, missing }: Mapping, file: string, c: Colors):
 function tableOf(placements: readonly Placement[]): string {
   if (placements.length === 0) return "";
   const kinds = new Map<string, { placement: Placement; tensor: string; value: string; count: number }>();
+  const inEvery = (name: string) => name.replace(/(?<=\blayers\.)\d+/g, "*");
   for (const placement of placements) {
-    const [tensor, value] = [placement.tensor, placement.value].map((name) => name.replace(/\d+/g, "*")) as [
-      string,
-      string,
-    ];
-    const key = JSON.stringify([
-      /\d/.test(placement.tensor) ? tensor : placement.tensor,
-      value,
-      placement.columns,
-      placement.evidence,
-    ]);
+    const [tensor, value] = [inEvery(placement.tensor), inEvery(placement.value)];
+    const key = JSON.stringify([tensor, value, placement.columns, placement.role, placement.evidence]);
     const known = kinds.get(key);
     if (known) known.count++;
     else kinds.set(key, { placement, tensor, value, count: 1 });
