@@ -19,7 +19,7 @@ import { TensorShapes } from "./tensor-shapes.js";
 /** Values that may be placed without their bits: each may let the bits of others be found. */
 const maxRounds = 32;
 /** Tensors that are tried as a value whose bits they do not have, in all. */
-const maxSuppositions = 96;
+const maxSuppositions = 48;
 
 const noBits = "no value has its bits, and its name and place do not tell";
 
@@ -100,12 +100,14 @@ export function mapNames(
       why: named.refused.get(tensor.name) ?? whyUnplaced(context, tensor),
     }));
   const { tokens, token_ids } = found;
-  // Where names say nothing, what has nobody's bits may be what is wrong.
+  // Bits that follow from tokens prove them. And where names say nothing, what has nobody's bits may be what is wrong.
   const silent = placed.some(({ tensor, unsure }) => !unsure && !named.placed.some((each) => each.tensor === tensor));
   return {
     names: { format: "faultline-names", version: 1, tokens, token_ids, values: placed, unplaced },
     isSure:
-      found.isSure && placed.every(({ unsure }) => !unsure) && !(silent && unplaced.some(({ why }) => why === noBits)),
+      (found.isSure || silent) &&
+      placed.every(({ unsure }) => !unsure) &&
+      !(silent && unplaced.some(({ why }) => why === noBits)),
     missing: missingOf(graph, placed),
   };
 }
