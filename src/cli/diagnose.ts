@@ -2,6 +2,7 @@ import { Command } from "commander";
 import { type DiagnoseOptions, diagnose } from "../diagnose/diagnose.js";
 import type { Verdict } from "../diagnose/tell/verdict.js";
 import { checkShare, mostShares } from "../diagnose/threads/part-file.js";
+import { isForeign } from "../importers/recording.js";
 import { InputError } from "../tensor/errors.js";
 import { detokenizer } from "./detokenizer.js";
 import { namesFor } from "./names-of.js";
@@ -49,7 +50,11 @@ interface Options extends VerdictOptions {
 }
 
 /** One share of the units, to a file. */
-async function diagnoseShare(target: string[], { model, part = "", out }: Options): Promise<void> {
+async function diagnoseShare(target: string[], { model, part = "", out, names }: Options): Promise<void> {
+  if (names !== undefined || isForeign(target))
+    throw new InputError(
+      `${target[0]}: --part: expected a capture; write someone else's dump as one first, with faultline import`,
+    );
   const found = /^([1-9]\d{0,4})\/([1-9]\d{0,4})$/.exec(part);
   const [i, of] = [Number(found?.[1]), Number(found?.[2])];
   if (!found || i > of || of > mostShares)

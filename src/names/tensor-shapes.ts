@@ -16,6 +16,7 @@ const maxParts = 64;
 
 /** Which values of the spec a dump's tensors may be by their shapes alone. */
 export class TensorShapes {
+  readonly #ways = new Map<string, readonly Placement[]>();
   readonly #stepIndex: ReadonlyMap<number, number>;
 
   constructor(
@@ -47,6 +48,17 @@ export class TensorShapes {
    * Orders of axes that no recorder writes are looked at where nothing else fits.
    */
   waysOf(tensor: DumpTensor, node: GraphNode): Placement[] {
+    // What a shape may be depends on the value's sizes alone.
+    const key = JSON.stringify([tensor.name, tensor.step, node.columns, node.heads]);
+    let known = this.#ways.get(key);
+    if (!known) {
+      known = this.#findWays(tensor, node);
+      this.#ways.set(key, known);
+    }
+    return known.map((way) => ({ ...way, value: node.name }));
+  }
+
+  #findWays(tensor: DumpTensor, node: GraphNode): Placement[] {
     const whole = { tensor: tensor.name, value: node.name };
     const [rows = 0, width = 0] = tensor.shape;
     const fits = (way: Placement) => this.place(tensor, way, node) !== undefined;

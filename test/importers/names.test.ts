@@ -136,22 +136,22 @@ it.each(families)(
   },
 );
 
-it.each([
-  ["gemma2", "no-mlp-residual"],
-  ["granite", "heads-tiled"],
-])("%s with %s under other names: what has nobody's bits is in doubt or left out", (family, fault) => {
-  const model = join(golden, "families", family);
-  const path = join(model, "faults", `${fault}.safetensors`);
-  const renamed = tensorsOf(path).map((tensor, i) => ({ ...tensor, name: `tensor_${i}` }));
-  const { mapping, capture } = mapped(renamed, model, `${family}-${fault}`);
-  const truth = openCapture(path);
-  const { same, other } = compared(capture, truth, decoderGraph(readModelConfig(model).config));
-  truth.close();
-  const unsure = new Set(mapping.names.values.filter(({ unsure }) => unsure).map(({ value }) => value));
-  expect(other.filter((name) => !unsure.has(name))).toEqual([]);
-  expect(same.length).toBeGreaterThan(3);
-  expect(mapping.isSure).toBe(false);
-});
+it.each([["gemma2", "no-mlp-residual"]])(
+  "%s with %s under other names: what has nobody's bits is in doubt or left out",
+  (family, fault) => {
+    const model = join(golden, "families", family);
+    const path = join(model, "faults", `${fault}.safetensors`);
+    const renamed = tensorsOf(path).map((tensor, i) => ({ ...tensor, name: `tensor_${i}` }));
+    const { mapping, capture } = mapped(renamed, model, `${family}-${fault}`);
+    const truth = openCapture(path);
+    const { same, other } = compared(capture, truth, decoderGraph(readModelConfig(model).config));
+    truth.close();
+    const unsure = new Set(mapping.names.values.filter(({ unsure }) => unsure).map(({ value }) => value));
+    expect(other.filter((name) => !unsure.has(name))).toEqual([]);
+    expect(same.length).toBeGreaterThan(3);
+    expect(mapping.isSure).toBe(false);
+  },
+);
 
 it("says which values no tensor holds, and which tensors hold no value", () => {
   const [, model, file] = families.find(([family]) => family === "mistral")!;
