@@ -19,9 +19,12 @@ export function placeByName({ graph, tensors, shapes }: MappingContext): Named {
   const open: Placement[] = [];
   const refused = new Map<string, string>();
   const held = new Set<string>();
-  const has = (part: string) => tensors.some(({ name }) => name.includes(part));
-  const calls = (family: string) =>
-    new Set(tensors.filter(({ name }) => name.startsWith(`${family}.`)).map(({ name }) => name.split(".")[1])).size;
+  const beside = {
+    has: (part: string) => tensors.some(({ name }) => name.includes(part)),
+    shapeOf: (wanted: string) => tensors.find(({ name }) => name === wanted)?.shape,
+    calls: (family: string) =>
+      new Set(tensors.filter(({ name }) => name.startsWith(`${family}.`)).map(({ name }) => name.split(".")[1])).size,
+  };
   const place = (tensor: DumpTensor, node: GraphNode, placement: Placement) => {
     const fits = (way: Placement) => shapes.place(tensor, way, node) !== undefined;
     const fitting = fittingWay(shapes.waysOf(tensor, node), placement, fits);
@@ -31,7 +34,7 @@ export function placeByName({ graph, tensors, shapes }: MappingContext): Named {
   };
   const inputs: { tensor: DumpTensor; placement: Placement; node: GraphNode }[] = [];
   for (const tensor of tensors) {
-    const meaning = meaningOf(tensor.name, tensor.shape.at(-1) ?? 0, graph, has, calls);
+    const meaning = meaningOf(tensor.name, tensor.shape.at(-1) ?? 0, graph, beside);
     for (const { value, columns, role, by } of meaning?.values ?? []) {
       const placement: Placement = {
         tensor: tensor.name,

@@ -1,5 +1,6 @@
 import type { KnownName } from "../importers/dump.js";
 import type { Graph, GraphNode } from "../spec/graph.js";
+import type { Neighbours } from "./known-names.js";
 
 /** What stands for a call's place in a step: its family, which of it, and the argument. */
 const callName = /^(norm\d+|gated|rope|append|attention)\.(\d+)\.(\w+)$/;
@@ -7,20 +8,14 @@ const callName = /^(norm\d+|gated|rope|append|attention)\.(\d+)\.(\w+)$/;
 /**
  * The values that an argument of FlashInfer's calls is, by the call's place among those of its family in a step; undefined
  * where a step does not have as many of them as the model.
- * @param calls how many calls of a family a step has.
  */
-export function flashinferValues(
-  name: string,
-  graph: Graph,
-  calls: (family: string) => number,
-  has: (name: string) => boolean,
-): KnownName[] | undefined {
+export function flashinferValues(name: string, graph: Graph, beside: Neighbours): KnownName[] | undefined {
   const found = callName.exec(name);
   if (!found) return undefined;
   const [, family, ordinal, argument] = found as unknown as [string, string, string, string];
   const nodes = nodesOf(family, graph);
   const node = nodes[Number(ordinal)];
-  if (!node || calls(family) !== nodes.length) return undefined;
+  if (!node || beside.calls(family) !== nodes.length) return undefined;
   const read = (value: string | undefined): KnownName[] | undefined =>
     value === undefined ? undefined : [{ value, role: "input", by: node.op.kind }];
   const result = argument === "result" || argument === "result_0";
@@ -52,7 +47,7 @@ export function flashinferValues(
       return read(graph.at({ what: isKey ? "key-rotated" : "value", layer })?.name);
     }
     default:
-      return normed(node, argument, graph, has(`${family}.${ordinal}.residual`));
+      return normed(node, argument, graph, beside.shapeOf(`${family}.${ordinal}.residual`) !== undefined);
   }
 }
 

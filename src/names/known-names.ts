@@ -12,25 +12,28 @@ export interface Meaning {
   readonly evidence: string;
 }
 
+/** What else a dump holds, which may decide what a name means. */
+export interface Neighbours {
+  /** Whether a tensor's name contains this. */
+  has(part: string): boolean;
+  /** The shape of the tensor of this name. */
+  shapeOf(name: string): readonly number[] | undefined;
+  /** How many calls of a family a step of FlashInfer's has. */
+  calls(family: string): number;
+}
+
 /**
  * What a tensor's name says by itself: the spec's own names, with prefixes and endings that recorders add, and those of the
  * fused modules of SGLang and vLLM, whose classes say what they return.
  * @param columns of the tensor.
- * @param has whether the dump has a tensor of a name.
- * @param calls how many calls of a family a step of FlashInfer's has.
  */
-export function meaningOf(
-  name: string,
-  columns: number,
-  graph: Graph,
-  has: (name: string) => boolean,
-  calls: (family: string) => number,
-): Meaning | undefined {
-  const called = flashinferValues(name, graph, calls, has);
+export function meaningOf(name: string, columns: number, graph: Graph, beside: Neighbours): Meaning | undefined {
+  const called = flashinferValues(name, graph, beside);
   if (called) return { values: called, evidence: "the order of FlashInfer's calls" };
   const plain = withoutWrapping(name);
   const module = plain.replace(/\.output$/, "");
-  const fused = fusedValues(module, columns, graph, has) ?? inputOf(module, graph) ?? returned(module, graph);
+  const fused =
+    fusedValues(module, columns, graph, beside) ?? inputOf(module, graph) ?? returned(module, name, graph, beside);
   if (fused) return { values: fused, evidence: "its name, as serving stacks call it" };
   if (!graph.find(module) && ![...graph.parts.values()].some((part) => part.name === module)) return undefined;
   return { values: [{ value: module }], evidence: module === name ? ownName : "the end of its name" };
@@ -47,12 +50,7 @@ function withoutWrapping(name: string): string {
 }
 
 /** Values that one module of a serving stack computes at once, or under a name of another meaning. */
-function fusedValues(
-  module: string,
-  columns: number,
-  graph: Graph,
-  has: (name: string) => boolean,
-): KnownName[] | undefined {
+function fusedValues(module: string, columns: number, graph: Graph, beside: Neighbours): KnownName[] | undefined {
   const found = /^(model\.layers\.\d+)\.(.+)$/.exec(module);
   if (!found) return undefined;
   const [, layer, part] = found as unknown as [string, string, string];
@@ -73,7 +71,7 @@ function fusedValues(
       return sideBySide("mlp.gate_proj", "mlp.up_proj");
     case "mlp.act_fn":
       // Of gate and up in one tensor: what it returns is their product.
-      return has("gate_up_proj") && graph.find(`${layer}.mlp.down_proj.input`)
+      return beside.has("gate_up_proj") && graph.find(`${layer}.mlp.down_proj.input`)
         ? [{ value: `${layer}.mlp.down_proj.input` }]
         : undefined;
     case "self_attn.attn":
@@ -91,7 +89,7 @@ function fusedValues(
 }
 
 /** What a module returns beside others: a norm that adds its residual first, and a layer that leaves the adding to the next. */
-function returned(module: string, graph: Graph): KnownName[] | undefined {
+function returned(module: string, name: string, graph: Graph, beside: Neighbours): KnownName[] | undefined {
   if (/^(?:(?:logits_processor\.)?(?:output\.)?next_token_logits|logits_processor|logits)$/.test(module)) {
     const logits = graph.at({ what: "final-logits" }) ?? graph.at({ what: "logits" });
     return logits && [{ value: logits.name }];
@@ -101,7 +99,10 @@ function returned(module: string, graph: Graph): KnownName[] | undefined {
   if (!found || !node) return undefined;
   const isSecond = found[2] === "1";
   if (node.op.kind === "rmsnorm") return [{ value: isSecond ? node.inputs[0]! : node.name }];
-  if (node.site.what !== "stream" || node.site.block !== "mlp") return undefined;
+  // A layer that leaves the adding to the next one returns two streams; alone, the first is what the module returns.
+  const [own, twin] = [beside.shapeOf(name), beside.shapeOf(`${name.slice(0, -1)}${isSecond ? 0 : 1}`)];
+  const isPair = node.site.what === "stream" && node.site.block === "mlp" && String(own) === String(twin);
+  if (!isPair) return isSecond ? undefined : [{ value: node.name }];
   const { layer } = node;
   const branch =
     graph.at({ what: "post-norm", block: "mlp", layer }) ?? graph.at({ what: "branch", block: "mlp", layer });
