@@ -3,7 +3,7 @@ import type { Placement } from "../importers/names-file.js";
 import type { GraphNode } from "../spec/graph.js";
 import { floatFormat } from "../tensor/dtype.js";
 import type { Candidate, ContentSearch } from "./content-search.js";
-import { ownName } from "./known-names.js";
+import { ownNames } from "./known-names.js";
 import type { MappingContext } from "./map-names.js";
 
 /** A tensor, and a way in which it may hold a value. */
@@ -84,7 +84,7 @@ function byBits(node: GraphNode, ways: readonly Way[], search: ContentSearch): P
 
 /** A name of a serving stack, after a look at the numbers. */
 function checkedName(context: MappingContext, placement: Placement, node: GraphNode, search: ContentSearch): Placement {
-  if (placement.evidence === ownName || search.follows(node.name)) return placement;
+  if (ownNames.has(placement.evidence) || search.follows(node.name)) return placement;
   const tensor = context.tensors.find(({ name }) => name === placement.tensor)!;
   const siblings = [...context.graph.nodes.values()].filter(
     (other) => other.layer === node.layer && other.columns === node.columns && other !== node && isPlaceable(other),

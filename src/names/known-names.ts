@@ -2,8 +2,9 @@ import type { KnownName } from "../importers/dump.js";
 import type { Graph, GraphNode } from "../spec/graph.js";
 import { flashinferValues } from "./flashinfer-names.js";
 
-/** How the spec's own names are found, which nothing can make doubtful. */
-export const ownName = "its name";
+/** How the spec's own names are found: a fault may give their tensors another value's bits, but not another meaning. */
+const [ownName, ownEnd] = ["its name", "the end of its name"];
+export const ownNames: ReadonlySet<string | undefined> = new Set([ownName, ownEnd]);
 
 /** What a name is known to mean, and from where. */
 export interface Meaning {
@@ -36,7 +37,7 @@ export function meaningOf(name: string, columns: number, graph: Graph, beside: N
     fusedValues(module, columns, graph, beside) ?? inputOf(module, graph) ?? returned(module, name, graph, beside);
   if (fused) return { values: fused, evidence: "its name, as serving stacks call it" };
   if (!graph.find(module) && ![...graph.parts.values()].some((part) => part.name === module)) return undefined;
-  return { values: [{ value: module }], evidence: module === name ? ownName : "the end of its name" };
+  return { values: [{ value: module }], evidence: module === name ? ownName : ownEnd };
 }
 
 /** The name of the module's path in the model: recorders put their own words before and behind. */
