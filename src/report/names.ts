@@ -10,10 +10,7 @@ export function namesText({ names, missing }: Mapping, file: string, c: Colors):
   const parts = [
     section(c, `${values.length} values placed`, [tableOf(values.filter(({ unsure }) => !unsure))]),
     ...some("In doubt: correct the file, or take out `unsure`", tableOf(values.filter(({ unsure }) => unsure))),
-    ...some(
-      "Not placed, and not read",
-      unplaced.map(({ tensor, shape, why }) => `  ${tensor} ${shape}: ${why}`).join("\n"),
-    ),
+    ...some("Not placed, and not read", unplacedLines(unplaced).join("\n")),
     ...some(
       "Without a tensor of their own: checked together with the next value that has one, or not at all behind the last",
       missing
@@ -31,7 +28,6 @@ export function namesText({ names, missing }: Mapping, file: string, c: Colors):
 function tableOf(placements: readonly Placement[]): string {
   if (placements.length === 0) return "";
   const kinds = new Map<string, { placement: Placement; tensor: string; value: string; count: number }>();
-  const inEvery = (name: string) => name.replace(/(?<=\blayers\.)\d+/g, "*");
   for (const placement of placements) {
     const [tensor, value] = [inEvery(placement.tensor), inEvery(placement.value)];
     const key = JSON.stringify([tensor, value, placement.columns, placement.role, placement.evidence]);
@@ -62,4 +58,18 @@ function tableOf(placements: readonly Placement[]): string {
     ]);
   }
   return table.toString();
+}
+
+/** What is the same in several layers is told once. */
+function unplacedLines(unplaced: NonNullable<Mapping["names"]["unplaced"]>): string[] {
+  const lines = new Map<string, number>();
+  for (const { tensor, shape = "", why } of unplaced) {
+    const line = inEvery(`  ${tensor} ${shape}: ${why}`);
+    lines.set(line, (lines.get(line) ?? 0) + 1);
+  }
+  return [...lines].map(([line, count]) => (count > 1 ? `${line} (${count} of them)` : line));
+}
+
+function inEvery(name: string): string {
+  return name.replace(/(?<=\blayers\.)\d+/g, "*");
 }
