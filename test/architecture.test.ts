@@ -6,7 +6,20 @@ const root = new URL("..", import.meta.url).pathname;
 const source = join(root, "src");
 
 /** Ground floor first: a folder imports from itself and from those before it. src/index.ts stands above all. */
-const floors = ["tensor", "spec", "capture", "compare", "diagnose", "repro", "engine", "lab", "report", "cli"];
+const floors = [
+  "tensor",
+  "spec",
+  "capture",
+  "importers",
+  "compare",
+  "diagnose",
+  "names",
+  "repro",
+  "engine",
+  "lab",
+  "report",
+  "cli",
+];
 
 /** The same inside a folder: lowest first, and the files beside the sub-folders stand above them all. */
 const innerFloors: Record<string, readonly string[]> = {

@@ -1,10 +1,11 @@
-import type { SafetensorsFile, TensorEntry } from "../tensor/safetensors.js";
+import type { TensorEntry } from "../tensor/safetensors.js";
+import type { TensorFile } from "../tensor/tensor-file.js";
 import type { DenseView, Manifest, PagedView, SampleEvent, Shard, StepEvent, SumTerm } from "./format.js";
 import type { Padding } from "./padding.js";
 
 /** Where a recorded tensor's bytes lie. */
 export interface TensorSource {
-  readonly file: SafetensorsFile;
+  readonly file: TensorFile;
   readonly entry: TensorEntry;
 }
 

@@ -65,7 +65,7 @@ export class CaptureObservations implements Observations {
     for (const assembly of assembled.values) this.#place(assembly, stepIndexOf, ordered);
     if (this.#records.names().length === 0) {
       throw new InputError(
-        `${capture.path}: none of the ${capture.records.length} recorded values is a value of this model; expected names such as ${graph.all("query")[0]?.name}`,
+        `${capture.path}: none of the ${capture.records.length} recorded values is a value of this model; expected names such as ${graph.all("query")[0]?.name}; faultline names maps others`,
       );
     }
     this.unknown.push(...this.#formats.unreadable());

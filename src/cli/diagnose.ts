@@ -2,8 +2,10 @@ import { Command } from "commander";
 import { type DiagnoseOptions, diagnose } from "../diagnose/diagnose.js";
 import type { Diagnosis } from "../diagnose/reference/reference-report.js";
 import { checkShare, mostShares } from "../diagnose/threads/part-file.js";
+import { isForeign } from "../importers/recording.js";
 import { InputError } from "../tensor/errors.js";
 import { detokenizer } from "./detokenizer.js";
+import { namesFor } from "./names-of.js";
 import { show, type VerdictOptions, withProgress } from "./verdict.js";
 
 /** `faultline diagnose TARGET --model DIR`. */
@@ -11,7 +13,7 @@ export function diagnoseCommand(): Command {
   return new Command("diagnose")
     .summary("say which op or seam of a recorded run is wrong, why, and prove it")
     .description(
-      "Checks every recorded value of TARGET against what the model means, from its own recorded inputs, and names the causes of what rounding cannot explain.\n\nTARGET is a capture directory, the directories of all ranks of a run, or a plain .safetensors file of Hugging Face module outputs with input_ids.",
+      "Checks every recorded value of TARGET against what the model means, from its own recorded inputs, and names the causes of what rounding cannot explain.\n\nTARGET is a capture directory, the directories of all ranks of a run, or a plain .safetensors file of Hugging Face module outputs with input_ids. Dumps of others (.pt, .npz, SGLang, FlashInfer) are read where their names leave no doubt, else with --names.",
     )
     .argument("<target...>", "the suspect run (also called candidate or actual); of several ranks each one's directory")
     .requiredOption("-m, --model <dir>", "model folder: config.json and model.safetensors (or its shards)")
@@ -19,6 +21,7 @@ export function diagnoseCommand(): Command {
       "-r, --reference <path...>",
       "a run of the same text that is thought to be right (baseline, golden, expected): says where the two part",
     )
+    .option("-n, --names <file>", "what the tensors of someone else's dump are (see faultline names)")
     .option("--part <i/n>", "check only share i of n of the units, 1 to n; needs --out")
     .option("--out <file>", "with --part: a new file for what the share found (see faultline merge)")
     .option("-q, --quick", "leave out the run from the tokens: the causes are proven unit by unit only")
@@ -38,7 +41,8 @@ Examples:
     .action(async (target: string[], options: Options) => {
       const { model, reference, quick = false } = options;
       if (options.part !== undefined || options.out !== undefined) return diagnoseShare(target, options);
-      show(await runDiagnosis({ target, model, quick, ...(reference && { reference }) }), options);
+      const names = namesFor(target, model, options.names);
+      show(await runDiagnosis({ target, model, quick, names, ...(reference && { reference }) }), options);
     });
 }
 
@@ -46,13 +50,18 @@ interface Options extends VerdictOptions {
   readonly model: string;
   readonly reference?: string[];
   readonly quick?: boolean;
+  readonly names?: string;
   readonly part?: string;
   readonly out?: string;
 }
 
 /** One share of the units, to a file. */
-async function diagnoseShare(target: string[], { model, part = "", out, reference }: Options): Promise<void> {
+async function diagnoseShare(target: string[], { model, part = "", out, names, reference }: Options): Promise<void> {
   if (reference) throw new InputError("--reference: expected a whole diagnosis, found --part or --out beside it");
+  if (names !== undefined || isForeign(target))
+    throw new InputError(
+      `${target[0]}: --part: expected a capture; write someone else's dump as one first, with faultline import`,
+    );
   const found = /^([1-9]\d{0,4})\/([1-9]\d{0,4})$/.exec(part);
   const [i, of] = [Number(found?.[1]), Number(found?.[2])];
   if (!found || i > of || of > mostShares)
@@ -68,7 +77,7 @@ async function diagnoseShare(target: string[], { model, part = "", out, referenc
 
 /** Diagnoses with progress on stderr and the model's own tokenizer, where it has one. */
 export function runDiagnosis(
-  options: Pick<DiagnoseOptions, "target" | "model" | "reference" | "quick">,
+  options: Pick<DiagnoseOptions, "target" | "model" | "reference" | "quick" | "names">,
 ): Promise<Diagnosis> {
   return withProgress((progress) => diagnose({ ...options, progress, detokenize: detokenizer(options.model) }));
 }

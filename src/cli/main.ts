@@ -7,8 +7,10 @@ import { compareCommand } from "./compare.js";
 import { demoCommand } from "./demo.js";
 import { diagnoseCommand } from "./diagnose.js";
 import { generateCommand } from "./generate.js";
+import { importCommand } from "./import.js";
 import { labCommand } from "./lab.js";
 import { mergeCommand } from "./merge.js";
+import { namesCommand } from "./names.js";
 import { reproCommand } from "./repro.js";
 
 const { version } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")) as {
@@ -22,6 +24,8 @@ const program = new Command("faultline")
   .version(version)
   .addCommand(diagnoseCommand())
   .addCommand(mergeCommand())
+  .addCommand(namesCommand())
+  .addCommand(importCommand())
   .addCommand(compareCommand())
   .addCommand(reproCommand())
   .addCommand(generateCommand())

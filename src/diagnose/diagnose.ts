@@ -13,7 +13,7 @@ import { checkRecording } from "./threads/check-recording.js";
 import { mergeParts } from "./threads/merge-parts.js";
 import type { Checked } from "./threads/suggested-mask.js";
 
-export interface DiagnoseOptions extends Pick<InvestigationSource, "target" | "model"> {
+export interface DiagnoseOptions extends Pick<InvestigationSource, "target" | "model" | "names"> {
   /** A run of the same text that is thought to be right, of the same model: the two are put beside each other. */
   readonly reference?: RunPath;
   /** Called with what is being done and how far it is, 0 to 1. */
@@ -33,7 +33,7 @@ export async function diagnose(options: DiagnoseOptions): Promise<Diagnosis> {
   const { reference, progress = () => {} } = options;
   return opened(options, false, (judged) => {
     if (reference === undefined) return judged.verdict;
-    return withJudged({ ...options, target: reference }, (beside) => {
+    return withJudged({ ...options, target: reference, names: undefined }, (beside) => {
       progress("comparing with the reference", 0);
       return { ...judged.verdict, reference: besideReference(judged, beside) };
     });
@@ -46,7 +46,7 @@ export async function diagnose(options: DiagnoseOptions): Promise<Diagnosis> {
  * @throws InputError when the recording or the model cannot be read.
  */
 export function withJudged<T>(
-  options: Pick<DiagnoseOptions, "target" | "model" | "progress">,
+  options: Pick<DiagnoseOptions, "target" | "model" | "names" | "progress">,
   use: (run: JudgedRun) => T | Promise<T>,
 ): Promise<T> {
   return opened(options, true, use);
@@ -57,8 +57,8 @@ async function opened<T>(
   brief: boolean,
   use: (run: JudgedRun) => T | Promise<T>,
 ): Promise<T> {
-  const { target, model, progress = () => {} } = options;
-  const checked = await checkRecording({ target, model }, (done) => progress("checking units", done));
+  const { target, model, names, progress = () => {} } = options;
+  const checked = await checkRecording({ target, model, names }, (done) => progress("checking units", done));
   try {
     return await use(await judge(checked, options, brief));
   } finally {

@@ -2,6 +2,7 @@ import { closeSync, fstatSync, openSync, readSync, statSync, writeSync } from "n
 import type { DType } from "./dtype.js";
 import { InputError } from "./errors.js";
 import { codeOf, headerLength, parseHeader, type TensorEntry } from "./safetensors-header.js";
+import type { TensorFile } from "./tensor-file.js";
 
 export type { TensorEntry } from "./safetensors-header.js";
 
@@ -9,7 +10,7 @@ export type { TensorEntry } from "./safetensors-header.js";
  * A safetensors file, read by byte ranges: only the header is held in memory.
  * https://github.com/huggingface/safetensors
  */
-export class SafetensorsFile {
+export class SafetensorsFile implements TensorFile {
   readonly entries: ReadonlyMap<string, TensorEntry>;
   readonly metadata: Readonly<Record<string, string>>;
   #descriptor: number | undefined;

@@ -1,5 +1,7 @@
 import { withMask } from "../../capture/padding.js";
-import { openRun, type RunPath } from "../../capture/ranks.js";
+import type { RunPath } from "../../capture/ranks.js";
+import type { NameMap } from "../../importers/names-file.js";
+import { openRecording } from "../../importers/recording.js";
 import { ModelParameters } from "../../spec/formats/model-parameters.js";
 import { readModelConfig } from "../../spec/models/config-file.js";
 import { expectParameters } from "../../spec/models/expect-parameters.js";
@@ -17,6 +19,8 @@ export interface InvestigationSource {
   readonly model: string;
   /** [batch, tokens], 1 for a token and 0 for padding, where a plain recording lacks its own mask. */
   readonly mask?: Uint8Array | undefined;
+  /** What the tensors of a recording in someone else's format are. */
+  readonly names?: NameMap | undefined;
 }
 
 /** An investigation with the files it reads. */
@@ -30,12 +34,12 @@ export interface OpenInvestigation {
  * padded rows count their positions, and which rank adds a bias.
  * @throws InputError when the recording or the model cannot be read.
  */
-export function openInvestigation({ target, model, mask }: InvestigationSource): OpenInvestigation {
+export function openInvestigation({ target, model, mask, names }: InvestigationSource): OpenInvestigation {
   const { config } = readModelConfig(model);
   const checkpoint = new ModelParameters(model);
   try {
     expectParameters(config, checkpoint);
-    const opened = openRun(target);
+    const opened = openRecording(target, names);
     const capture = mask ? withMask(opened, mask) : opened;
     try {
       const investigation = settleChoices(

@@ -16,8 +16,8 @@ export type Answer = readonly CheckOnWire[] | { readonly notVisible: readonly No
 export class Threads {
   readonly #pool: Worker[];
 
-  constructor({ target, model, mask }: InvestigationSource, count: number) {
-    const workerData = { target, model, mask };
+  constructor({ target, model, mask, names }: InvestigationSource, count: number) {
+    const workerData = { target, model, mask, names };
     this.#pool = Array.from(
       { length: count },
       () => new Worker(new URL("./worker.js", import.meta.url), { workerData }),
