@@ -193,6 +193,11 @@ export function spanName(view: DenseView): string {
   return `${view.storage}@${view.epoch}`;
 }
 
+/** Name of the same bytes where several views of a storage begin at different elements. */
+export function placedSpanName(view: DenseView): string {
+  return `${spanName(view)}+${view.offset}`;
+}
+
 /** Name of the bytes of one page of a storage. */
 export function pageName(view: PagedView, storagePage: number): string {
   return `${view.storage}@${view.epoch}/p${storagePage}`;
