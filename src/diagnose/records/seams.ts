@@ -1,4 +1,4 @@
-import type { PlacedPaged } from "../../capture/observations.js";
+import type { PlacedDense, PlacedPaged } from "../../capture/observations.js";
 import { roundTo } from "../../tensor/dtype.js";
 import { isQuantised } from "../../tensor/scaled-type.js";
 import { holds, type Key, producedFor, type WrongKey, whenWritten } from "../causes/cached-key.js";
@@ -115,7 +115,10 @@ function checkDense(investigation: Investigation, name: string, compared: { dens
     const a = output.record.view;
     const b = input.record.view;
     const reader = input.record.by ?? "its consumer";
-    const strides = a.shape.join() === b.shape.join() && a.strides.join() !== b.strides.join();
+    const sameAxes = a.shape.join() === b.shape.join();
+    const strides = sameAxes
+      ? a.strides.join() !== b.strides.join()
+      : a.storage === b.storage && addressesOf(output) !== addressesOf(input);
     const bits = a.dtype !== b.dtype;
     const cause = bits
       ? "dtype-bits"
@@ -147,6 +150,12 @@ function checkDense(investigation: Investigation, name: string, compared: { dens
     });
   }
   return out;
+}
+
+/** Where rows, heads and channels lie from the first element on, whatever the axes of the view are. */
+function addressesOf({ axes, rows }: PlacedDense): string {
+  const toNextRow = rows.length > 1 ? axes.startOf(1) - axes.startOf(0) : 0;
+  return JSON.stringify([toNextRow, axes.pieces]);
 }
 
 function same(a: Float64Array, b: Float64Array): boolean {

@@ -1,0 +1,159 @@
+"""Records a serving engine's model: one whose rows of several sequences lie one behind the other in one axis."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from .engine_names import EngineNames
+from .engine_step import EngineStep
+from .selection import Selection
+from .writer import DEFAULT_MAX_BYTES, CaptureWriter, device_name
+
+_current: EngineRun | None = None
+
+
+def current_step() -> EngineStep | None:
+    """The step that is being recorded, None while nothing is: what wrappers of an engine's functions ask first."""
+    return None if _current is None else _current.under_way
+
+
+class EngineRun:
+    """
+    Hooks on the modules of `model`, named as Hugging Face names them, from now until `close()`:
+
+        with EngineRun(model, "run/", layers="0-3", steps="0:8") as run:
+            run.batch(seq_ids=[7, 9], qo_indptr=[0, 5, 18])
+            logits = model(input_ids, positions)
+            run.sample(logits.argmax(-1).tolist())
+
+    A call of `model` is a step. `batch` says whose rows it computes; without it they are derived from the attention's page
+    table (EngineStep). Attention, caches and other functions are told by `faultline.flashinfer`, `faultline.vllm` or
+    `faultline.sglang`, or by the program itself through `current_step()`. Steps of which nobody says the tokens are dropped.
+    `layers`, `steps`, `names`: faultline.Selection. `shard`: this rank and how many there are.
+    """
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        directory: str | os.PathLike[str],
+        *,
+        layers: str | None = None,
+        steps: str | None = None,
+        names: str | None = None,
+        max_bytes: int = DEFAULT_MAX_BYTES,
+        keep: str = "oldest",
+        runtime: dict[str, Any] | None = None,
+        shard: tuple[int, int] | None = None,
+    ) -> None:
+        global _current
+        if _current is not None:
+            raise RuntimeError(f"a recording into {_current.writer.directory} is under way; close it first")
+        self.names = EngineNames(model)
+        self.selection = Selection(layers, steps, names)
+        rank, world = shard if shard is not None and shard[1] > 1 else (None, None)
+        parameter = next(iter(model.parameters()))
+        self.writer = CaptureWriter(
+            directory,
+            model=self.names.config,
+            runtime={
+                "device": device_name(parameter.device),
+                "dtype": str(parameter.dtype).removeprefix("torch."),
+                "torch": torch.__version__,
+                **(runtime or {}),
+            },
+            rank=rank,
+            world=world,
+            max_bytes=max_bytes,
+            keep=keep,
+        )
+        self.shard = None if rank is None or world is None else (rank, world)
+        #: The step that is recorded at this moment.
+        self.under_way: EngineStep | None = None
+        #: Sequences by their first page, and how many tokens each has in the cache: how rows are told apart without `batch`.
+        self.sequences: dict[int, tuple[int, int]] = {}
+        self.next_sequence = 0
+        self._batch: dict[str, Any] = {}
+        self._passes = 0
+        self._last: int | None = None
+        self._handles: list[Any] = []
+        self._hook(model)
+        _current = self
+
+    def batch(self, *, seq_ids: Sequence[int], qo_indptr: Sequence[int], **metadata: Any) -> None:
+        """Whose rows the next step computes, and metadata that the program knows: fields of the format's `step` event."""
+        self._batch = {"seq_ids": list(seq_ids), "qo_indptr": list(qo_indptr), **metadata}
+
+    def sample(self, token_ids: Sequence[int]) -> None:
+        """The tokens sampled from the last step's logits, one per sequence."""
+        if self._last is not None:
+            self.writer.sample(self._last, token_ids)
+
+    def close(self) -> None:
+        """Take the hooks away and end the recording."""
+        global _current
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+        self.under_way = None
+        self.writer.close()
+        if _current is self:
+            _current = None
+
+    def __enter__(self) -> EngineRun:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _hook(self, model: torch.nn.Module) -> None:
+        self._handles.append(model.register_forward_pre_hook(self._begin))
+        for path, module in model.named_modules():
+            if path == "" or re.search(r"(^|\.)layers$", path):
+                continue
+            self._handles.append(module.register_forward_pre_hook(self._entering(path), with_kwargs=True))
+            self._handles.append(module.register_forward_hook(self._leaving(path), with_kwargs=True))
+        self._handles.append(model.register_forward_hook(self._end))
+
+    def _begin(self, *_: object) -> None:
+        self.begin_step()
+
+    def _end(self, *_: object) -> None:
+        self.end_step()
+
+    def begin_step(self) -> None:
+        """A forward pass begins; called by the hook on the model, or by an engine that computes logits outside of it."""
+        # A pass that failed left its step behind: its number is used again.
+        number, self._passes = self._passes, self._passes + 1
+        self.under_way = None
+        self._last = None
+        if not self.selection.has_step(number) or self.writer.is_full:
+            self.writer.next_step = self._passes
+            return
+        self.writer.next_step = number
+        self.under_way = EngineStep(self, self.writer.step(), self._batch)
+        self._batch = {}
+
+    def end_step(self) -> None:
+        """The pass is over: its step is written."""
+        step, self.under_way = self.under_way, None
+        if step is not None and step.finish():
+            self._last = step.number
+
+    def _entering(self, path: str) -> Callable[..., None]:
+        def hook(module: torch.nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+            if self.under_way is not None:
+                self.under_way.enter(path, module, inputs, keywords)
+
+        return hook
+
+    def _leaving(self, path: str) -> Callable[..., None]:
+        def hook(module: torch.nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any], output: Any) -> None:
+            if self.under_way is not None:
+                self.under_way.leave(path, module, inputs, keywords, output)
+
+        return hook
