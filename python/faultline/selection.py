@@ -33,6 +33,11 @@ class Selection:
         bounds: tuple[int, int | None] | None = self._steps  # type: ignore[attr-defined]
         return bounds is None or (step >= bounds[0] and (bounds[1] is None or step < bounds[1]))
 
+    def has_step_from(self, step: int) -> bool:
+        """Whether values of this step or of a later one are recorded."""
+        bounds: tuple[int, int | None] | None = self._steps  # type: ignore[attr-defined]
+        return bounds is None or bounds[1] is None or step < bounds[1]
+
     def has_layer(self, layer: int) -> bool:
         """Whether values of this layer are recorded."""
         layers: frozenset[int] | None = self._layers  # type: ignore[attr-defined]

@@ -56,17 +56,22 @@ class Step:
         it. The tensor's strides and offset are kept: what is copied is the span of its storage from the first to the last
         element that it touches.
         """
+        view = self.view(name, tensor)
+        if view is not None:
+            self._add(name, role, by, view, shard, partial)
+
+    def view(self, name: str, tensor: torch.Tensor) -> dict[str, Any] | None:
+        """Copy the span of storage that a tensor touches and say how it addresses it; `name` is said where it cannot be."""
         if tensor.numel() == 0 or tensor.dim() > 6 or tensor.dtype not in SAFETENSORS_TYPES:
             self._left_out.append(name)
-            return
+            return None
         shaped = tensor if tensor.dim() > 0 else tensor.reshape(1)
         first = shaped.storage_offset()
         place = f"+{first}" if first else ""
         located = self._copy(name, shaped, {place: (first, reach(shaped.shape, shaped.stride()))})
         if located is None:
-            return
-        view = located | {"shape": list(shaped.shape), "strides": list(shaped.stride()), "offset": first}
-        self._add(name, role, by, view, shard, partial)
+            return None
+        return located | {"shape": list(shaped.shape), "strides": list(shaped.stride()), "offset": first}
 
     def pages(
         self,

@@ -132,6 +132,12 @@ class CaptureWriter:
         self.manifest.setdefault("recording", {}).update(facts)
         self._write_manifest()
 
+    def order_axes(self, name: str, order: str) -> None:
+        """Say the axis order of values, by exact name or "*" and its end: an entry of the manifest's `dims`."""
+        if self.manifest["dims"].get(name) != order:
+            self.manifest["dims"][name] = order
+            self._write_manifest()
+
     def close(self) -> None:
         """End the recording."""
         if self._events.closed:
