@@ -59,6 +59,7 @@ def run(name, out, folder, device):
     )
     waiting = dict(enumerate(list(prompt) for prompt in case.prompts))
     said = {sequence: [] for sequence in waiting}
+    milliseconds = []
     with torch.inference_mode(), recording:
         while any(len(tokens) < case.new_tokens for tokens in said.values()):
             tokens = {sequence: ids[: case.chunk] for sequence, ids in waiting.items()}
@@ -66,8 +67,10 @@ def run(name, out, folder, device):
             engine.plan(batch)
             recording.batch(seq_ids=batch.seq_ids, qo_indptr=batch.qo_indptr.tolist())
             ids = torch.tensor(batch.token_ids, device=device)
+            started = time.perf_counter()
             logits = model(ids, engine, batch)
             sampled = logits.float().argmax(-1).tolist()
+            milliseconds.append(round(1000 * (time.perf_counter() - started), 2))
             recording.sample(sampled)
             for sequence, token in zip(batch.seq_ids, sampled):
                 rest = waiting[sequence][case.chunk :]
@@ -83,6 +86,9 @@ def run(name, out, folder, device):
         "flashinfer": flashinfer.__version__,
         "torch": torch.__version__,
         "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
+        "milliseconds_per_step": milliseconds,
+        "recorded_steps": case.steps,
+        "recorded_bytes": sum(file.stat().st_size for file in (out / name).iterdir()),
         "seconds": round(time.time() - begin, 1),
     }
 

@@ -25,6 +25,8 @@ class Step:
     def __init__(self, writer: CaptureWriter, number: int) -> None:
         self.number = number
         self.spans: dict[str, Span] = {}
+        # First element in its storage of each span.
+        self._begins: dict[str, int] = {}
         #: Bytes of the spans.
         self.size = 0
         self._writer = writer
@@ -122,14 +124,27 @@ class Step:
             self._left_out.append(name)
             return None
         storage, epoch, spans = self._writer.storages.copy(tensor, list(stretches.values()), self.number)
+        storage = self._name_for(storage, epoch, stretches)
         for place, span in zip(stretches, spans):
             key = f"{storage}@{epoch}{place}"
+            self._begins[key] = stretches[place][0]
             known = self.spans.get(key)
             # Views that begin at one element share the bytes of the longest.
             if known is None or known.data.nbytes < span.data.nbytes:
                 self.size += span.data.nbytes - (known.data.nbytes if known else 0)
                 self.spans[key] = span
         return {"storage": storage, "epoch": epoch, "dtype": type_name(tensor.dtype)}
+
+    def _name_for(self, storage: str, epoch: int, stretches: dict[str, tuple[int, int]]) -> str:
+        """
+        The storage's name, or another one where views take pages of other sizes from it: page 5 of one then begins elsewhere
+        than page 5 of the other.
+        """
+        name, count = storage, 0
+        while any(self._begins.get(f"{name}@{epoch}{place}", first) != first for place, (first, _) in stretches.items()):
+            count += 1
+            name = f"{storage}.{count}"
+        return name
 
     def _add(
         self, name: str, role: str, by: str | None, view: dict[str, Any], shard: Part | None, partial: Part | None
