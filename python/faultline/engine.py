@@ -14,6 +14,12 @@ from .engine_step import EngineStep
 from .selection import Selection
 from .writer import DEFAULT_MAX_BYTES, CaptureWriter, device_name
 
+#: Records what an attention module is given, (step, name of the attention, module, arguments, keywords), and returns what
+#: records its result.
+AttentionObserver = Callable[
+    [EngineStep, str, torch.nn.Module, tuple[Any, ...], dict[str, Any]], Callable[[Any], None]
+]
+
 _current: EngineRun | None = None
 
 
@@ -35,6 +41,10 @@ class EngineRun:
     table (EngineStep). Attention, caches and other functions are told by `faultline.flashinfer`, `faultline.vllm` or
     `faultline.sglang`, or by the program itself through `current_step()`. Steps of which nobody says the tokens are dropped.
     `layers`, `steps`, `names`: faultline.Selection. `shard`: this rank and how many there are.
+
+    Of an engine: `attention` observes the modules `self_attn.attn`; `is_step` says whether a call computes tokens at all, or
+    warms up; `entry` is the module whose call is a step, where the engine calls the model past its hooks; with `ends_late` a
+    step ends when the next one begins, since logits are computed after the call.
     """
 
     def __init__(
@@ -49,6 +59,10 @@ class EngineRun:
         keep: str = "oldest",
         runtime: dict[str, Any] | None = None,
         shard: tuple[int, int] | None = None,
+        attention: AttentionObserver | None = None,
+        is_step: Callable[[tuple[Any, ...], dict[str, Any]], bool] | None = None,
+        entry: str = "",
+        ends_late: bool = False,
     ) -> None:
         global _current
         if _current is not None:
@@ -72,6 +86,9 @@ class EngineRun:
             keep=keep,
         )
         self.shard = None if rank is None or world is None else (rank, world)
+        self.attention = attention
+        self._is_step = is_step
+        self._ends_late = ends_late
         #: The step that is recorded at this moment.
         self.under_way: EngineStep | None = None
         #: Sequences by their first page, and how many tokens each has in the cache: how rows are told apart without `batch`.
@@ -81,7 +98,7 @@ class EngineRun:
         self._passes = 0
         self._last: int | None = None
         self._handles: list[Any] = []
-        self._hook(model)
+        self._hook(model, entry)
         _current = self
 
     def batch(self, *, seq_ids: Sequence[int], qo_indptr: Sequence[int], **metadata: Any) -> None:
@@ -99,6 +116,8 @@ class EngineRun:
         for handle in self._handles:
             handle.remove()
         self._handles = []
+        if self._ends_late:
+            self.end_step()
         self.under_way = None
         self.writer.close()
         if _current is self:
@@ -110,31 +129,35 @@ class EngineRun:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _hook(self, model: torch.nn.Module) -> None:
-        self._handles.append(model.register_forward_pre_hook(self._begin))
+    def _hook(self, model: torch.nn.Module, entry: str) -> None:
+        step = model.get_submodule(entry)
+        self._handles.append(step.register_forward_pre_hook(self.begin, with_kwargs=True))
         for path, module in model.named_modules():
-            if path == "" or re.search(r"(^|\.)layers$", path):
+            if path in ("", entry) or re.search(r"(^|\.)layers$", path):
                 continue
             self._handles.append(module.register_forward_pre_hook(self._entering(path), with_kwargs=True))
             self._handles.append(module.register_forward_hook(self._leaving(path), with_kwargs=True))
-        self._handles.append(model.register_forward_hook(self._end))
+        self._handles.append(step.register_forward_hook(self._end))
 
-    def _begin(self, *_: object) -> None:
-        self.begin_step()
+    def begin(self, _: torch.nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+        """The hook on the model: a call begins."""
+        if self._ends_late:
+            self.end_step()
+        # A pass that failed left its step behind.
+        self.under_way = None
+        if self._is_step is None or self._is_step(inputs, keywords):
+            self._begin_step()
 
     def _end(self, *_: object) -> None:
-        self.end_step()
+        if not self._ends_late:
+            self.end_step()
 
-    def begin_step(self) -> None:
-        """A forward pass begins; called by the hook on the model, or by an engine that computes logits outside of it."""
-        # A pass that failed left its step behind: its number is used again.
+    def _begin_step(self) -> None:
         number, self._passes = self._passes, self._passes + 1
-        self.under_way = None
         self._last = None
-        if not self.selection.has_step(number) or self.writer.is_full:
-            self.writer.next_step = self._passes
-            return
         self.writer.next_step = number
+        if not self.selection.has_step(number) or self.writer.is_full:
+            return
         self.under_way = EngineStep(self, self.writer.step(), self._batch)
         self._batch = {}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -62,6 +62,8 @@ class EngineStep:
         self._seen: set[tuple[str, str, str | None]] = set()
         self._stack: list[str] = []
         self._calls: dict[str, int] = {}
+        # What records the result of an attention module that has begun.
+        self._tells: dict[str, Callable[[Any], None]] = {}
 
     # What wrappers of an engine's functions ask and tell.
 
@@ -157,7 +159,11 @@ class EngineStep:
 
     def enter(self, path: str, module: torch.nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> None:
         """A module begins."""
+        if _is_shared(path):
+            return
         self._stack.append(path)
+        if self.run.attention is not None and path.endswith("self_attn.attn"):
+            self._tells[path] = self.run.attention(self, path.rpartition(".")[0], module, inputs, keywords)
         first = inputs[0] if inputs else next(iter(keywords.values()), None)
         last = path.rpartition(".")[2]
         if last == "embed_tokens" and isinstance(first, torch.Tensor) and self._rows.token_ids is None:
@@ -169,8 +175,11 @@ class EngineStep:
         self, path: str, module: torch.nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any], output: Any
     ) -> None:
         """A module ends."""
-        while self._stack and self._stack.pop() != path:
+        while not _is_shared(path) and self._stack and self._stack.pop() != path:
             pass
+        tell = self._tells.pop(path, None)
+        if tell is not None:
+            tell(output)
         last = path.rpartition(".")[2]
         first = output[0] if isinstance(output, (tuple, list)) and output else output
         if last == "qkv_proj":
@@ -178,11 +187,11 @@ class EngineStep:
         elif last == "gate_up_proj":
             self._split(path, first, ("gate_proj", "up_proj"), None)
         elif last == "rotary_emb" and isinstance(output, tuple) and len(output) == 2:
-            self._rotated(path, inputs, keywords, output)
+            self._rotated(inputs, keywords, output)
         elif last == "act_fn" and _is_gated(first, inputs):
             self.value(f"{path.rpartition('.')[0]}.down_proj.input", first)
         elif last == "logits_processor":
-            self.value("lm_head", first)
+            self.value("lm_head", getattr(first, "next_token_logits", first))
         elif last in _OUTPUTS:
             stream = self.names.stream_before(path)
             if stream is not None and isinstance(output, tuple) and len(output) == 2:
@@ -191,11 +200,9 @@ class EngineStep:
         elif self.names.layer(path) == path and isinstance(output, torch.Tensor):
             self.value(path, output)
 
-    def _rotated(self, path: str, inputs: Sequence[Any], keywords: dict[str, Any], output: tuple[Any, Any]) -> None:
-        attention = self.names.attention(path)
+    def _rotated(self, inputs: Sequence[Any], keywords: dict[str, Any], output: tuple[Any, Any]) -> None:
+        attention = self.attention("rotary_emb")
         positions = keywords.get("positions", inputs[0] if inputs else None)
-        # Engines keep one rotary module for all layers: the modules under way say which one runs.
-        attention = attention or self.attention("rotary_emb")
         self.value(f"{attention}.q_rope", output[0])
         self.value(f"{attention}.k_rope", output[1])
         if isinstance(positions, torch.Tensor) and positions.dim() == 1 and "positions" not in self._rows.fields:
@@ -258,6 +265,11 @@ class EngineStep:
             run.sequences[page] = (known[0], length)
             ids.append(known[0])
         return ids
+
+
+def _is_shared(path: str) -> bool:
+    """Modules that engines keep one of for all layers: their path says nothing of the layer that runs."""
+    return path.endswith("rotary_emb")
 
 
 def _joined(tables: Sequence[PageTable]) -> PageTable:
