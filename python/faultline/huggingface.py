@@ -135,20 +135,26 @@ class ModelRecorder:
         current, step = self._pass, self._step
         if current is None or step is None or current.module is not module or self._thread != threading.get_ident():
             return
+        if output is not None and self._recording:
+            self._record_logits(output, compiled)
         self._pass = self._step = None
         if output is None:
             return
+        made = getattr(output, "past_key_values", None)
+        if current.cache is None and made is not None:
+            # The model made a cache of its own, where nobody could see it.
+            self.sequences.adopt(made, current.batch)
         try:
             rows = rows_of(current.batch, current.cached, current.tokens, current.positions)
         except UnevenPaddingError as error:
             self.writer.note(uneven_padding=f"step {step.number}: {error}; it is not recorded")
             return
-        if current.page_size is not None:
+        if current.page_size is not None or current.cached:
             columns = current.tokens.shape[1]
             places = rows.get("row_map", range(len(rows["token_ids"])))
-            rows |= cache_fields(current.batch, places, columns, current.page_size)
+            # Where no cache was seen the lengths count all the same: tokens from before the recording are known by them.
+            rows |= cache_fields(current.batch, places, columns, current.page_size or current.batch.columns)
         if self._recording:
-            self._record_logits(step, output, compiled)
             rows["attention"] = current.attention or None
         step.rows(**rows)
         step.finish()
@@ -156,7 +162,7 @@ class ModelRecorder:
         if not self.selection.has_step_from(step.number + 1) or self.writer.is_full:
             self._inner.off()
 
-    def _record_logits(self, step: Step, output: Any, compiled: bool) -> None:
+    def _record_logits(self, output: Any, compiled: bool) -> None:
         logits = getattr(output, "logits", None)
         if not isinstance(logits, torch.Tensor):
             return

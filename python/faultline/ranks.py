@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 import torch.distributed as dist
 
 from .step import Part
@@ -48,8 +49,24 @@ class Ranks:
         return {"part": self.rank, "of": self.world}
 
 
-def current_ranks(config: Any) -> Ranks | None:
-    """The rank of this process, where the run has several."""
+def is_sharded(model: torch.nn.Module, config: Any) -> bool:
+    """Whether this process holds only a part of the model: DTensors, or projections with fewer heads than the config has."""
+    heads = config.num_attention_heads
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // heads
+    for name, parameter in model.named_parameters():
+        if hasattr(parameter, "to_local") or (name.endswith("q_proj.weight") and parameter.shape[0] < heads * head_dim):
+            return True
+    return False
+
+
+def process_rank() -> int | None:
+    """This process's number among several; None where there is one process."""
     if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
         return None
-    return Ranks(dist.get_rank(), dist.get_world_size(), config)
+    return dist.get_rank()
+
+
+def current_ranks(model: torch.nn.Module, config: Any) -> Ranks | None:
+    """The rank of this process, where several hold the model together; None where each has a whole model of its own."""
+    rank = process_rank()
+    return None if rank is None or not is_sharded(model, config) else Ranks(rank, dist.get_world_size(), config)

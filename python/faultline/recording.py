@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import torch
 
-from .ranks import current_ranks
+from .ranks import current_ranks, process_rank
 from .selection import Selection
 from .writer import DEFAULT_MAX_BYTES, CaptureWriter, device_name
 
@@ -76,9 +76,9 @@ def record(
     if config is None or not hasattr(config, "to_json_string"):
         raise ValueError(f"model: expected a transformers model with a config, found {type(model).__name__}")
     text_config = config.get_text_config() if hasattr(config, "get_text_config") else config
-    ranks = current_ranks(text_config)
+    ranks, rank = current_ranks(model, text_config), process_rank()
     writer = CaptureWriter(
-        Path(directory) / f"rank{ranks.rank}" if ranks else directory,
+        directory if rank is None else Path(directory) / f"rank{rank}",
         model=json.loads(config.to_json_string(use_diff=False)),
         runtime=_runtime(model, config),
         dims=_DIMS,
