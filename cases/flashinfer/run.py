@@ -44,6 +44,8 @@ def run(name, out, folder, device):
 
     case = CASES[name]
     seams = FAULTS[case.fault]()
+    if device == "cpu":
+        torch.set_num_threads(1)
     begin = time.time()
     model, config = load(folder, case.path, seams, device)
     pages = Pages(config, device=device)

@@ -91,8 +91,8 @@ class EngineRun:
         self._ends_late = ends_late
         #: The step that is recorded at this moment.
         self.under_way: EngineStep | None = None
-        #: Sequences by their first page, and how many tokens each has in the cache: how rows are told apart without `batch`.
-        self.sequences: dict[int, tuple[int, int]] = {}
+        #: Sequences by their first page: how rows are told apart without `batch`.
+        self.sequences: dict[int, int] = {}
         self.next_sequence = 0
         self._batch: dict[str, Any] = {}
         self._passes = 0

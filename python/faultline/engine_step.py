@@ -245,8 +245,8 @@ class EngineStep:
 
     def _sequences(self, table: PageTable | None, qo_indptr: Sequence[int]) -> list[int]:
         """
-        A sequence is known by its first page, and goes on where its keys are those of before and the new ones; otherwise the
-        page was given to another one.
+        A sequence is known by its first page: it goes on as long as it has keys from before, however many; without any, the page
+        was given to another one.
         """
         run = self.run
         if table is None:
@@ -259,11 +259,11 @@ class EngineStep:
             begin, end = table.kv_indptr[b], table.kv_indptr[b + 1]
             page = table.kv_indices[begin] if end > begin else -1
             known = run.sequences.get(page)
-            if known is None or before <= 0 or known[1] > before or known[0] in ids:
-                known = (run.next_sequence, 0)
+            if known is None or before <= 0 or known in ids:
+                known = run.next_sequence
                 run.next_sequence += 1
-            run.sequences[page] = (known[0], length)
-            ids.append(known[0])
+            run.sequences[page] = known
+            ids.append(known)
         return ids
 
 
