@@ -2,7 +2,7 @@
 
     python scripts/record_moe.py [OUT]
 
-Needs what python/record_huggingface.py needs; made with torch 2.15 and transformers 5.23 on a CPU. Each family gets a folder
+Needs what record_plain.py needs; made with torch 2.15 and transformers 5.23 on a CPU. Each family gets a folder
 with config.json, model.safetensors, its recordings `<dtype>-<attention>-<experts>.safetensors`, and `fault-<name>.safetensors`:
 the same run with one line of Hugging Face's code changed.
 """
@@ -22,8 +22,8 @@ from transformers.models.mixtral import modeling_mixtral as mixtral
 from transformers.models.qwen2_moe import modeling_qwen2_moe as qwen2_moe
 from transformers.models.qwen3_moe import modeling_qwen3_moe as qwen3_moe
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "python"))
-from record_huggingface import record
+sys.path.insert(0, str(Path(__file__).parent))
+from record_plain import record
 
 SIZES = dict(hidden_size=64, num_attention_heads=4, num_key_value_heads=2, vocab_size=160, max_position_embeddings=256)
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from .recording import Recording, record
 from .writer import DEFAULT_MAX_BYTES
 
@@ -48,16 +50,18 @@ class Settings:
 
 def record_loaded_models(settings: Settings) -> None:
     """Record every causal language model that transformers loads from now on, until the process ends."""
-    from transformers import GenerationMixin, PreTrainedModel
+    from transformers import GenerationMixin, modeling_utils
 
+    # A class of which nothing is known but what is used here.
+    pretrained: Any = modeling_utils.PreTrainedModel
     recordings: list[Recording] = []
-    load: Callable[..., Any] = PreTrainedModel.from_pretrained.__func__  # type: ignore[attr-defined]
+    load: Callable[..., Any] = pretrained.from_pretrained.__func__
 
     @functools.wraps(load)
     def from_pretrained(kind: type, *arguments: Any, **options: Any) -> Any:
         loaded = load(kind, *arguments, **options)
-        model = loaded[0] if isinstance(loaded, tuple) else loaded
-        if isinstance(model, GenerationMixin):
+        model: Any = loaded[0] if isinstance(loaded, tuple) else loaded
+        if isinstance(model, torch.nn.Module) and isinstance(model, GenerationMixin):
             recordings.append(
                 record(
                     model,
@@ -71,5 +75,9 @@ def record_loaded_models(settings: Settings) -> None:
             )
         return loaded
 
-    PreTrainedModel.from_pretrained = classmethod(from_pretrained)
-    atexit.register(lambda: [recording.stop() for recording in recordings])
+    def stop() -> None:
+        for recording in recordings:
+            recording.stop()
+
+    pretrained.from_pretrained = classmethod(from_pretrained)
+    atexit.register(stop)

@@ -310,7 +310,7 @@ class ModelRecorder:
             return
         assert self._step is not None and self._pass is not None
         if hasattr(tensor, "to_local"):
-            tensor = tensor.to_local()  # type: ignore[operator]
+            tensor = tensor.to_local()
         count, columns = self._pass.tokens.shape
         if tensor.dim() == 4 and name.endswith("_norm") and tensor.shape[2] == columns != tensor.shape[1]:
             self.writer.order_axes(f"*.{name.rsplit('.', 1)[-1]}", "b h t d")

@@ -68,7 +68,7 @@ class Step:
             self._left_out.append(name)
             return None
         shaped = tensor if tensor.dim() > 0 else tensor.reshape(1)
-        first = shaped.storage_offset()
+        first = int(shaped.storage_offset())
         place = f"+{first}" if first else ""
         located = self._copy(name, shaped, {place: (first, reach(shaped.shape, shaped.stride()))})
         if located is None:
@@ -98,7 +98,7 @@ class Step:
             return
         slot, head = (1, 2) if layout == "NHD" else (2, 1)
         sizes, strides = tensor.shape, tensor.stride()
-        offset = tensor.storage_offset()
+        offset = int(tensor.storage_offset())
         # A page of its own has no stride to the next one: torch may say anything.
         page_stride = strides[0] if sizes[0] > 1 else max(strides[0], reach(sizes[1:], strides[1:]))
         before, within = divmod(offset, page_stride) if page_stride else (0, offset)

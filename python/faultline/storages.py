@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any, cast
 
 import numpy as np
-from torch.multiprocessing.reductions import StorageWeakRef
+from torch.multiprocessing import reductions
 
 import torch
 
@@ -18,7 +19,8 @@ class _Storage:
     """Memory with an identity. `epoch` counts the times its recorded bytes were seen to change, and the steps it was seen in."""
 
     name: str
-    reference: StorageWeakRef
+    #: Holds the storage's address, not its memory.
+    reference: Any
     epoch: int = -1
     step: int = -1
     # First byte of each span copied at this epoch, and the bytes.
@@ -64,7 +66,7 @@ class Storages:
             known.copies = {}
 
     def _of(self, tensor: torch.Tensor) -> _Storage:
-        reference = StorageWeakRef(tensor.untyped_storage())
+        reference: Any = cast(Any, reductions).StorageWeakRef(tensor.untyped_storage())
         known = self._known.get(reference.cdata)
         # While a weak reference is held its address is nobody else's: an expired one was dropped or is replaced here.
         if known is None or known.reference.expired():

@@ -56,6 +56,6 @@ def write_tensor_file(path: Path, spans: Mapping[str, Span]) -> int:
         file.write(len(text).to_bytes(8, "little"))
         file.write(text)
         for span in spans.values():
-            file.write(span.data)
+            file.write(span.data.data)
     os.replace(unfinished, path)
     return 8 + len(text) + end

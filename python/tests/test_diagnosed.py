@@ -19,8 +19,8 @@ MASK = torch.tensor([[0, 0, 0, 0, 1, 1, 1], [0, 0, 1, 1, 1, 1, 1], [1] * 7])
 Run = Callable[[Any], torch.Tensor]
 
 
-def generate(**options: Any) -> Run:
-    return lambda model: model.generate(max_new_tokens=16, do_sample=False, **options)
+def generate(tokens: int = 16, **options: Any) -> Run:
+    return lambda model: model.generate(max_new_tokens=tokens, do_sample=False, **options)
 
 
 def forward(**inputs: Any) -> Run:
@@ -59,7 +59,7 @@ def test_one_prompt_with_a_dynamic_cache(tiny: Path, tmp_path: Path, diagnose: D
     recorded(model, run, tmp_path / "run")
     expect_clean(diagnose(tiny, tmp_path / "run"))
     model.model.layers[1].self_attn.scaling = 1.0
-    recorded(model, run, tmp_path / "faulty")
+    recorded(model, generate(3, input_ids=LEFT[2:]), tmp_path / "faulty")
     assert causes(diagnose(tiny, tmp_path / "faulty")) == ["softmax-scale"]
 
 
@@ -103,7 +103,7 @@ def test_padded_prompts(
 
 def test_compiled_layers(tiny: Path, tmp_path: Path, diagnose: Diagnose) -> None:
     for faulty in (False, True):
-        model, run = load(tiny), generate(input_ids=LEFT[2:])
+        model, run = load(tiny), generate(3, input_ids=LEFT[2:])
         if faulty:
             drop_residual(model)
         for layer in model.model.layers:
@@ -117,7 +117,7 @@ def test_compiled_layers(tiny: Path, tmp_path: Path, diagnose: Diagnose) -> None
 
 
 def test_mixture_of_experts(tmp_path: Path, diagnose: Diagnose) -> None:
-    model, run = load(MIXTURE), generate(input_ids=LEFT[1:], attention_mask=MASK[1:])
+    model, run = load(MIXTURE), generate(4, input_ids=LEFT[2:])
     recorded(model, run, tmp_path / "run")
     expect_clean(diagnose(MIXTURE, tmp_path / "run"))
     for layer in model.model.layers:
@@ -140,7 +140,7 @@ def rank_of_two(rank: int, tiny: Path, out: Path, port: int) -> None:
     for fault in (None, "rank-missing"):
         model = load(tiny)
         Sharding(model, rank, 2, fault)
-        recorded(model, generate(input_ids=LEFT, attention_mask=MASK), out / str(fault))
+        recorded(model, generate(3, input_ids=LEFT[2:]), out / str(fault))
     dist.destroy_process_group()
 
 
