@@ -8,7 +8,9 @@ export function slotOfKey(step: StepEvent, b: number, position: number): number 
   const { kv_runs: runs, kv_indptr: indptr, kv_indices: indices, page_size: pageSize } = step;
   if (runs) return slotInRuns(runs[b] ?? [], position);
   if (!indptr || !indices || !pageSize) return undefined;
-  const page = indices[(indptr[b] ?? 0) + Math.floor(position / pageSize)];
+  const entry = (indptr[b] ?? 0) + Math.floor(position / pageSize);
+  // What follows is the next sequence's.
+  const page = entry < (indptr[b + 1] ?? 0) ? indices[entry] : undefined;
   return page === undefined ? undefined : page * pageSize + (position % pageSize);
 }
 
