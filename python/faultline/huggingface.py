@@ -16,7 +16,7 @@ from .compiled import is_compiled, replaced, uncompiled, visible_modules
 from .generation import Generation
 from .observers import Observers
 from .ranks import Ranks
-from .selection import Selection
+from .selection import Selection, layer_of
 from .sequences import Batch, Sequences, UnevenPaddingError, cache_fields, rows_of
 from .step import Step
 from .writer import CaptureWriter
@@ -274,7 +274,8 @@ class ModelRecorder:
 
     def _attends(self, name: str, module: Any, query: Any, key: Any, value: Any, mask: Any, scaling: Any) -> None:
         current = self._pass
-        if current is None or not self._is_on() or not self.selection.has_name(name):
+        layer = layer_of(name)
+        if current is None or not self._is_on() or (layer is not None and not self.selection.has_layer(layer)):
             return
         self._value(f"{name}.q_rope", query)
         if current.cache is None:
