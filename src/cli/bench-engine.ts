@@ -1,43 +1,11 @@
 import Table from "cli-table3";
 import { Command, InvalidArgumentError, Option } from "commander";
 import type { BenchmarkResult, KernelTime, PathSpeed } from "../engine/serve/benchmark.js";
+import { publishedShapes } from "../spec/families/shapes.js";
 import { type ModelConfig, parseModelConfig } from "../spec/models/config.js";
 import { readModelConfig } from "../spec/models/config-file.js";
 import { Checkpoint } from "../tensor/checkpoint.js";
 import { InputError } from "../tensor/errors.js";
-
-/** Shapes to measure without a checkpoint, as their config.json has them. */
-const shapes = {
-  "qwen3-0.6b": {
-    model_type: "qwen3",
-    hidden_size: 1024,
-    intermediate_size: 3072,
-    num_hidden_layers: 28,
-    num_attention_heads: 16,
-    num_key_value_heads: 8,
-    head_dim: 128,
-    vocab_size: 151936,
-    max_position_embeddings: 40960,
-    rms_norm_eps: 1e-6,
-    rope_theta: 1000000,
-    tie_word_embeddings: true,
-  },
-  // Says nothing about speed: for trying the command.
-  tiny: {
-    model_type: "qwen3",
-    hidden_size: 32,
-    intermediate_size: 48,
-    num_hidden_layers: 1,
-    num_attention_heads: 4,
-    num_key_value_heads: 2,
-    head_dim: 16,
-    vocab_size: 97,
-    max_position_embeddings: 512,
-    rms_norm_eps: 1e-6,
-    rope_theta: 10000,
-    tie_word_embeddings: true,
-  },
-} as const;
 
 const help = `
 Weights are bfloat16 as in the checkpoint, or random; the KV cache is bfloat16, the batch one sequence. Every number is
@@ -52,7 +20,7 @@ Examples:
 
 interface Options {
   readonly model?: string;
-  readonly random?: keyof typeof shapes;
+  readonly random?: keyof typeof publishedShapes;
   readonly promptTokens: number;
   readonly newTokens: number;
   readonly prefill: number;
@@ -69,7 +37,7 @@ export function benchEngineCommand(): Command {
     .option("--model <dir>", "Hugging Face model folder")
     .addOption(
       new Option("--random <shape>", "random bfloat16 weights of this model's shape")
-        .choices(Object.keys(shapes))
+        .choices(Object.keys(publishedShapes))
         .conflicts("model"),
     )
     .option("--prompt-tokens <n>", "tokens of the prompt before decoding", wholeNumber(1), 128)
@@ -123,7 +91,7 @@ async function benchEngine(options: Options): Promise<void> {
 
 function readConfig({ model, random }: Options): ModelConfig {
   if (model !== undefined) return readModelConfig(model).config;
-  if (random !== undefined) return parseModelConfig(shapes[random], random);
+  if (random !== undefined) return parseModelConfig(publishedShapes[random], random);
   throw new InputError("bench engine: expected --model <dir> or --random <shape>");
 }
 

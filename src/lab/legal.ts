@@ -1,6 +1,7 @@
 import { type Arithmetic, RoundedArithmetic } from "../spec/arithmetic.js";
 import { Graph, type GraphNode } from "../spec/graph.js";
 import type { Precision } from "../spec/noise.js";
+import type { Op } from "../spec/op.js";
 import type { AttentionAttributes } from "../spec/ops/attention.js";
 import type { LinearAttributes } from "../spec/ops/linear.js";
 import { type RmsNormAttributes, rmsNorm } from "../spec/ops/rmsnorm.js";
@@ -169,13 +170,15 @@ function foldNorms(graph: Graph, parameters: ParameterReader, store: DType) {
   const nodes: GraphNode[] = [];
   const changed = new Map<string, ChangedParameter>();
   const unrecorded: string[] = [];
+  const readersOf = ({ attributes: { weight } }: Op) =>
+    [...graph.nodes.values()].filter(({ op }) => op.attributes.weight === weight).length;
   for (const node of graph.nodes.values()) {
     if (node.name !== node.site.name || node.site.what !== "norm" || node.op.kind !== "rmsnorm") continue;
     const readers = graph.consumers(node.name).map((name) => graph.node(name));
     const attributes = node.op.attributes as unknown as RmsNormAttributes;
-    // A weight in narrow numbers takes no other factor.
+    // A weight in narrow numbers takes no other factor, and one that is read elsewhere too must stay as it is.
     const isPlain = ({ op }: GraphNode) =>
-      op.kind === "linear" && !(op.attributes as unknown as LinearAttributes).weightFormat;
+      op.kind === "linear" && !(op.attributes as unknown as LinearAttributes).weightFormat && readersOf(op) === 1;
     if (!attributes.weight || !readers.every(isPlain)) continue;
     const { weightOffset = 0, ...unweighted } = attributes;
     const gamma = parameters.rows(attributes.weight, 0, 1).map((w) => w + weightOffset);

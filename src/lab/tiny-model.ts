@@ -1,67 +1,19 @@
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { parseModelConfig } from "../spec/models/config.js";
+import { smallShapes } from "../spec/families/shapes.js";
+import { type ModelConfig, parseModelConfig } from "../spec/models/config.js";
 import { expectedParameters } from "../spec/models/decoder.js";
 import { encode } from "../tensor/dtype.js";
 import { writeSafetensors } from "../tensor/safetensors.js";
 import { type LabModel, openLabModel } from "./model.js";
 import { gaussian, randomGenerator } from "./random.js";
 
-export const tinyFamilies = ["qwen3", "qwen2", "llama"] as const;
-export type TinyFamily = (typeof tinyFamilies)[number];
-
-const common = {
-  intermediate_size: 144,
-  num_hidden_layers: 3,
-  num_attention_heads: 6,
-  num_key_value_heads: 2,
-  head_dim: 16,
-  vocab_size: 600,
-  max_position_embeddings: 512,
-  hidden_act: "silu",
-  dtype: "bfloat16",
-};
-
-/** QK-norm and tied embeddings; biases, a sliding window and its own head; llama3 RoPE scaling and a square q_proj. */
-const configs: Record<TinyFamily, Record<string, unknown>> = {
-  qwen3: {
-    ...common,
-    model_type: "qwen3",
-    hidden_size: 64,
-    rms_norm_eps: 1e-6,
-    rope_theta: 10000,
-    tie_word_embeddings: true,
-  },
-  qwen2: {
-    ...common,
-    model_type: "qwen2",
-    hidden_size: 80,
-    rms_norm_eps: 1e-6,
-    rope_theta: 1000000,
-    tie_word_embeddings: false,
-    use_sliding_window: true,
-    sliding_window: 9,
-    max_window_layers: 1,
-  },
-  llama: {
-    ...common,
-    model_type: "llama",
-    hidden_size: 96,
-    rms_norm_eps: 1e-5,
-    rope_theta: 500000,
-    rope_scaling: {
-      rope_type: "llama3",
-      factor: 8,
-      low_freq_factor: 1,
-      high_freq_factor: 4,
-      original_max_position_embeddings: 64,
-    },
-    tie_word_embeddings: false,
-  },
-};
+/** Families that a small model can be drawn of. */
+export const tinyFamilies: readonly string[] = Object.keys(smallShapes);
 
 export interface TinyModelOptions {
-  readonly family?: TinyFamily;
+  /** One of `smallShapes`; the first unless given. */
+  readonly family?: string;
   readonly seed?: number;
   /** Equal norm weights hide norm order and norm exchanges; trained models never have them. */
   readonly uniformNorms?: boolean;
@@ -78,13 +30,14 @@ export interface TinyModelOptions {
  * falling spectrum, the unequal norm weights and the outlier channels of trained ones.
  */
 export function writeTinyModel(directory: string, options: TinyModelOptions = {}): LabModel {
-  const json = { ...configs[options.family ?? "qwen3"], ...options.config };
+  const json = { ...smallShapes[options.family ?? tinyFamilies[0]!], ...options.config };
   const config = parseModelConfig(json, join(directory, "config.json"));
   const random = randomGenerator((options.seed ?? 1) * 7919);
   mkdirSync(directory, { recursive: true });
   writeFileSync(join(directory, "config.json"), JSON.stringify(json));
   const tensors = [...expectedParameters(config)].map(([name, shape]) => {
-    const values = shape.length === 1 ? vector(name, shape[0]!, random, options) : matrix(name, shape, random, options);
+    const values =
+      shape.length === 1 ? vector(name, shape[0]!, random, options) : matrix(name, shape, random, config, options);
     return { name, dtype: "bfloat16" as const, shape, bytes: encode(values, "bfloat16") };
   });
   writeSafetensors(join(directory, "model.safetensors"), tensors);
@@ -110,10 +63,15 @@ function studentT3(random: () => number): number {
 }
 
 /** Independent noise and a few strong directions whose strength falls as a power law. */
-function matrix(name: string, shape: readonly number[], random: () => number, options: TinyModelOptions): Float64Array {
-  const { family = "qwen3", heavyTails, keyGain = 1 } = options;
+function matrix(
+  name: string,
+  shape: readonly number[],
+  random: () => number,
+  { queryKeyNorm }: ModelConfig,
+  { heavyTails, keyGain = 1 }: TinyModelOptions,
+): Float64Array {
   const [rows, columns] = shape as [number, number];
-  const gain = family !== "qwen3" && name.endsWith("k_proj.weight") ? keyGain : 1;
+  const gain = !queryKeyNorm && name.endsWith("k_proj.weight") ? keyGain : 1;
   const scale = name.includes("embed") ? 0.06 : (0.7 * gain) / Math.sqrt(columns);
   const draw = heavyTails ? () => studentT3(random) : () => gaussian(random);
   const values = new Float64Array(rows * columns);

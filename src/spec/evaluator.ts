@@ -277,7 +277,7 @@ function storeNoise(out: MutableBlock, before: Float64Array | undefined, store: 
   const format = floatFormat(store);
   for (let i = 0; i < out.value.length; i++) {
     if (out.variance[i] === 0) continue;
-    out.variance[i] = flipVariance(out.value[i]!, out.variance[i]!, store);
+    out.variance[i] = flipVariance(out.value[i]!, out.variance[i]!, store, before?.[i]);
     if (out.variance[i] === 0 || !format) continue;
     raiseJump(out, i, Math.max(before?.[i] ?? 0, unitInLastPlace(out.value[i]!, format)));
   }

@@ -25,6 +25,12 @@ function formatVariance(value: number, format: FloatFormat): number {
   return (ulp * ulp) / 12;
 }
 
+/** Variance of storing several values with these squares together: an ulp is 2^-fraction bits of a value at most. */
+export function largestStoreVariance(squares: number, dtype: DType): number {
+  const format = floatFormat(dtype);
+  return format ? (squares * 2 ** (-2 * format.fractionBits)) / 12 + formatVariance(0, format) : 0;
+}
+
 /** Relative variance of one float32 operation: an ulp is between 2^-24 and 2^-23 of the value. */
 export const computeVariance = 2 ** -48 / 6;
 
@@ -95,24 +101,33 @@ export function angleVariance(precision: Precision): number {
   return precision.compute === "tf32" ? 2 * tf32Variance : 6 * computeVariance;
 }
 
-/** An error is taken to stay within this many sigma: beyond, its probability is below 10⁻¹⁸ at any rate. */
-const reach = 9;
+/** A flip less probable than this does not happen: nine sigma where errors are Gaussian. */
+const never = Math.exp(-81 / 2);
+/** Single errors this small beside the variance, at a distance, leave a sum of many Gaussian. */
+const smallJump = 1e-3;
 
 /**
  * Second moment of the error of a value that was rounded to `dtype` where the exact one, `value`, is uncertain by
  * `variance`: none, unless `value` lies so near a rounding boundary that the other neighbour may have been stored.
+ * @param jump the largest single error in that variance: a rare flip further up reaches farther than its variance says.
  */
-export function flipVariance(value: number, variance: number, to: DType | FloatFormat): number {
+export function flipVariance(value: number, variance: number, to: DType | FloatFormat, jump = 0): number {
   if (variance === 0) return 0;
   const format = typeof to === "string" ? floatFormat(to) : to;
   if (!format || !Number.isFinite(value)) return variance;
   const ulp = unitInLastPlace(value, format);
   const scaled = Math.abs(value) / ulp;
   const distance = Math.abs(scaled - Math.floor(scaled) - 0.5) * ulp;
-  const sigma = Math.sqrt(variance);
-  if (distance > reach * sigma) return 0;
+  const unlikely = chanceBeyond(distance, variance, jump);
   // Far beyond an ulp the error is the value's own, a store does not add to it.
-  return Math.max(variance, ulp * ulp) * Math.exp(-(distance * distance) / (2 * variance));
+  return unlikely < never ? 0 : Math.max(variance, ulp * ulp) * unlikely;
+}
+
+/** A bound on the probability of an error of at least `distance`: Gaussian, Bennett's or Chebyshev's where single errors stand out. */
+function chanceBeyond(distance: number, variance: number, jump: number): number {
+  const gaussian = Math.exp(-(distance * distance) / (2 * variance));
+  if (distance * jump < smallJump * variance) return gaussian;
+  return Math.min(1, variance / (distance * distance), 2 * Math.exp(-surprise(distance, variance, jump)));
 }
 
 /**
@@ -126,7 +141,7 @@ export function surprise(distance: number, variance: number, jump: number): numb
   if (variance === 0) return Infinity;
   const gaussian = (distance * distance) / (2 * variance);
   const x = (distance * jump) / variance;
-  const bound = x < 1e-3 ? gaussian : (variance / (jump * jump)) * ((1 + x) * Math.log1p(x) - x);
+  const bound = x < smallJump ? gaussian : (variance / (jump * jump)) * ((1 + x) * Math.log1p(x) - x);
   return Math.max(0, bound - Math.LN2);
 }
 

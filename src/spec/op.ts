@@ -1,7 +1,7 @@
 import type { ParameterReader } from "../tensor/checkpoint.js";
-import type { DType } from "../tensor/dtype.js";
+import { type DType, type FloatFormat, floatFormat, unitInLastPlace } from "../tensor/dtype.js";
 import type { Arithmetic } from "./arithmetic.js";
-import type { Precision } from "./noise.js";
+import { flipVariance, type Precision } from "./noise.js";
 import type { Recipe, RecipeSettings } from "./recipe.js";
 import type { RowTable } from "./rows.js";
 
@@ -104,6 +104,20 @@ export function raiseJump(block: MutableBlock, i: number, jump: number): void {
   if (!(jump > 0)) return;
   block.jump ??= new Float64Array(block.value.length);
   if (jump > block.jump[i]!) block.jump[i] = jump;
+}
+
+/** What storing an uncertain number that goes into element `i` leaves of its variance: nothing, or a flip to a neighbour. */
+export function storedVariance(
+  block: MutableBlock,
+  i: number,
+  value: number,
+  variance: number,
+  store: DType | FloatFormat,
+): number {
+  const after = flipVariance(value, variance, store, block.jump?.[i]);
+  const format = typeof store === "string" ? floatFormat(store) : store;
+  if (after > 0 && format) raiseJump(block, i, unitInLastPlace(value, format));
+  return after;
 }
 
 /** 0 · ∞ = 0: what does not contribute cannot blur the result. */

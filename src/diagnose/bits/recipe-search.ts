@@ -132,8 +132,16 @@ function coordinates(search: RecipeSearch): { ops: Coordinate[]; between: Coordi
       const inside = unrecordedBelow(search, input);
       between.push((from) => {
         const changed = from.with({ recomputed: [placed, !from.recomputed.has(placed)] });
-        if (from.recomputed.has(placed) || inside.length === 0) return [changed];
-        return [changed, inside.reduce((so, role) => so.with({ kept: [role, true] }), changed)];
+        if (from.recomputed.has(placed)) return [changed];
+        // What was computed once more was computed in its own way.
+        const ways = [
+          changed,
+          ...others(input.op.recipes ?? [], from.ops.get(roleOf(input)), longest).map((recipe) =>
+            changed.with({ op: [roleOf(input), recipe] }),
+          ),
+        ];
+        if (inside.length === 0) return ways;
+        return ways.flatMap((way) => [way, inside.reduce((so, role) => so.with({ kept: [role, true] }), way)]);
       });
     }
   }
@@ -155,9 +163,9 @@ function unrecordedBelow({ graph, isRecorded }: RecipeSearch, node: GraphNode): 
 
 /** Recipes other than the current one; finer forms last, and only those that can make a difference here. */
 function others(recipes: readonly Recipe[], chosen: Recipe | undefined, longest: number): Recipe[] {
-  const current = chosen ?? recipes[0]!;
+  const current = chosen ?? recipes[0];
   const possible = recipes.filter(
-    ({ id, refines, settings }) => id !== current.id && (!refines || Number(settings.tile ?? 0) < longest),
+    ({ id, refines, settings }) => id !== current?.id && (!refines || Number(settings.tile ?? 0) < longest),
   );
   return [...possible.filter(({ refines }) => !refines), ...possible.filter(({ refines }) => refines)];
 }

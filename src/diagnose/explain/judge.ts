@@ -184,14 +184,26 @@ export class Judge {
     for (const candidate of this.#candidates(check, evaluator, recipe, coarse ? near : undefined)) {
       const found = investigation.checkUnder(name, candidate, evaluator, undefined, hypothesis.heldOut);
       if (!found.matched || !isInformative(check, found.statistics, hypothesis)) continue;
-      // Another order of the same arithmetic is a way of rounding, not a cause.
-      if (check.excess <= 1 && this.#isSame(check, evaluator)) return undefined;
+      // Another order of the same arithmetic is a way of rounding, not a cause; nor is what chance may turn over.
+      if (check.excess <= 1 && (!this.#isEvident(check, found) || this.#isSame(check, evaluator))) return undefined;
       investigation.remember(name, candidate);
       const { statistics, excess, bits } = found;
       const explained = { ...hypothesis, recipes: new Map([[name, candidate]]) };
       return { hypothesis: explained, statistics, excess, left: 0, matched: true, bits };
     }
     return undefined;
+  }
+
+  /**
+   * Whether a unit within rounding is given back by more than chance. Where a kernel rounds in a way nobody described, a
+   * small change of the numbers turns an element near a boundary to the recorded side or not, with even chances; and for
+   * each one that it turns there is another as near that it must leave alone.
+   */
+  #isEvident(check: UnitCheck, { bits }: UnitCheck): boolean {
+    const { node, bits: spec } = check;
+    if (this.investigation.observations.dtype(node.name) === "float32" || !spec || !bits) return true;
+    const turned = bits.equal - spec.equal * (bits.compared / spec.compared);
+    return 2 * turned * Math.LN2 > this.investigation.limit;
   }
 
   /** Whether a rewrite means what the spec means: the same numbers, were nothing rounded. */

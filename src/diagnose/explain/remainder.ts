@@ -18,12 +18,17 @@ const enoughSharp = 0.25;
 export function distances(spec: Comparison, rewritten: Comparison, heldOut: Hypothesis["heldOut"]): [number, number] {
   const width = spec.columns.length;
   const all: number[] = [];
+  const leftOut: number[] = [];
   for (let i = 0; i < spec.noise.length; i++) {
-    const known = Number.isFinite(spec.noise[i]!) && Number.isFinite(rewritten.noise[i]!) && spec.noise[i]! > 0;
-    if (known && (!heldOut || heldOut(Math.floor(i / width), i % width))) all.push(i);
+    if (!(Number.isFinite(spec.noise[i]!) && spec.noise[i]! > 0)) continue;
+    if (heldOut && !heldOut(Math.floor(i / width), i % width)) leftOut.push(i);
+    else if (Number.isFinite(rewritten.noise[i]!)) all.push(i);
   }
+  const isChanged = (i: number) => rewritten.expected[i] !== spec.expected[i];
   const sharply = all.filter((i) => rewritten.noise[i]! <= sharp * spec.noise[i]!);
-  const chosen = sharply.length >= enoughSharp * all.length ? sharply : all;
+  const told = sharply.length >= enoughSharp * all.length ? sharply : all;
+  // A rewrite of single elements leaves all others as they are: what it says of those is nothing.
+  const chosen = leftOut.length > 0 && !all.some(isChanged) ? leftOut.filter(isChanged) : told;
   let before = 0;
   let after = 0;
   for (const i of chosen) {

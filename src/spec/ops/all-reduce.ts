@@ -1,6 +1,6 @@
 import { byteWidth, floatFormat, unitInLastPlace } from "../../tensor/dtype.js";
 import { roundAll } from "../../tensor/rounding.js";
-import { computeVariance, flipVariance, storeVariance } from "../noise.js";
+import { computeVariance, storeVariance } from "../noise.js";
 import {
   emptyBlock,
   type MutableBlock,
@@ -8,6 +8,7 @@ import {
   type OpContext,
   type OpRounding,
   raiseJump,
+  storedVariance,
   usableVariance,
 } from "../op.js";
 import type { Recipe } from "../recipe.js";
@@ -151,10 +152,8 @@ function aroundRing(
 }
 
 function storeSum(out: MutableBlock, { store }: OpRounding, noise: boolean): void {
-  const format = floatFormat(store);
   for (let i = 0; noise && i < out.value.length; i++) {
-    out.variance[i] = flipVariance(out.value[i]!, out.variance[i]!, store);
-    if (out.variance[i]! > 0 && format) raiseJump(out, i, unitInLastPlace(out.value[i]!, format));
+    out.variance[i] = storedVariance(out, i, out.value[i]!, out.variance[i]!, store);
   }
   roundAll(out.value, store);
 }

@@ -55,11 +55,11 @@ export function weightNoise(
     let ofWeight = Math.min(total, w * Math.expm1(Math.min(jump[j]!, 30)));
     if (!rounding) own += storeVariance(w, store) + w * w * (operand + computeVariance * (4 + count));
     else if (settings.weights !== "float32") {
-      own = flipVariance(w, smooth, store);
+      own = flipVariance(w, smooth, store, ofWeight);
       if (own > 0 && format) ofWeight = Math.max(ofWeight, unitInLastPlace(w, format));
     }
     if (isTf32(rounding, "values")) {
-      own = flipVariance(w, own, tf32Format);
+      own = flipVariance(w, own, tf32Format, ofWeight);
       if (own > 0) ofWeight = Math.max(ofWeight, unitInLastPlace(w, tf32Format));
     }
     weightVariance[j] = own * factor * factor;

@@ -193,7 +193,7 @@ function storeNoise(
     variance[j]! += storeVariance(scores[j]!, store);
     return;
   }
-  variance[j] = flipVariance(scores[j]!, variance[j]!, store);
+  variance[j] = flipVariance(scores[j]!, variance[j]!, store, jump[j]);
   const format = floatFormat(store);
   if (variance[j]! > 0 && format) jump[j] = Math.max(jump[j]!, unitInLastPlace(scores[j]!, format));
 }

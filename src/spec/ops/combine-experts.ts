@@ -1,5 +1,5 @@
-import { type DType, floatFormat, roundTo, unitInLastPlace } from "../../tensor/dtype.js";
-import { computeVariance, flipVariance, storeVariance } from "../noise.js";
+import { roundTo } from "../../tensor/dtype.js";
+import { computeVariance, largestStoreVariance } from "../noise.js";
 import {
   indices as allOf,
   type Block,
@@ -9,9 +9,11 @@ import {
   type OpContext,
   raiseJump,
   scaled,
+  storedVariance,
   usableVariance,
 } from "../op.js";
 import type { Recipe } from "../recipe.js";
+import { RunningSum } from "../running-sum.js";
 
 export interface CombineAttributes {
   readonly topK: number;
@@ -145,10 +147,11 @@ function combine(context: OpContext, row: CombinedRow, width: number, c: number,
   const settings = rounding?.settings as unknown as CombineRounding | undefined;
   const store = rounding?.store ?? precision.store;
   const rounded = (value: number, wanted: boolean | undefined) => (wanted ? roundTo(value, store) : value);
-  const running = settings !== undefined && settings.sums !== "float32";
+  const running = settings !== undefined && settings.sums !== "float32" ? new RunningSum(store) : undefined;
   let sum = 0;
   let variance = 0;
   let squares = 0;
+  let partialSquares = 0;
   for (const slot of order) {
     const i = (first + slot) * width + c;
     const weight = rounded(own[slot]!, settings?.weights);
@@ -156,34 +159,32 @@ function combine(context: OpContext, row: CombinedRow, width: number, c: number,
     const product = rounded(exact, settings?.products);
     squares += exact * exact;
     const before = sum + product;
-    sum = rounded(before, running);
+    sum = rounded(before, running !== undefined);
+    partialSquares += sum * sum;
     if (!noise) continue;
     const smooth =
       scaled(weight * weight, usableVariance(made, i)) +
       scaled(made.value[i]! ** 2, usableVariance(weights, first + slot)) +
       inFloat32(exact);
-    variance += settings?.products ? flipped(exact, smooth, store, out, at) : smooth;
-    if (running) variance = flipped(before, variance + inFloat32(before), store, out, at);
     if (made.jump) raiseJump(out, at, Math.abs(weight) * made.jump[i]!);
     if (weights.jump) raiseJump(out, at, Math.abs(made.value[i]!) * weights.jump[first + slot]!);
+    const ofProduct = settings?.products ? storedVariance(out, at, exact, smooth, store) : smooth;
+    variance += ofProduct;
+    running?.add(product, ofProduct + inFloat32(before), out.jump?.[at] ?? 0);
   }
   out.value[at] = sum;
   if (!noise) return;
+  if (running) {
+    out.variance[at] = running.variance;
+    raiseJump(out, at, running.jump);
+    return;
+  }
   // Weights, products and partial sums may each have been stored on their way.
-  const stores = rounding ? 0 : 3 * storeVariance(Math.sqrt(squares), store);
-  const summed = running ? 0 : computeVariance * order.length * (squares + sum * sum);
-  out.variance[at] = variance + stores + summed;
+  const stores = rounding ? 0 : largestStoreVariance(2 * squares + partialSquares, store);
+  out.variance[at] = variance + stores + computeVariance * order.length * (squares + sum * sum);
 }
 
 /** Variance of a number's rounding to float32: none where it is one, as a product of two bfloat16 numbers is. */
 function inFloat32(value: number): number {
   return Math.fround(value) === value ? 0 : value * value * computeVariance;
-}
-
-/** What a store of an uncertain number adds: nothing, or a flip to its other neighbour. */
-function flipped(value: number, variance: number, store: DType, out: MutableBlock, at: number): number {
-  const after = flipVariance(value, variance, store);
-  const format = floatFormat(store);
-  if (after > 0 && format) raiseJump(out, at, unitInLastPlace(value, format));
-  return after;
 }

@@ -1,10 +1,11 @@
-import { type DType, floatFormat, unitInLastPlace } from "../../tensor/dtype.js";
+import { type DType, floatFormat, roundTo, unitInLastPlace } from "../../tensor/dtype.js";
 import { roundAll, roundToFormat } from "../../tensor/rounding.js";
 import {
   accumulationVariance,
   computeVariance,
   flipVariance,
   float32Max,
+  largestStoreVariance,
   longerPath,
   matrixVariance,
   operandVariance,
@@ -25,6 +26,7 @@ import {
   usableVariance,
 } from "../op.js";
 import type { Recipe } from "../recipe.js";
+import { RunningSum } from "../running-sum.js";
 import { type Accumulator, accumulate, accumulatorNoise, type Products } from "./accumulator.js";
 import { type QuantisedProduct, recipesOf } from "./linear-recipes.js";
 import { weightReader } from "./linear-weights.js";
@@ -144,7 +146,7 @@ export function operandOf(context: OpContext, rows: Int32Array, product: Quantis
   const value = x.value.slice();
   roundToFormat(value, tf32Format);
   if (x.variance.every((v) => v === 0)) return { ...x, value };
-  const variance = x.variance.map((v, i) => flipVariance(x.value[i]!, v, tf32Format));
+  const variance = x.variance.map((v, i) => flipVariance(x.value[i]!, v, tf32Format, x.jump?.[i]));
   const jump = variance.map((v, i) => (v > 0 ? Math.max(x.jump?.[i] ?? 0, unitInLastPlace(value[i]!, tf32Format)) : 0));
   return { ...x, value, variance, jump };
 }
@@ -197,25 +199,37 @@ function elementNoise(
   const { precision, rounding } = context;
   const operand = rounding ? 0 : operandVariance(precision);
   const matrix = precision.store !== "float32" || precision.compute === "tf32" || rounding?.settings.tf32 === true;
+  const parts = bounds.length - 1;
+  const running = parts > 1 && rounding?.settings.running ? new RunningSum(rounding.store) : undefined;
   let total = 0;
   let squaresOfAll = 0;
-  for (let p = 0; p + 1 < bounds.length; p++) {
+  let partialSquares = 0;
+  for (let p = 0; p < parts; p++) {
     const n = bounds[p + 1]! - bounds[p]!;
-    const { sum, squares, path, reaching, jump } = sums(f, bounds[p]!, n);
+    const part = sums(f, bounds[p]!, n);
+    const { sum, squares, path } = part;
     let variance = squares * operand + (matrix ? matrixVariance : accumulationVariance)(sum, squares, n, path);
-    if (bounds.length > 2 || rounding?.settings.biasAfter) {
-      variance = flipVariance(sum, variance, rounding!.store);
+    variance += part.reaching;
+    let { jump } = part;
+    if (parts > 1 || rounding?.settings.biasAfter) {
+      variance = flipVariance(sum, variance, rounding!.store, jump);
       const format = floatFormat(rounding!.store);
-      if (variance > 0 && format) raiseJump(out, at, unitInLastPlace(sum, format));
+      if (variance > 0 && format) jump = Math.max(jump, unitInLastPlace(sum, format));
     }
-    total += variance + reaching;
-    squaresOfAll += squares;
     raiseJump(out, at, jump);
+    if (running) running.add(roundTo(sum, rounding!.store), variance, jump);
+    else total += variance;
+    squaresOfAll += squares;
+    partialSquares += part.partialSquares / n;
+  }
+  if (running) {
+    total = running.variance;
+    raiseJump(out, at, running.jump);
   }
   if (!rounding && precision.store !== "float32") {
     // Parts of the sum may have been stored on their way (PyTorch allows that on CUDA), up to eight and their running sums,
     // and the product before its bias.
-    total += 3 * storeVariance(Math.sqrt(squaresOfAll), precision.store);
+    total += largestStoreVariance(squaresOfAll + mostParts * partialSquares, precision.store);
     if (bias !== 0) total += storeVariance(out.value[at]!, precision.store);
   }
   // A sum that starts from its bias carries the bias through all its roundings; added to a stored product it is exact.
@@ -227,6 +241,9 @@ function elementNoise(
     out.range[at] = mayBe.infinite | mayBe.notANumber;
   }
 }
+
+/** Parts of a sum that is split along its terms, at most. */
+const mostParts = 8;
 
 /** Terms below this share of a partial sum are so few ulps of it that what rounding takes of them is not random. */
 const nearUlp = 2 ** -18;
@@ -258,5 +275,6 @@ function sums({ x, xStart, w, wStart }: Factors, first: number, n: number) {
   }
   const many = small > n / 64;
   const lost = many ? stagnation(largest, n, (k) => w[wStart + first + k]! * x.value[xStart + first + k]!) : 0;
-  return { sum, squares, path: longerPath(sum, n, partials, partialSquares), reaching: reaching + lost * lost, jump };
+  const path = longerPath(sum, n, partials, partialSquares);
+  return { sum, squares, partialSquares, path, reaching: reaching + lost * lost, jump };
 }

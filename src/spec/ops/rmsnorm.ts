@@ -290,14 +290,14 @@ function elementNoise(
   const own = usableVariance(x, i);
   let variance = (own === 0 ? 0 : s.inverse * s.inverse * own) + normalised * normalised * s.inverseVariance;
   variance += s.inverse * s.inverse * s.meanVariance;
+  const jump = Math.max(s.inverse * (x.jump?.[i] ?? 0), Math.abs(normalised) * s.inverseJump);
+  raiseJump(out, at, Math.abs(weight) * jump);
   if (!rounding) variance += storeVariance(normalised, precision.store);
   else if (rounding.settings.normalised) {
-    variance = flipVariance(normalised, variance, rounding.store);
+    variance = flipVariance(normalised, variance, rounding.store, jump);
     const format = floatFormat(rounding.store);
     if (variance > 0 && format) raiseJump(out, at, Math.abs(weight) * unitInLastPlace(normalised, format));
   }
-  if (x.jump) raiseJump(out, at, Math.abs(weight) * s.inverse * x.jump[i]!);
-  if (s.inverseJump > 0) raiseJump(out, at, Math.abs(weight * normalised) * s.inverseJump);
   out.variance[at] = weight * weight * variance + (normalised * weight) ** 2 * computeVariance;
   if (s.overflow) {
     out.range ??= new Uint8Array(out.value.length);

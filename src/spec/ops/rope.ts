@@ -9,6 +9,7 @@ import {
   type OpContext,
   raiseJump,
   scaled,
+  storedVariance,
   usableVariance,
 } from "../op.js";
 import type { Recipe } from "../recipe.js";
@@ -298,8 +299,7 @@ function elementNoise(
       raiseJump(out, at, Math.abs(value) * unitInLastPlace(factor, format));
     if (!rounding) ofProduct += storeVariance(product, precision.store);
     else if (rounding.settings.products) {
-      ofProduct = flipVariance(product, ofProduct, rounding.store);
-      if (ofProduct > 0 && format) raiseJump(out, at, unitInLastPlace(product, format));
+      ofProduct = storedVariance(out, at, product, ofProduct, rounding.store);
     }
     variance += ofProduct;
   }

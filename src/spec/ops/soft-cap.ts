@@ -1,7 +1,6 @@
-import { floatFormat, unitInLastPlace } from "../../tensor/dtype.js";
 import { roundAll } from "../../tensor/rounding.js";
-import { computeVariance, flipVariance, functionVariance, storeVariance } from "../noise.js";
-import { emptyBlock, type MutableBlock, type Op, type OpContext, raiseJump, usableVariance } from "../op.js";
+import { computeVariance, functionVariance, storeVariance } from "../noise.js";
+import { emptyBlock, type MutableBlock, type Op, type OpContext, storedVariance, usableVariance } from "../op.js";
 import type { Recipe } from "../recipe.js";
 
 const softCapRecipes: readonly Recipe[] = [
@@ -72,14 +71,12 @@ export function capAll(
 
 /** What storing a step adds: a rounding of its own, or under a recipe a flip to the other neighbour. */
 function stepNoise(block: MutableBlock, store: OpContext["precision"]["store"], emulated: boolean): void {
-  const format = floatFormat(store);
   for (let i = 0; i < block.value.length; i++) {
     const value = block.value[i]!;
     if (!emulated) {
       block.variance[i]! += storeVariance(value, store);
       continue;
     }
-    block.variance[i] = flipVariance(value, block.variance[i]!, store);
-    if (block.variance[i]! > 0 && format) raiseJump(block, i, unitInLastPlace(value, format));
+    block.variance[i] = storedVariance(block, i, value, block.variance[i]!, store);
   }
 }

@@ -114,7 +114,7 @@ function centre(scored: Scores, sink: number | undefined, store: DType, noise: b
   for (let j = 0; j < scores.length; j++) {
     scores[j]! -= largest;
     if (!noise || !format) continue;
-    variance[j] = flipVariance(scores[j]!, variance[j]!, store);
+    variance[j] = flipVariance(scores[j]!, variance[j]!, store, jump[j]);
     if (variance[j]! > 0) jump[j] = Math.max(jump[j]!, unitInLastPlace(scores[j]!, format));
   }
   roundAll(scores, store);
