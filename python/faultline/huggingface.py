@@ -16,7 +16,7 @@ from .compiled import is_compiled, replaced, uncompiled, visible_modules
 from .generation import Generation
 from .observers import Observers
 from .ranks import Ranks
-from .selection import Selection
+from .selection import Selection, layer_of
 from .sequences import Batch, Sequences, UnevenPaddingError, cache_fields, rows_of
 from .step import Step
 from .writer import CaptureWriter
@@ -121,7 +121,7 @@ class ModelRecorder:
             self.writer.note(without_tokens="passes that were given no input_ids [sequences, columns] are not recorded")
             return
         self._thread = threading.get_ident()
-        cache = given.get("past_key_values")
+        cache = interception.cache_among(given.values())
         cached = 0 if cache is None else int(cache.get_seq_length())
         mask = self.generation.mask_of(given.get("attention_mask"), tokens)
         batch = self.sequences.batch(cache, cached, tokens, mask)
@@ -140,7 +140,7 @@ class ModelRecorder:
         self._pass = self._step = None
         if output is None:
             return
-        made = getattr(output, "past_key_values", None)
+        made = interception.cache_among(output.values() if isinstance(output, dict) else ())
         if current.cache is None and made is not None:
             # The model made a cache of its own, where nobody could see it.
             self.sequences.adopt(made, current.batch)
@@ -236,6 +236,8 @@ class ModelRecorder:
         if name is None or self._pass is None:
             return
         if self._pass.cache is None:
+            if int(cache.get_seq_length()) > 0:
+                raise RuntimeError("a cache that was not given to the model holds keys: whose they are is not known")
             # The model made a cache of its own.
             self._pass.cache = cache
             self.sequences.adopt(cache, self._pass.batch)
@@ -272,7 +274,8 @@ class ModelRecorder:
 
     def _attends(self, name: str, module: Any, query: Any, key: Any, value: Any, mask: Any, scaling: Any) -> None:
         current = self._pass
-        if current is None or not self._is_on() or not self.selection.has_name(name):
+        layer = layer_of(name)
+        if current is None or not self._is_on() or (layer is not None and not self.selection.has_layer(layer)):
             return
         self._value(f"{name}.q_rope", query)
         if current.cache is None:

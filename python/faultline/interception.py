@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 import torch
@@ -33,6 +33,13 @@ class Listener(Protocol):
 
     def sums(self, term: torch.Tensor) -> None:
         """This rank's term is about to be summed over the ranks."""
+
+
+def cache_among(values: Iterable[Any]) -> Any:
+    """The KV cache among a model's arguments or results, under whatever name; None where there is none."""
+    from transformers.cache_utils import Cache
+
+    return next((value for value in values if isinstance(value, Cache)), None)
 
 
 _listeners: list[Listener] = []
