@@ -18,8 +18,8 @@ from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, CompressedTensorsConfig, FineGrainedFP8Config, Qwen3Config, Qwen3ForCausalLM
 from transformers.integrations.finegrained_fp8 import Fp8Quantize
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "python"))
-from record_huggingface import record  # noqa: E402
+sys.path.insert(0, str(Path(__file__).parent))
+from record_plain import record  # noqa: E402
 
 target = Path(sys.argv[1])
 config = Qwen3Config(

@@ -17,8 +17,8 @@ import torch
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, DynamicCache
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "python"))
-from record_huggingface import record  # noqa: E402
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from record_plain import record  # noqa: E402
 
 # These attend in a way that SDPA cannot: capped scores, sinks.
 EAGER_ALONE = ("gemma2", "gpt_oss")

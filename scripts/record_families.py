@@ -15,10 +15,9 @@ import torch
 from safetensors.torch import save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "python"))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from family_faults import FAULTS  # noqa: E402
-from record_huggingface import load, record  # noqa: E402
+from record_plain import load, record  # noqa: E402
 
 COMMON = {
     "hidden_size": 72,

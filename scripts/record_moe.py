@@ -2,7 +2,7 @@
 
     python scripts/record_moe.py [OUT] [--common]
 
-Needs what python/record_huggingface.py needs; made with torch 2.15 and transformers 5.23 on a CPU. Each family gets a folder
+Needs what record_plain.py needs; made with torch 2.15 and transformers 5.23 on a CPU. Each family gets a folder
 with config.json, model.safetensors, its recordings `<dtype>-<attention>-<experts>.safetensors`, and `fault-<name>.safetensors`:
 the same run with one line of Hugging Face's code changed; with --common also `common-<name>.safetensors`, mistakes that are not
 in experts.
@@ -24,10 +24,9 @@ from transformers.models.mixtral import modeling_mixtral as mixtral
 from transformers.models.qwen2_moe import modeling_qwen2_moe as qwen2_moe
 from transformers.models.qwen3_moe import modeling_qwen3_moe as qwen3_moe
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "python"))
 sys.path.insert(0, str(Path(__file__).parent))
 import family_faults
-from record_huggingface import record
+from record_plain import record
 
 SIZES = dict(hidden_size=64, num_attention_heads=4, num_key_value_heads=2, vocab_size=160, max_position_embeddings=256)
 

@@ -66,8 +66,8 @@ export interface Capture {
   readonly steps: readonly StepEvent[];
   /** Present in format version 2. */
   readonly ranks?: RankedRun | undefined;
-  /** Where the real tokens of a plain file's padded batch lie; its step has rows for them alone. */
-  readonly padding?: Padding | undefined;
+  /** Where the real tokens of padded batches lie, by number of the step; such a step has rows for them alone. */
+  readonly paddings?: ReadonlyMap<number, Padding> | undefined;
   readonly samples: readonly SampleEvent[];
   readonly records: readonly ValueRecord[];
   /** What could not be read and why: events of a step whose tensors were lost in a crash, unknown tensors. */

@@ -12,6 +12,8 @@ const count = z
   .max(2 ** 40);
 const integers = (limit: number) => z.array(count).max(limit);
 const rows = 2 ** 22;
+/** Most stretches of a cache that the keys of one sequence lie in. */
+const maxRuns = 2 ** 10;
 /** Most ranks that one run may have. */
 const maxWorld = 2 ** 12;
 const rank = z
@@ -135,6 +137,27 @@ const stepSchema = z.looseObject({
     .positive()
     .max(2 ** 20)
     .optional(),
+  /** Where a sequence's keys lie, oldest first: runs of [first flat slot, how many]; slot -1 for keys that are not there. */
+  kv_runs: z
+    .array(
+      z
+        .array(
+          z.tuple([
+            z
+              .int()
+              .min(-1)
+              .max(2 ** 40),
+            count,
+          ]),
+        )
+        .max(maxRuns),
+    )
+    .max(2 ** 16)
+    .optional(),
+  /** Sequences and columns of a padded batch, as its values lie in memory. */
+  padded: z.tuple([z.int().positive().max(rows), z.int().positive().max(rows)]).optional(),
+  /** Place of each row in the padded batch: sequence × columns + column. */
+  row_map: integers(rows).optional(),
 });
 
 const sampleSchema = z.looseObject({
@@ -191,6 +214,11 @@ export function stepFileName(step: number): string {
 /** Name of a dense view's bytes: the span from its offset to its last element. */
 export function spanName(view: DenseView): string {
   return `${view.storage}@${view.epoch}`;
+}
+
+/** Name of the same bytes where several views of a storage begin at different elements. */
+export function placedSpanName(view: DenseView): string {
+  return `${spanName(view)}+${view.offset}`;
 }
 
 /** Name of the bytes of one page of a storage. */

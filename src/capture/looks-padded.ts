@@ -29,7 +29,7 @@ interface EndRuns {
  */
 export function looksPadded(capture: Capture, config: ModelConfig): SuggestedMask | undefined {
   const step = capture.steps[0];
-  if (capture.kind !== "plain" || capture.padding || !step) return undefined;
+  if (capture.kind !== "plain" || capture.paddings || !step) return undefined;
   const batch = step.seq_ids.length;
   const tokens = step.token_ids.length / batch;
   const candidates = (["left", "right"] as const)

@@ -10,6 +10,7 @@ import { type Assembly, alone, assemble } from "./assembly.js";
 import { type CachedType, type CacheFormat, CacheFormats } from "./cache-formats.js";
 import { type Capture, type DenseRecord, isPagedRecord, type PagedRecord, type ValueRecord } from "./capture.js";
 import type { FittedScale } from "./fitted-scale.js";
+import { slotOfKey } from "./key-slots.js";
 import { lastOfEntry, piecesOfEntry, startOfEntry } from "./page-view.js";
 import { partsOf } from "./parts.js";
 import { type PlacedDense, placeDense, placeShards } from "./placed-dense.js";
@@ -277,10 +278,7 @@ export class CaptureObservations implements Observations {
 
   /** The slot from which step `stepIndex` reads the key at `position` of its sequence `b`, by the recorded page table. */
   readSlot(stepIndex: number, b: number, position: number): number | undefined {
-    const { kv_indptr: indptr, kv_indices: indices, page_size: pageSize } = this.capture.steps[stepIndex]!;
-    if (!indptr || !indices || !pageSize) return undefined;
-    const page = indices[(indptr[b] ?? 0) + Math.floor(position / pageSize)];
-    return page === undefined ? undefined : page * pageSize + (position % pageSize);
+    return slotOfKey(this.capture.steps[stepIndex]!, b, position);
   }
 
   pagedAt(name: string, stepIndex: number, role: "input" | "output"): PlacedPaged | undefined {

@@ -98,7 +98,7 @@ export function placeDense(
     : { first: 0, count: whole.rowCount };
   const firstRow = whole.firstRow + stretch.first;
   const rowCount = stretch.count;
-  const { padding } = capture;
+  const padding = capture.paddings?.get(step.step);
   const sequences = step.seq_ids.length;
   const tokens = padding?.tokens ?? rowCount / sequences;
   const equal = !ofTokens && (padding !== undefined || step.qo_indptr.every((n, b) => n === b * tokens));

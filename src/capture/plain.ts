@@ -49,7 +49,7 @@ export function openPlainCapture(path: string): Capture {
       kind: "plain",
       manifest,
       steps: [step],
-      padding,
+      paddings: padding && new Map([[step.step, padding]]),
       samples: [],
       records,
       skipped: [],

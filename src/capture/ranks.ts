@@ -66,6 +66,7 @@ function joined(first: Capture, captures: readonly Capture[]): Capture {
     steps: ordered.get(0)!,
     ranks: { world, steps: ordered },
     samples: captures.find(({ samples }) => samples.length > 0)?.samples ?? [],
+    paddings: captures.find(({ ranks }) => ranks!.steps.has(0))!.paddings,
     records: byRank,
     skipped: captures.flatMap(({ skipped }) => skipped),
     close() {
@@ -82,7 +83,7 @@ function expectSameSteps(steps: ReadonlyMap<number, readonly StepEvent[]>, home:
       throw new InputError(`${home.get(rank)}: ${what}: not ranks of one run`);
     };
     for (const [i, step] of own.entries()) {
-      for (const field of ["step", "seq_ids", "token_ids", "qo_indptr"] as const) {
+      for (const field of ["step", "seq_ids", "token_ids", "qo_indptr", "padded", "row_map"] as const) {
         if (String(step[field]) !== String(first[i]![field]))
           fail(`${field} of step ${step.step}: expected rank ${rank} to have what rank 0 has`);
       }

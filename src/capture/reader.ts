@@ -12,6 +12,7 @@ import {
   stepFileName,
   type ValueEvent,
 } from "./format.js";
+import { paddingsOf } from "./padding.js";
 import { openPlainCapture } from "./plain.js";
 import { StepFiles } from "./step-files.js";
 import { StepLists } from "./step-lists.js";
@@ -63,8 +64,9 @@ function openDirectory(path: string): Capture {
     if (records.length === 0)
       throw new InputError(`${eventsPath}: expected recorded values, found none that can be read`);
     const ranks = steps.ranked(eventsPath);
+    const paddings = paddingsOf(steps.first, eventsPath);
     const read = { path, kind: "faultline" as const, manifest, steps: steps.first, samples, records, skipped };
-    return { ...read, ...(ranks && { ranks }), close: () => files.close() };
+    return { ...read, ...(ranks && { ranks }), paddings, close: () => files.close() };
   } catch (error) {
     files.close();
     throw error;

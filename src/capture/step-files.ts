@@ -9,6 +9,7 @@ import {
   isPaged,
   type PagedView,
   pageName,
+  placedSpanName,
   spanName,
   stepFileName,
   type ValueEvent,
@@ -36,7 +37,7 @@ export class StepFiles {
     const said = { step: event.step, name: event.name, role: event.role, by: event.by ?? undefined, order };
     const value = rank === undefined ? said : { ...said, rank, shard, partial };
     if (isPaged(view)) return { ...value, view, pages: this.#locatePages(view, file, where) };
-    const entry = file.entries.get(spanName(view));
+    const entry = file.entries.get(placedSpanName(view)) ?? file.entries.get(spanName(view));
     if (!entry) throw new InputError(`${where}: view.storage: ${file.path} has no tensor "${spanName(view)}"`);
     checkDense(view, entry.byteLength, where);
     return { ...value, view, source: { file, entry } };

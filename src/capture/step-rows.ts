@@ -1,7 +1,8 @@
-import { RowTable } from "../spec/rows.js";
+import { type RotaryConvention, RowTable } from "../spec/rows.js";
 import type { Capture } from "./capture.js";
 import type { StepEvent } from "./format.js";
-import { columnsOf } from "./padding.js";
+import { claimedKeys } from "./key-slots.js";
+import { columnsOf, type Padding } from "./padding.js";
 
 /** Most tokens that all sequences of a capture together may claim to have had before it began. */
 const maxUnrecorded = 2 ** 17;
@@ -9,7 +10,7 @@ const maxUnrecorded = 2 ** 17;
 /** The row table of a capture: positions from token counts, restarts and unrecorded prefixes from consistent metadata. */
 export function placeSteps(capture: Capture): RowTable {
   const table = new RowTable();
-  const columns = capture.padding && columnsOf(capture.padding);
+  const columns = new Columns();
   let available = maxUnrecorded;
   for (const event of capture.steps) {
     const unrecorded = event.seq_ids.map((seqId, b) => {
@@ -26,30 +27,62 @@ export function placeSteps(capture: Capture): RowTable {
       tokenIds: event.token_ids,
       qoIndptr: event.qo_indptr,
       unrecorded,
-      columns,
+      columns: columns.of(event, capture.paddings?.get(event.step), table, unrecorded),
     });
-    if (columns && event.positions) settleRotary(table, event.positions, columns);
   }
+  settleRotary(table, capture.steps);
   return table;
 }
 
+/** Columns of padded rows, counted over all steps of a sequence: where a batch was padded, its later tokens come after the pads. */
+class Columns {
+  readonly #before = new Map<number, number>();
+  #padded = false;
+
+  of(
+    { seq_ids: ids, qo_indptr: indptr }: StepEvent,
+    padding: Padding | undefined,
+    table: RowTable,
+    unrecorded: readonly number[],
+  ): Int32Array | undefined {
+    this.#padded ||= padding !== undefined;
+    const own = padding && columnsOf(padding);
+    const columns = new Int32Array(indptr.at(-1)!);
+    for (const [b, id] of ids.entries()) {
+      const [first, end] = [indptr[b]!, indptr[b + 1]!];
+      const before = this.#before.get(id) ?? table.lengthOf(id) + unrecorded[b]!;
+      for (let row = first; row < end; row++) columns[row] = before + (own?.[row] ?? row - first);
+      this.#before.set(id, before + (padding?.tokens ?? end - first));
+    }
+    return this.#padded ? columns : undefined;
+  }
+}
+
 /** Recorded positions of a padded batch say what RoPE counted, also where they are off by one and the same number. */
-function settleRotary(table: RowTable, positions: readonly number[], columns: Int32Array): void {
-  const misfit = (counted: ArrayLike<number>) => {
-    const offsets = new Set(Array.from(counted, (count, row) => (positions[row] ?? Number.NaN) - count));
+function settleRotary(table: RowTable, steps: readonly StepEvent[]): void {
+  if (table.rotaryChoices.length === 1) return;
+  const misfit = (rotary: RotaryConvention) => {
+    table.rotary = rotary;
+    const offsets = new Set<number>();
+    for (const [index, { positions }] of steps.entries()) {
+      const { firstRow, rowCount } = table.steps[index]!;
+      for (let i = 0; positions && i < rowCount; i++)
+        offsets.add((positions[i] ?? Number.NaN) - table.rotaryPosition(firstRow + i));
+    }
     return offsets.size === 1 && offsets.has(0) ? 0 : offsets.size;
   };
-  table.rotary = misfit(columns) < misfit(table.position) ? "columns" : "counts";
-  table.rotaryChoices = [table.rotary];
+  const recorded = steps.some(({ positions }) => positions !== undefined);
+  const fitting = recorded && misfit("columns") < misfit("counts") ? "columns" : "counts";
+  table.rotary = fitting;
+  if (recorded) table.rotaryChoices = [fitting];
 }
 
 /** Tokens before the step's own, where positions and KV lengths agree on them. */
 function claimedPrefix(event: StepEvent, b: number): number | undefined {
-  const { positions, kv_indptr: indptr, kv_last_page_len: last, page_size: pageSize, qo_indptr: qo } = event;
+  const { positions, qo_indptr: qo } = event;
   const start = positions?.[qo[b]!];
-  if (start === undefined || start < 0 || !indptr || !last || !pageSize || qo[b] === qo[b + 1]) return undefined;
-  const pages = indptr[b + 1]! - indptr[b]!;
-  const length = pages === 0 ? 0 : (pages - 1) * pageSize + (last[b] ?? 0);
+  const length = claimedKeys(event, b);
+  if (start === undefined || start < 0 || length === undefined || qo[b] === qo[b + 1]) return undefined;
   return length - (qo[b + 1]! - qo[b]!) === start ? start : undefined;
 }
 

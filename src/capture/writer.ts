@@ -8,6 +8,7 @@ import {
   type Manifest,
   type PagedView,
   pageName,
+  placedSpanName,
   type SampleEvent,
   type StepEvent,
   spanName,
@@ -56,7 +57,7 @@ export class CaptureWriter {
     by?: string,
     storageDtype: DType = view.dtype,
   ): void {
-    this.#tensor(spanName(view), bytes, storageDtype);
+    this.#tensor(view.offset > 0 ? placedSpanName(view) : spanName(view), bytes, storageDtype);
     this.#lines.push(JSON.stringify({ event: "value", step: this.#step, name, role, view, by: by ?? null }));
   }
 

@@ -60,7 +60,7 @@ export function logicalValue(
   if (isPagedRecord(record)) return pagedValue(record, step, capture);
   const node = graph?.nodes.get(name);
   const dims = dimsFor(capture.manifest.dims, record.name) ?? dimsFor(capture.manifest.dims, name);
-  return (node && step && mapped(record, node, step, dims, capture.padding)) ?? unmapped(record, dims);
+  return (node && step && mapped(record, node, step, dims, capture.paddings?.get(step.step))) ?? unmapped(record, dims);
 }
 
 function mapped(

@@ -12,7 +12,7 @@ import { type DumpSteps, stepsOf } from "./steps.js";
 export function namedCapture(
   dump: Dump,
   names: Pick<NameMap, "tokens" | "token_ids" | "values" | "unplaced">,
-  { steps, padding, isBatch }: DumpSteps = stepsOf(dump, names),
+  { steps, paddings, isBatch }: DumpSteps = stepsOf(dump, names),
 ): Capture {
   const byTensor = new Map<string, Placement[]>();
   for (const placement of names.values) {
@@ -48,7 +48,7 @@ export function namedCapture(
     kind: isBatch ? "plain" : "faultline",
     manifest: { format: "faultline-capture", version: 1, runtime: { name: dump.format }, dims },
     steps,
-    padding,
+    paddings,
     samples: [],
     records,
     skipped,

@@ -9,7 +9,7 @@ import { type IntegerTensor, readIntegers, tensorAt } from "./token-tensors.js";
 /** The steps of a dump, those of which the tokens are known. */
 export interface DumpSteps {
   readonly steps: readonly StepEvent[];
-  readonly padding: Padding | undefined;
+  readonly paddings: ReadonlyMap<number, Padding> | undefined;
   /** Whether it is one pass of equally long rows, as modules return them: they may be padded. */
   readonly isBatch: boolean;
 }
@@ -20,7 +20,7 @@ export interface DumpSteps {
  */
 export function stepsOf(dump: Dump, names: Pick<NameMap, "tokens" | "token_ids">): DumpSteps {
   if (dump.steps || names.token_ids)
-    return { steps: givenSteps(dump, names.token_ids ?? {}), padding: undefined, isBatch: false };
+    return { steps: givenSteps(dump, names.token_ids ?? {}), paddings: undefined, isBatch: false };
   const tokens = names.tokens ?? dump.tokens;
   if (!tokens)
     throw new InputError(
@@ -34,7 +34,9 @@ export function stepsOf(dump: Dump, names: Pick<NameMap, "tokens" | "token_ids">
   const read = withTokens.map((step) => readStep(dump, tokens, step, sequences, withTokens.length === 1));
   const isOne = read.length === 1;
   const isBatch = isOne && tensorAt(dump, tokens.input_ids, withTokens[0]!)!.shape.length === 2;
-  return { steps: read.map(({ step }) => step), padding: isOne ? read[0]!.padding : undefined, isBatch };
+  const padded = read.filter(({ padding }) => padding !== undefined);
+  const paddings = padded.length > 0 ? new Map(padded.map(({ step, padding }) => [step.step, padding!])) : undefined;
+  return { steps: read.map(({ step }) => step), paddings: isOne ? paddings : undefined, isBatch };
 }
 
 function givenSteps(dump: Dump, tokenIds: Readonly<Record<string, readonly number[]>>): StepEvent[] {

@@ -10,7 +10,7 @@ import { InputError } from "../tensor/errors.js";
  * @throws InputError when the directory is there, or the recording is a padded batch, which only a plain file can hold.
  */
 export function writeCapture(capture: Capture, directory: string, model: Readonly<Record<string, unknown>>): number {
-  if (capture.padding)
+  if (capture.paddings)
     throw new InputError(`${capture.path}: expected a run without padding; diagnose this recording as it is`);
   const { runtime, dims } = capture.manifest;
   const writer = new CaptureWriter(directory, { model, runtime, dims });

@@ -132,7 +132,7 @@ export class ContentSearch {
     const trial = namedCapture(
       dump,
       { values: [...values] },
-      { steps: capture.steps, padding: capture.padding, isBatch: false },
+      { steps: capture.steps, paddings: capture.paddings, isBatch: false },
     );
     const observations = new CaptureObservations(trial, this.graph);
     return new Investigation(trial, this.config, this.parameters, { precision: this.precision, book, observations });

@@ -65,7 +65,7 @@ export function mapNames(
     kind: "faultline",
     manifest: { format: "faultline-capture", version: 1 },
     steps: steps.steps,
-    padding: steps.padding,
+    paddings: steps.paddings,
     samples: [],
     records: [],
     skipped: [],

@@ -91,6 +91,11 @@ export class RowTable {
     return (this.rotary === "columns" ? this.#columns.get(row) : undefined) ?? this.position[row]!;
   }
 
+  /** Place of a row in its padded row, tokens of earlier steps and their padding included; undefined where nothing is padded. */
+  columnOf(row: number): number | undefined {
+    return this.#columns.get(row);
+  }
+
   /** Number of keys the row's sequence holds after the row's step. */
   keyCount(row: number): number {
     return this.steps[this.stepOf[row]!]!.lengths[this.sequenceOf[row]!]!;

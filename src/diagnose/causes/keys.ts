@@ -1,3 +1,4 @@
+import { claimedKeys } from "../../capture/key-slots.js";
 import type { RowTable } from "../../spec/rows.js";
 import type { Investigation } from "../check/investigation.js";
 import { attendingSearches, type Change } from "./attention-settings.js";
@@ -164,11 +165,7 @@ export const keySearches: readonly Search[] = [
 /** Lengths that a step's page metadata claims where token counts say others: attention reads as many keys as claimed. */
 function claimedLengths(one: Change<"last-page-length">, { capture, observations }: Investigation): Hypothesis[] {
   const table = observations.rows;
-  const claimed = capture.steps.map(({ kv_indptr: indptr, kv_last_page_len: last, page_size: pageSize }) =>
-    indptr && last && pageSize
-      ? last.map((length, b) => Math.max(0, indptr[b + 1]! - indptr[b]! - 1) * pageSize + length)
-      : undefined,
-  );
+  const claimed = capture.steps.map((step) => step.seq_ids.map((_, b) => claimedKeys(step, b)));
   const lengthOf = (row: number) => claimed[table.stepOf[row]!]?.[table.sequenceOf[row]!];
   const differences = new Set<number>();
   table.steps.forEach(({ lengths }, step) => {

@@ -148,17 +148,14 @@ export const positionSearches: readonly Search[] = [
   {
     causes: ["position-pads-counted"],
     stage: "large",
-    appliesTo: (proposal) =>
-      isRope(proposal) &&
-      proposal.investigation.capture.padding !== undefined &&
-      proposal.investigation.capture.steps.length === 1,
+    appliesTo: (proposal) => isRope(proposal) && proposal.investigation.capture.paddings !== undefined,
     rewrites(proposal) {
-      const { places, tokens } = proposal.investigation.capture.padding!;
+      const table = proposal.investigation.observations.rows;
       return [
         hypothesis(
           "position-pads-counted",
           proposal.site,
-          moved(proposal, (row) => places[row]! % tokens),
+          moved(proposal, (row, position) => table.columnOf(row) ?? position),
           { statement: "RoPE positions count the pad tokens, which the others do not" },
         ),
       ];

@@ -47,17 +47,18 @@ function asWritten(reader: PagedRecord, writer: PagedRecord): Candidate[] {
       parameters: { written: written.dtype, read: read.dtype },
     });
   }
+  // Pages are those of the writer: pages further apart, or an offset over whole pages, lead to others of the storage.
+  const asWriter = viewed(writer, { dtype: read.dtype });
   if (written.strides.join() !== read.strides.join() && written.layout === read.layout) {
     out.push({
-      record: viewed(reader, { strides: written.strides }),
+      record: written.strides[0] === read.strides[0] ? viewed(reader, { strides: written.strides }) : asWriter,
       cause: "stride-mismatch",
       title: `written with strides [${written.strides}], read with [${read.strides}]`,
       parameters: { written: written.strides.join(" "), read: read.strides.join(" ") },
     });
   }
   if (written.offset !== read.offset) {
-    // Pages are those of the writer: an offset over whole pages leads to others of the storage.
-    out.push(offsetMismatch(viewed(writer, { dtype: read.dtype }), read));
+    out.push(offsetMismatch(asWriter, read));
   }
   return out;
 }

@@ -1,4 +1,5 @@
 import type { StepEvent } from "../../capture/format.js";
+import { claimedKeys } from "../../capture/key-slots.js";
 import { classed } from "../causes/catalogue.js";
 import type { DirectCause } from "../causes/direct-cause.js";
 import type { Transform } from "../causes/transforms.js";
@@ -21,7 +22,11 @@ export function checkMetadata(investigation: Investigation): { causes: DirectCau
       const found = checkPositions(investigation, own, stepIndex);
       report(found && { ...found, statement: `rank ${rank}: ${found.statement}` }, "positions");
     }
-    if (!event.kv_indptr || !event.page_size) return;
+    if (event.kv_runs) {
+      report(checkRuns(investigation, event, stepIndex), "lengths");
+      if (event.slot_mapping) report(checkSlots(investigation, event, stepIndex), "slots");
+    }
+    if (!event.kv_indptr || !event.page_size || event.kv_runs) return;
     report(checkPageCounts(investigation, event, stepIndex), "page counts");
     if (event.kv_last_page_len) report(checkLengths(investigation, event, stepIndex), "lengths");
     if (!event.kv_indices) return;
@@ -134,6 +139,20 @@ function checkLengths({ observations }: Investigation, event: StepEvent, stepInd
     });
   }
   return undefined;
+}
+
+/** Where keys lie in stretches, these hold as many as there are tokens. */
+function checkRuns({ observations }: Investigation, event: StepEvent, stepIndex: number): DirectCause | undefined {
+  const { lengths } = observations.rows.steps[stepIndex]!;
+  const b = lengths.findIndex((length, i) => claimedKeys(event, i) !== length);
+  if (b < 0) return undefined;
+  const found = claimedKeys(event, b);
+  return direct(event, lengths.length, {
+    cause: "last-page-length",
+    unit: "kv_runs",
+    parameters: { difference: (found ?? 0) - lengths[b]! },
+    statement: `sequence ${event.seq_ids[b]}: kv_runs give ${found ?? "no"} keys; there are ${lengths[b]} tokens`,
+  });
 }
 
 /** Pages of one sequence may be another's only as a shared prefix: same place in both tables, both full. */

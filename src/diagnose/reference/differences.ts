@@ -7,7 +7,7 @@ export function differences(target: Investigation, reference: Investigation): st
     ["computed in", ({ precision }: Investigation) => precision.compute],
     ["steps", ({ capture }: Investigation) => String(capture.steps.length)],
     ["sequences", ({ observations }: Investigation) => String(new Set(observations.rows.seqId).size)],
-    ["padding", ({ capture }: Investigation) => (capture.padding ? "padded" : "none")],
+    ["padding", ({ capture }: Investigation) => (capture.paddings ? "padded" : "none")],
     [
       "RoPE counts",
       ({ observations }: Investigation) => (observations.rows.rotary === "columns" ? "columns" : "tokens"),

@@ -1,8 +1,9 @@
-"""Record what every module of a Hugging Face decoder returns on a prompt, as one plain safetensors file.
+"""Record what every module of a Hugging Face decoder returns on a prompt, as one plain safetensors file: what test/golden is
+made with. To record runs of your own: docs/recording.md.
 
-    python record_huggingface.py MODEL_DIR OUT --prompt "Call me Ishmael." [--dtype bfloat16] [--attention sdpa]
+    python record_plain.py MODEL_DIR OUT --prompt "Call me Ishmael." [--dtype bfloat16] [--attention sdpa]
         [--device cuda] [--tf32] [--layers 0,1,13,27]
-    python record_huggingface.py MODEL_DIR OUT --ids 17,4,905 8,15,2
+    python record_plain.py MODEL_DIR OUT --ids 17,4,905 8,15,2
 
 Several prompts, or several lists of ids, are one batch and must be equally long: nothing is padded.
 

@@ -1,0 +1,30 @@
+import { spawnSync } from "node:child_process";
+import { join } from "node:path";
+import { describe, expect, it } from "vitest";
+
+const root = new URL("..", import.meta.url).pathname;
+const needed = "import pytest, torch, transformers";
+
+/** A Python that has what the recorder's tests need: FAULTLINE_PYTHON, one that .ci/run made, or the machine's own. */
+const python = [process.env.FAULTLINE_PYTHON, join(root, "python/.venv/bin/python"), "python3"].find(
+  (command) => command && spawnSync(command, ["-c", needed], { stdio: "ignore", timeout: 60_000 }).status === 0,
+);
+
+describe("the recorder in Python", () => {
+  if (python) {
+    it("passes its own tests", { timeout: 300_000 }, () => {
+      const run = spawnSync(python, ["-m", "pytest", "-q", "-p", "no:cacheprovider"], {
+        cwd: join(root, "python"),
+        encoding: "utf8",
+        env: { ...process.env, PYTHONPATH: join(root, "python"), FAULTLINE: `node ${join(root, "dist/cli/main.js")}` },
+      });
+      expect(`${run.stdout}${run.stderr}`).toMatch(/\n\d+ passed(?!.*failed)/);
+      expect(run.status).toBe(0);
+    });
+  } else {
+    it("WAS NOT TESTED: no Python with torch, transformers and pytest was found (FAULTLINE_PYTHON names one)", () => {
+      console.warn("python/tests did not run: no Python with torch, transformers and pytest was found");
+      expect(python).toBeUndefined();
+    });
+  }
+});
