@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 import threading
 import warnings
@@ -12,12 +11,14 @@ from typing import Any
 import torch
 
 from . import interception
+from .calls import Calls
 from .compiled import is_compiled, replaced, uncompiled, visible_modules
 from .generation import Generation
+from .hooks import hook, pre_hook, returned_values, say_compiled, telling
 from .observers import Observers
 from .ranks import Ranks
 from .selection import Selection, layer_of
-from .sequences import Batch, Sequences, UnevenPaddingError, cache_fields, rows_of
+from .sequences import Pass, Sequences, UnevenPaddingError, cache_fields, rows_of
 from .step import Step
 from .writer import CaptureWriter
 
@@ -47,15 +48,21 @@ class ModelRecorder:
         self._running: list[str] = []
         self._recording = False
         self._step: Step | None = None
-        self._pass: _Pass | None = None
+        self._pass: Pass | None = None
         self._thread: int | None = None
-        self.compiled: list[str] = []
         base = getattr(self.model, getattr(self.model, "base_model_prefix", ""), None)
         self._base = base if isinstance(base, torch.nn.Module) else None
         # A model without a head is the base model of one with a head.
         self._prefix = "" if self._base is not None else f"{getattr(self.model, 'base_model_prefix', 'model')}."
-        self._observe_calls(model)
+        begins, ends = self._guarded(self._begins), self._guarded(self._ends)
+        self._calls = Calls(model, self._base, begins, ends, self._inner)
+        self._calls.observe(self._outer, self.generation)
         self._observe_modules()
+
+    @property
+    def compiled(self) -> list[str]:
+        """What is compiled, and therefore recorded at its borders alone."""
+        return self._calls.compiled
 
     def start(self) -> None:
         """Begin to observe."""
@@ -68,49 +75,6 @@ class ModelRecorder:
         self._outer.off()
 
     # The passes of the model.
-
-    def _observe_calls(self, model: torch.nn.Module) -> None:
-        top = self.model
-        # A base model whose forward is traced with its caller's cannot be observed.
-        own = [] if self._base is None or is_compiled(top) or is_compiled(self._base) else [self._base]
-        for module in (top, *own):
-            begin, end = self._guarded(self._begins), self._guarded(self._ends)
-            self._inner.add(_pre_hook(module, begin))
-            self._inner.add(_hook(module, lambda m, _, out, end=end: end(m, out), always=True))
-        if model is not top:
-            self._outer.add(lambda: replaced(model, "forward", self._compiled_call))
-        if getattr(top, "_compiled_call_impl", None) is not None:
-            self._outer.add(lambda: replaced(top, "_compiled_call_impl", self._compiled_call))
-        if hasattr(top, "get_compiled_call"):
-            self._outer.add(lambda: replaced(top, "get_compiled_call", self._get_compiled_call))
-        if hasattr(top, "generate"):
-            self._outer.add(lambda: replaced(top, "generate", self.generation.observed))
-            self._outer.add(lambda: replaced(top, "prepare_inputs_for_generation", self.generation.preparing))
-        if model is not top or is_compiled(top):
-            self.compiled.append("the model")
-
-    def _compiled_call(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        """A call of compiled code: only what goes in and comes out is seen."""
-
-        @functools.wraps(original)
-        def call(*arguments: Any, **options: Any) -> Any:
-            self._guarded(self._begins)(self.model, arguments, options)
-            with self._inner.suspended():
-                output = original(*arguments, **options)
-            self._guarded(self._ends)(self.model, output, compiled=True)
-            return output
-
-        return call
-
-    def _get_compiled_call(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(original)
-        def get_compiled_call(*arguments: Any, **options: Any) -> Any:
-            if "generate" not in self.compiled:
-                self.compiled.append("generate")
-                _say_compiled("generate()")
-            return self._compiled_call(original(*arguments, **options))
-
-        return get_compiled_call
 
     def _begins(self, module: torch.nn.Module, arguments: tuple[Any, ...], options: dict[str, Any]) -> None:
         if self._pass is not None and self._thread == threading.get_ident() and self._pass.module is not module:
@@ -125,7 +89,7 @@ class ModelRecorder:
         cached = 0 if cache is None else int(cache.get_seq_length())
         mask = self.generation.mask_of(given.get("attention_mask"), tokens)
         batch = self.sequences.batch(cache, cached, tokens, mask)
-        self._pass = _Pass(module, tokens, cached, batch, cache)
+        self._pass = Pass(module, tokens, cached, batch, cache)
         self._pass.positions = given.get("position_ids")
         self._step = self.writer.step()
         self._recording = self.selection.has_step(self._step.number)
@@ -178,34 +142,34 @@ class ModelRecorder:
             for name, module in visible_modules(self.model):
                 if module is self._base:
                     if is_compiled(module):
-                        self.compiled.append(name)
+                        self._calls.compiled.append(name)
                     continue
                 self._observe_module(self._prefix + name, module)
             self._inner.add(lambda: interception.listen(self))
-        for what in self.compiled:
-            _say_compiled(what)
+        for what in self._calls.compiled:
+            say_compiled(what)
 
     def _observe_module(self, name: str, module: torch.nn.Module) -> None:
         kind = name.rsplit(".", 1)[-1]
         if kind == "rotary_emb":
-            self._inner.add(_pre_hook(module, lambda _, a, k: self._guarded(self._turns)(a, k)))
+            self._inner.add(pre_hook(module, lambda _, a, k: self._guarded(self._turns)(a, k)))
         if is_compiled(module) and kind not in _UNRECORDED:
-            self.compiled.append(name)
+            self._calls.compiled.append(name)
             if getattr(module, "_compiled_call_impl", None) is not None:
                 keep = self._guarded(self._returns)
-                self._inner.add(lambda: replaced(module, "_compiled_call_impl", _telling(lambda out: keep(name, out))))
+                self._inner.add(lambda: replaced(module, "_compiled_call_impl", telling(lambda out: keep(name, out))))
                 return
         if kind in _ATTENTION:
             self._attention[module] = name
         if kind in (*_ATTENTION, "o_proj", "down_proj"):
-            self._inner.add(_pre_hook(module, lambda *_: self._running.append(name)))
-            self._inner.add(_hook(module, lambda *_: self._leaves(name), always=True))
+            self._inner.add(pre_hook(module, lambda *_: self._running.append(name)))
+            self._inner.add(hook(module, lambda *_: self._leaves(name), always=True))
         if kind in _WITH_INPUT:
             take = self._guarded(self._takes)
-            self._inner.add(_pre_hook(module, lambda _, a, k: take(f"{name}.input", a)))
+            self._inner.add(pre_hook(module, lambda _, a, k: take(f"{name}.input", a)))
         if kind not in _UNRECORDED and not isinstance(module, torch.nn.ModuleList) and self.selection.has_name(name):
             keep = self._guarded(self._returns)
-            self._inner.add(_hook(module, lambda _, __, out: keep(name, out)))
+            self._inner.add(hook(module, lambda _, __, out: keep(name, out)))
 
     def _leaves(self, name: str) -> None:
         if name in self._running:
@@ -222,7 +186,7 @@ class ModelRecorder:
             self._value(name, arguments[0])
 
     def _returns(self, name: str, output: Any) -> None:
-        for value, tensor in _values(name, output).items():
+        for value, tensor in returned_values(name, output).items():
             self._value(value, tensor)
 
     # What passes between modules.
@@ -337,58 +301,3 @@ class ModelRecorder:
                 warnings.warn(f"faultline stopped recording: {type(error).__name__}: {error}", stacklevel=2)
 
         return guarded
-
-
-class _Pass:
-    """One forward pass of the model under way."""
-
-    def __init__(self, module: torch.nn.Module, tokens: torch.Tensor, cached: int, batch: Batch, cache: Any) -> None:
-        self.module = module
-        self.tokens = tokens
-        self.cached = cached
-        self.batch = batch
-        self.cache = cache
-        self.positions: torch.Tensor | None = None
-        #: Slots of each sequence in the caches recorded so far.
-        self.page_size: int | None = None
-        #: How attention was called first.
-        self.attention: dict[str, Any] = {}
-
-
-def _values(name: str, output: Any) -> dict[str, torch.Tensor]:
-    """What a module returns, by name. A router returns its logits, the weights of the chosen experts and their indices."""
-    if isinstance(output, tuple):
-        tensors = [part for part in output if isinstance(part, torch.Tensor)]
-        if len(output) == 3 and len(tensors) == 3 and not tensors[2].is_floating_point():
-            return {name: tensors[0], f"{name}.scores": tensors[1], f"{name}.indices": tensors[2]}
-        output = output[0] if output else None
-    return {name: output} if isinstance(output, torch.Tensor) else {}
-
-
-def _pre_hook(module: torch.nn.Module, act: Callable[..., None]) -> Callable[[], Callable[[], None]]:
-    return lambda: module.register_forward_pre_hook(lambda m, a, k: act(m, a, k), with_kwargs=True).remove
-
-
-def _hook(module: torch.nn.Module, act: Callable[..., None], always: bool = False) -> Callable[[], Callable[[], None]]:
-    return lambda: module.register_forward_hook(lambda m, a, out: act(m, a, out), always_call=always).remove
-
-
-def _telling(tell: Callable[[Any], None]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """A wrapper that tells what a call returns."""
-
-    def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*arguments: Any, **options: Any) -> Any:
-            output = original(*arguments, **options)
-            tell(output)
-            return output
-
-        return call
-
-    return wrap
-
-
-def _say_compiled(what: str) -> None:
-    warnings.warn(
-        f"faultline: {what} is compiled: recorded are its borders, not what is inside; run without torch.compile to see more",
-        stacklevel=2,
-    )

@@ -24,6 +24,22 @@ class Batch:
     runs: list[list[Run]]
 
 
+class Pass:
+    """One forward pass of the model under way."""
+
+    def __init__(self, module: torch.nn.Module, tokens: torch.Tensor, cached: int, batch: Batch, cache: Any) -> None:
+        self.module = module
+        self.tokens = tokens
+        self.cached = cached
+        self.batch = batch
+        self.cache = cache
+        self.positions: torch.Tensor | None = None
+        #: Slots of each sequence in the caches recorded so far.
+        self.page_size: int | None = None
+        #: How attention was called first.
+        self.attention: dict[str, Any] = {}
+
+
 class UnevenPaddingError(ValueError):
     """Padding between the tokens that one pass computes of a sequence: the format has no words for it."""
 
