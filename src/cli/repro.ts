@@ -1,6 +1,6 @@
 import { existsSync } from "node:fs";
 import { Command } from "commander";
-import { withJudged } from "../diagnose/diagnose.js";
+import { withJudged } from "../diagnose/street.js";
 import { makeCase } from "../repro/make-case.js";
 import { writeRepro } from "../repro/write-repro.js";
 import { InputError } from "../tensor/errors.js";

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
 import { reproCommand } from "../../src/cli/repro.js";
 import { openInvestigation } from "../../src/diagnose/check/open-investigation.js";
-import { withJudged } from "../../src/diagnose/diagnose.js";
+import { withJudged } from "../../src/diagnose/street.js";
 import { randomSteps } from "../../src/lab/batch.js";
 import { catalogue } from "../../src/lab/catalogue.js";
 import { randomGenerator } from "../../src/lab/random.js";
