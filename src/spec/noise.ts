@@ -123,16 +123,17 @@ export function flipVariance(value: number, variance: number, to: DType | FloatF
   return unlikely < never ? 0 : Math.max(variance, ulp * ulp) * unlikely;
 }
 
-/** A bound on the probability of an error of at least `distance`: Gaussian, Bennett's or Chebyshev's where single errors stand out. */
+/** A bound on the probability of an error of at least `distance`: as `surprise` has it where single errors stand out. */
 function chanceBeyond(distance: number, variance: number, jump: number): number {
   const gaussian = Math.exp(-(distance * distance) / (2 * variance));
   if (distance * jump < smallJump * variance) return gaussian;
-  return Math.min(1, variance / (distance * distance), 2 * Math.exp(-surprise(distance, variance, jump)));
+  return Math.exp(-surprise(distance, variance, jump));
 }
 
 /**
  * How improbable an error of at least `distance` is, as -ln of a bound on its probability: Bennett's inequality for a sum
- * of independent errors, none larger than `jump`, of the given total variance; Gaussian where no single error stands out.
+ * of independent errors, none larger than `jump`, of the given total variance, or Chebyshev's; Gaussian where no single
+ * error stands out.
  * Bennett, "Probability inequalities for the sum of independent random variables", 1962.
  */
 export function surprise(distance: number, variance: number, jump: number): number {
@@ -141,8 +142,9 @@ export function surprise(distance: number, variance: number, jump: number): numb
   if (variance === 0) return Infinity;
   const gaussian = (distance * distance) / (2 * variance);
   const x = (distance * jump) / variance;
-  const bound = x < smallJump ? gaussian : (variance / (jump * jump)) * ((1 + x) * Math.log1p(x) - x);
-  return Math.max(0, bound - Math.LN2);
+  if (x < smallJump) return Math.max(0, gaussian - Math.LN2);
+  const bennett = (variance / (jump * jump)) * ((1 + x) * Math.log1p(x) - x);
+  return Math.max(0, bennett - Math.LN2, Math.log(distance * distance) - Math.log(variance));
 }
 
 export { tf32Format };

@@ -13,7 +13,10 @@ export interface BitMatch {
   readonly equal: number;
   /** Those that differ by more than the order of summation can cause. */
   readonly beyond: number;
-  /** The most improbable difference, as -ln of a bound on its probability; 0 when all bits are equal. */
+  /**
+   * -ln of a bound on the probability of the most improbable difference, or of those of all independent rows together if
+   * that is less; 0 when all bits are equal.
+   */
   readonly surprise: number;
   /** The largest difference in units in the last place. */
   readonly ulps: number;
@@ -77,6 +80,8 @@ export interface MatchOptions {
   /** Surprise from which an element counts as beyond. */
   readonly limit: number;
   readonly include?: Included | undefined;
+  /** Rows of the sample that err independently of each other; absent: no two do. */
+  readonly independent?: ReadonlySet<number> | undefined;
   /** Stop at the first elements that are beyond: whether the recipe gives the bits is all that is asked. */
   readonly decide?: boolean;
 }
@@ -95,7 +100,7 @@ export function matchBits(
   { rows, columns }: Sample,
   observed: Float64Array,
   dtype: DType,
-  { limit, include, decide = false }: MatchOptions,
+  { limit, include, independent, decide = false }: MatchOptions,
 ): BitMatch {
   const { value } = evaluator.evaluate(name, rows, columns);
   const expected = value.slice();
@@ -132,7 +137,7 @@ export function matchBits(
     compared: compared - Math.round(look.skipped * share),
     equal,
     beyond: Math.ceil(look.worst.length * share),
-    surprise: look.surprise,
+    surprise: Math.max(look.surprise, jointSurprise(look.byRow, columns.length, independent)),
     ulps: look.ulps,
     worst: look.worst,
     rmsZ: equal > 0 ? Math.sqrt(squares / equal) : 0,
@@ -162,6 +167,8 @@ class CloserLook {
   surprise = 0;
   ulps = 0;
   readonly worst: number[] = [];
+  /** The most improbable difference of each row that has any. */
+  readonly byRow = new Map<number, number>();
 
   constructor(
     readonly noisy: Evaluator,
@@ -207,10 +214,25 @@ class CloserLook {
     const improbable = Number.isFinite(seen) ? surprise(distanceTo(value[i]!, seen, format), variance, jump) : Infinity;
     if (improbable > limit) this.worst.push(i);
     if (improbable > this.surprise) this.surprise = improbable;
+    const row = Math.floor(i / this.sample.columns.length);
+    this.byRow.set(row, Math.max(this.byRow.get(row) ?? 0, improbable));
     if (!format || !Number.isFinite(seen)) return;
     const larger = Math.max(Math.abs(seen), Math.abs(expected[i]!));
     this.ulps = Math.max(this.ulps, Math.abs(seen - expected[i]!) / unitInLastPlace(larger, format));
   }
+}
+
+/**
+ * How improbable the differences of independent rows are together. The most improbable of a row's `width` elements exceeds
+ * ln(width) + s with probability e^-s at most, and the sum S of n such excesses, each an exponential variable or less,
+ * exceeds n with -ln P = S - n - n·ln(S / n) (Chernoff).
+ */
+function jointSurprise(byRow: ReadonlyMap<number, number>, width: number, independent?: ReadonlySet<number>): number {
+  if (!independent) return 0;
+  const n = independent.size;
+  let sum = 0;
+  for (const [row, surprising] of byRow) if (independent.has(row)) sum += Math.max(0, surprising - Math.log(width));
+  return sum > n ? sum - n - n * Math.log(sum / n) : 0;
 }
 
 /** The farthest away for their own size and the farthest absolutely, half each. */

@@ -150,7 +150,8 @@ export class Investigation extends RecordedRun {
     const dtype = this.observations.dtype(name)!;
     const observed = this.observed(name, rows, columns);
     const quiet = evaluator.under(recipe, node, false);
-    const bits = matchBits(quiet, name, sample, observed, dtype, { limit: this.limit, include, decide });
+    const independent = dtype === "float32" || this.#sharesKeys(name) ? undefined : this.#independentRows(rows);
+    const bits = matchBits(quiet, name, sample, observed, dtype, { limit: this.limit, include, independent, decide });
     // In float32 every element differs in its last places, and all of them together are held against the sum's own error.
     const emulated = dtype === "float32" ? quiet.withNoise() : quiet;
     const compare = lazily(() => {
@@ -187,11 +188,29 @@ export class Investigation extends RecordedRun {
 
   /** How far beyond rounding a unit with these statistics stands, by the noise model. */
   excessOf(name: string, statistics: Statistics): number {
-    // Rows that attend over the same uncertain keys do not err independently.
-    const together = this.interior(name).some(
+    return excess(statistics, this.limit, this.#sharesKeys(name));
+  }
+
+  /** Whether a unit attends over keys or values that were not recorded: its rows err by the same ones. */
+  #sharesKeys(name: string): boolean {
+    return this.interior(name).some(
       ({ op, inputs }) => op.kind === "attention" && inputs.slice(1).some((input) => !this.observations.has(input)),
     );
-    return excess(statistics, this.limit, together);
+  }
+
+  /** Which rows of a sample share neither token nor position with one before: equal numbers err equally. */
+  #independentRows(rows: Int32Array): ReadonlySet<number> {
+    const { token, position } = this.observations.rows;
+    const tokens = new Set<number>();
+    const positions = new Set<number>();
+    const out = new Set<number>();
+    rows.forEach((row, r) => {
+      if (token[row]! < 0 || tokens.has(token[row]!) || positions.has(position[row]!)) return;
+      tokens.add(token[row]!);
+      positions.add(position[row]!);
+      out.add(r);
+    });
+    return out;
   }
 
   #unit(
