@@ -30,6 +30,8 @@ GROUPS = {
     "seams-2": ["scale-wrong", "causal-forgotten", "plan-stale", "key-unrotated", "cached-unrotated"],
     "flight-recorder": ["flight-recorder-pt", "flight-recorder-safetensors"],
 }
+#: Seconds for a case: the first ones build the kernels that Triton and FlashInfer still lack.
+CASE_LIMIT = 400
 #: Calls that FlashInfer's own recorder keeps: the first layers of a prompt.
 DUMPED_CALLS = 48
 
@@ -39,7 +41,7 @@ def main():
     parser.add_argument("out", type=Path)
     parser.add_argument("--model", required=True)
     parser.add_argument("--stand-in", action="store_true")
-    parser.add_argument("--limit", type=float, default=360, help="seconds after which no further case is started")
+    parser.add_argument("--limit", type=float, default=900, help="seconds after which no further case is started")
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--only", nargs="+", choices=CASES)
     options = parser.parse_args()
@@ -99,7 +101,7 @@ class Runner:
         command = [sys.executable, str(HERE / "run.py"), case, str(out), "--model", self.options.model]
         if self.options.stand_in:
             command.append("--stand-in")
-        if not self.command(name, command, 150, environment):
+        if not self.command(name, command, CASE_LIMIT, environment):
             return None
         if out != self.work:
             shutil.rmtree(out / case)

@@ -1,0 +1,37 @@
+import { describe, expect, test } from "vitest";
+import { diagnose } from "../../src/diagnose/diagnose.js";
+
+const model = "models/ishmael-7m";
+const golden = "test/golden/flashinfer";
+
+describe("FlashInfer 0.6.18 on an NVIDIA H100, recorded by python/faultline", () => {
+  test.each([
+    ["fused-decode", "float32"],
+    ["fused-tensor-cores", "exponentials-rounded-and-summed"],
+  ])("%s is clean, and every unit rounds by a recipe", async (run, attention) => {
+    const verdict = await diagnose({ target: `${golden}/${run}`, model, quick: true });
+    expect(verdict).toMatchObject({ verdict: "clean", causes: [], findings: [] });
+    for (const { unit, recipe, equal, of, matched } of verdict.recipes) {
+      expect(matched, unit).toBe(of);
+      expect(equal, unit).toBeGreaterThan(/norm|rope/.test(unit) ? 0.999 : 0.99);
+      if (unit.endsWith("o_proj.input")) expect(recipe).toBe(attention);
+    }
+    expect(Object.values(verdict.audits).every(({ pass }) => pass)).toBe(true);
+  });
+
+  test("a prompt by the ragged kernel, then decode steps: clean, its attention of two kernels within rounding", async () => {
+    const verdict = await diagnose({ target: `${golden}/fused-ragged`, model, quick: true });
+    expect(verdict).toMatchObject({ verdict: "clean", causes: [], findings: [] });
+    expect(verdict.audits.cache.evidence).toContain("bit for bit");
+  });
+
+  test("the exclamation mark: its three faults, each in its place", async () => {
+    const verdict = await diagnose({ target: `${golden}/exclamation-mark`, model });
+    expect(verdict.causes.map(({ cause }) => cause).sort()).toEqual([
+      "additive-constant",
+      "embedding-scaled",
+      "residual-dropped",
+    ]);
+    expect(verdict.findings).toEqual([]);
+  });
+});
