@@ -61,7 +61,7 @@ describe("K and V in one storage", () => {
   it("one page: keys read where the values lie are a wrong offset", async () => {
     const path = runs.record({ combined: "page" });
     changeEvents(path, (event) => {
-      if (event.role === "input" && event.name.endsWith("k_cache")) event.view.offset = half;
+      if (event.role === "input" && event.name === "model.layers.1.self_attn.k_cache") event.view.offset = half;
       return event;
     });
     const cause = (await diagnose({ target: path, model: model.directory, quick: true })).causes.find(
@@ -74,7 +74,7 @@ describe("K and V in one storage", () => {
   it("one buffer: values read where the keys lie are a wrong offset", async () => {
     const path = runs.record({ combined: "buffer" });
     changeEvents(path, (event) => {
-      if (event.role === "input" && event.name.endsWith("v_cache")) event.view.offset = 0;
+      if (event.role === "input" && event.name === "model.layers.1.self_attn.v_cache") event.view.offset = 0;
       return event;
     });
     const { causes } = await diagnose({ target: path, model: model.directory, quick: true });

