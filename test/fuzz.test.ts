@@ -112,7 +112,7 @@ const megabytes = 700;
 it.each([
   [2000, "opened and evaluated", seeds, (path: string) => evaluateAll(path, model)],
   [
-    200,
+    120,
     "diagnosed",
     smallSeeds,
     async (path: string) => JSON.stringify(await diagnose({ target: path, model: small.directory })),
