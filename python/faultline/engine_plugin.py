@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import importlib
 import os
 from collections.abc import Callable
 from typing import Any
@@ -54,3 +55,12 @@ def attach_when_called(is_model: Callable[[torch.nn.Module], bool], start: Calla
         run.begin(module, inputs, {})
 
     handle = register_module_forward_pre_hook(look)
+
+
+def rank_by(module: str) -> tuple[int, int]:
+    """This rank of tensor parallelism and how many there are, as an engine's own module of that name says."""
+    try:
+        parallel = importlib.import_module(module)
+        return int(parallel.get_tensor_model_parallel_rank()), int(parallel.get_tensor_model_parallel_world_size())
+    except (ImportError, AssertionError):
+        return 0, 1

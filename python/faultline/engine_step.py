@@ -309,3 +309,8 @@ def _is_gated(output: Any, inputs: Sequence[Any]) -> bool:
         and isinstance(inputs[0], torch.Tensor)
         and inputs[0].shape[-1] == 2 * output.shape[-1]
     )
+
+
+def numbers_of(tensor: torch.Tensor) -> list[int]:
+    """The elements of a tensor of integers, in order."""
+    return [int(number) for number in tensor.detach().reshape(-1).cpu().tolist()]

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from .engine import current_step
-from .engine_step import EngineStep, PageTable
+from .engine_step import EngineStep, PageTable, numbers_of
 
 _PLAN = "_faultline_plan"
 #: Arguments of plan() that say which attention was asked for; the page table is read where the kernel reads it.
@@ -107,7 +107,7 @@ def page_table(wrapper: Any, plan: Mapping[str, Any], page_size: int) -> tuple[P
     indptr = _buffer(wrapper, plan, "_paged_kv_indptr_buf", ("indptr", "paged_kv_indptr"))
     indices = _buffer(wrapper, plan, "_paged_kv_indices_buf", ("indices", "paged_kv_indices"))
     lengths = _buffer(wrapper, plan, "_paged_kv_last_page_len_buf", ("last_page_len", "paged_kv_last_page_len"))
-    bounds = _numbers(indptr)
+    bounds = numbers_of(indptr)
     batch = len(bounds) - 1
     word = indptr.dtype
     rows = _buffer(wrapper, plan, "_qo_indptr_buf", ("qo_indptr",)) if "qo_indptr" in plan else None
@@ -136,11 +136,7 @@ def _buffer(wrapper: Any, plan: Mapping[str, Any], attribute: str, names: Sequen
 def _words(tensor: torch.Tensor, word: torch.dtype) -> list[int]:
     """The numbers that a reader of another integer type finds in the same memory."""
     flat = tensor.detach().reshape(-1).cpu()
-    return _numbers(flat if flat.dtype == word else flat.view(word))
-
-
-def _numbers(tensor: torch.Tensor) -> list[int]:
-    return [int(number) for number in tensor.detach().reshape(-1).cpu().tolist()]
+    return numbers_of(flat if flat.dtype == word else flat.view(word))
 
 
 def _plain(value: Any) -> Any:

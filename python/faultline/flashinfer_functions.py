@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from .engine_step import EngineStep
+from .engine_step import EngineStep, numbers_of
 from .flashinfer_attention import unpack_cache
 
 Arguments = Mapping[str, Any]
@@ -22,9 +22,9 @@ def _append(step: EngineStep, arguments: Arguments) -> Callable[[Any], None]:
     page_size = keys.shape[1 if layout == "NHD" else 2]
     step.value(f"{attention}.k_rope", arguments["append_key"], role="input", by="k_cache")
     step.value(f"{attention}.v_proj", arguments["append_value"], role="input", by="v_cache")
-    indptr, indices = _numbers(arguments["kv_indptr"]), _numbers(arguments["kv_indices"])
+    indptr, indices = numbers_of(arguments["kv_indptr"]), numbers_of(arguments["kv_indices"])
     slots = []
-    for sequence, position in zip(_numbers(arguments["batch_indices"]), _numbers(arguments["positions"])):
+    for sequence, position in zip(numbers_of(arguments["batch_indices"]), numbers_of(arguments["positions"])):
         entry = indptr[sequence] * page_size + position
         page = indices[entry // page_size] if 0 <= entry // page_size < len(indices) else -1
         slots.append(page * page_size + entry % page_size)
@@ -78,7 +78,7 @@ def _rope(query: str, key: str, positions: str | None) -> Observer:
             before = f"{attention}.{which}_norm" if step.has_query_key_norm() else f"{attention}.{which}_proj"
             step.produced_or_read(before, tensor, f"{which}_rope")
         if positions is not None:
-            step.rows(positions=_numbers(arguments[positions]))
+            step.rows(positions=numbers_of(arguments[positions]))
 
         def tell(result: Any) -> None:
             written = (given["q"], given["k"]) if result is None else result
@@ -99,10 +99,6 @@ def _silu_and_mul(step: EngineStep, arguments: Arguments) -> Callable[[Any], Non
     step.produced_or_read(f"{layer}.mlp.gate_proj", both[..., :half], "act_fn")
     step.produced_or_read(f"{layer}.mlp.up_proj", both[..., half:], "down_proj.input")
     return lambda result: step.value(f"{layer}.mlp.down_proj.input", result, by="silu_and_mul")
-
-
-def _numbers(tensor: torch.Tensor) -> list[int]:
-    return [int(number) for number in tensor.detach().reshape(-1).cpu().tolist()]
 
 
 _BY_POSITION = _rope("q", "k", "pos_ids")

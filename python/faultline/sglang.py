@@ -18,8 +18,8 @@ from typing import Any
 import torch
 
 from .engine import EngineRun
-from .engine_plugin import close_at_exit, options_of_environment
-from .engine_step import EngineStep, PageTable
+from .engine_plugin import close_at_exit, options_of_environment, rank_by
+from .engine_step import EngineStep, PageTable, numbers_of
 
 _LOAD = "sglang.srt.model_executor.model_runner.ModelRunner.load_model"
 
@@ -36,7 +36,7 @@ def register() -> None:
 def start(model: torch.nn.Module, directory: str, **options: Any) -> EngineRun:
     """Record `model`, an SGLang model whose layers have a RadixAttention `attn`, from its next step on: EngineRun's options."""
     library = importlib.import_module("sglang")
-    rank, world = _ranks()
+    rank, world = rank_by("sglang.srt.distributed")
     return EngineRun(
         model,
         directory if world == 1 else f"{directory.rstrip('/')}/rank{rank}",
@@ -72,7 +72,7 @@ def observe_attention(
             return
         pool, requests = _pools(batch)
         table = page_table(batch, requests)
-        step.rows(slot_mapping=_numbers(batch.out_cache_loc)[: table.qo_indptr[-1]])
+        step.rows(slot_mapping=numbers_of(batch.out_cache_loc)[: table.qo_indptr[-1]])
         step.table(table, {"name": name, "call": "RadixAttention", "mode": str(getattr(batch, "forward_mode", ""))})
         layer = int(module.layer_id)  # type: ignore[arg-type]
         for cached, buffer, scale in (
@@ -92,12 +92,12 @@ def observe_attention(
 
 def page_table(batch: Any, requests: Any) -> PageTable:
     """The slots of each request of a ForwardBatch, as a page table with pages of one slot."""
-    lengths = _numbers(batch.seq_lens)
-    rows = _numbers(batch.extend_seq_lens) if _is_extend(batch) else [1] * len(lengths)
-    owners = _numbers(batch.req_pool_indices)
+    lengths = numbers_of(batch.seq_lens)
+    rows = numbers_of(batch.extend_seq_lens) if _is_extend(batch) else [1] * len(lengths)
+    owners = numbers_of(batch.req_pool_indices)
     indptr, indices, bounds = [0], [], [0]
     for owner, length, count in zip(owners, lengths, rows):
-        indices += _numbers(requests.req_to_token[owner, :length])
+        indices += numbers_of(requests.req_to_token[owner, :length])
         indptr.append(len(indices))
         bounds.append(bounds[-1] + count)
     return PageTable(1, indptr, indices, [1 if length else 0 for length in lengths], bounds)
@@ -119,16 +119,3 @@ def _pools(batch: Any) -> tuple[Any, Any]:
         return batch.token_to_kv_pool, batch.req_to_token_pool
     context = importlib.import_module("sglang.srt.model_executor.forward_context")
     return context.get_token_to_kv_pool(), context.get_req_to_token_pool()
-
-
-def _ranks() -> tuple[int, int]:
-    """This rank of tensor parallelism and how many there are."""
-    try:
-        parallel = importlib.import_module("sglang.srt.distributed")
-        return int(parallel.get_tensor_model_parallel_rank()), int(parallel.get_tensor_model_parallel_world_size())
-    except (ImportError, AssertionError):
-        return 0, 1
-
-
-def _numbers(tensor: torch.Tensor) -> list[int]:
-    return [int(number) for number in tensor.detach().reshape(-1).cpu().tolist()]

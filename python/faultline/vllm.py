@@ -24,8 +24,8 @@ from typing import Any
 import torch
 
 from .engine import EngineRun
-from .engine_plugin import attach_when_called
-from .engine_step import EngineStep, PageTable
+from .engine_plugin import attach_when_called, rank_by
+from .engine_step import EngineStep, PageTable, numbers_of
 
 _run: EngineRun | None = None
 
@@ -38,7 +38,7 @@ def register() -> None:
 def start(model: torch.nn.Module, directory: str, **options: Any) -> EngineRun:
     """Record `model`, a vLLM model whose layers have an `attn` module, from its next step on: EngineRun's options."""
     library = importlib.import_module("vllm")
-    rank, world = _ranks()
+    rank, world = rank_by("vllm.distributed")
     return EngineRun(
         model,
         directory if world == 1 else f"{directory.rstrip('/')}/rank{rank}",
@@ -135,8 +135,8 @@ def cache_views(
 
 def page_table(metadata: Any, page_size: int) -> PageTable:
     """The block table, the lengths and the bounds of an attention's metadata as FlashInfer's page table."""
-    bounds = _numbers(metadata.query_start_loc)
-    lengths = _numbers(metadata.seq_lens)[: len(bounds) - 1]
+    bounds = numbers_of(metadata.query_start_loc)
+    lengths = numbers_of(metadata.seq_lens)[: len(bounds) - 1]
     # Padded requests have no rows.
     count = sum(1 for b in range(len(lengths)) if bounds[b + 1] > bounds[b])
     blocks = metadata.block_table.detach().cpu().tolist()
@@ -173,7 +173,7 @@ def _slot_mapping(metadata: Any, layer: str) -> list[int] | None:
         context = importlib.import_module("vllm.forward_context").get_forward_context()
         by_layer = getattr(context, "slot_mapping", None)
         slots = by_layer.get(layer) if isinstance(by_layer, dict) else None
-    return None if slots is None else _numbers(slots)
+    return None if slots is None else numbers_of(slots)
 
 
 def _graphs() -> dict[str, Any]:
@@ -186,16 +186,3 @@ def _graphs() -> dict[str, Any]:
 def _operands(inputs: Sequence[Any], keywords: dict[str, Any]) -> list[Any]:
     names = ("query", "key", "value")
     return [inputs[i] if i < len(inputs) else keywords.get(name) for i, name in enumerate(names)]
-
-
-def _ranks() -> tuple[int, int]:
-    """This rank of tensor parallelism and how many there are."""
-    try:
-        parallel = importlib.import_module("vllm.distributed")
-        return int(parallel.get_tensor_model_parallel_rank()), int(parallel.get_tensor_model_parallel_world_size())
-    except (ImportError, AssertionError):
-        return 0, 1
-
-
-def _numbers(tensor: torch.Tensor) -> list[int]:
-    return [int(number) for number in tensor.detach().reshape(-1).cpu().tolist()]

@@ -53,6 +53,21 @@ export class RowTable {
     return this.token.length;
   }
 
+  /** Indices into `rows` of those that share neither token nor position with one before: equal numbers err equally. */
+  unlike(rows: Int32Array): Set<number> {
+    const tokens = new Set([unknownToken]);
+    const positions = new Set<number>();
+    const out = new Set<number>();
+    rows.forEach((row, r) => {
+      const [token, position] = [this.token[row]!, this.position[row]!];
+      if (tokens.has(token) || positions.has(position)) return;
+      tokens.add(token);
+      positions.add(position);
+      out.add(r);
+    });
+    return out;
+  }
+
   /** Forgets a sequence's keys: its next rows start at position 0 again (preemption by recompute). */
   restart(seqId: number): void {
     this.#histories.delete(seqId);

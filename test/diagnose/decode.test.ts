@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { diagnose } from "../../src/diagnose/diagnose.js";
 import { families } from "../../src/spec/families/registry.js";
+import { expectRecipes } from "./recipe-shares.js";
 
 const models = ["test/golden/families", "test/golden/moe"].flatMap((folder) =>
   readdirSync(folder).map((family) => [family, join(folder, family)] as const),
@@ -28,11 +29,7 @@ describe.each(models)("%s, by transformers with its own cache", (_, model) => {
     const verdict = await diagnose({ target: join(model, run), model, quick: true });
     expect(verdict).toMatchObject({ verdict: "clean", causes: [], findings: [], unchecked: [] });
     expect(verdict.recording.steps).toBeGreaterThanOrEqual(4);
-    for (const { unit, recipe, matched, of, equal } of verdict.recipes) {
-      expect(recipe, unit).not.toBeNull();
-      expect(matched, unit).toBe(of);
-      if (!/gate$|scores$/.test(unit)) expect(equal, unit).toBeGreaterThan(0.98);
-    }
+    expectRecipes(verdict, (unit) => (/gate$|scores$/.test(unit) ? undefined : 0.98));
   });
 
   test.each(readdirSync(join(model, "decode_faults")))("%s is named in the steps where it is", async (fault) => {

@@ -1,5 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { diagnose } from "../../src/diagnose/diagnose.js";
+import { expectRecipes, ofKernels } from "./recipe-shares.js";
 
 const model = "models/ishmael-7m";
 
@@ -23,12 +24,8 @@ describe("recordings with nothing wrong in them", () => {
       if (!exact) expect(rmsZ, unit).toBeGreaterThan(0.05);
       expect(worstRmsZ, unit).toBeLessThan(2);
     }
-    for (const { unit, recipe, equal, of, matched } of verdict.recipes) {
-      expect(recipe, unit).not.toBeNull();
-      expect(matched, unit).toBe(of);
-      if (verdict.recording.dtype === "float32") continue;
-      expect(equal, unit).toBeGreaterThan(/norm|rope/.test(unit) ? 0.999 : 0.99);
-    }
+    const isFloat32 = verdict.recording.dtype === "float32";
+    expectRecipes(verdict, (unit) => (isFloat32 ? undefined : ofKernels(unit)));
     if (isWhole) expect(verdict.proof.repair!.tokenId).toBe(3072);
     expect(verdict.recording.compute).toBe(file.includes("tf32") ? "tf32" : "float32");
     expect(Object.values(verdict.audits).every(({ pass }) => pass)).toBe(true);

@@ -1,6 +1,7 @@
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseModelConfig } from "../../src/spec/models/config.js";
+import { expectedParameters } from "../../src/spec/models/decoder.js";
 import { encode } from "../../src/tensor/dtype.js";
 import { writeSafetensors } from "../../src/tensor/safetensors.js";
 
@@ -21,34 +22,29 @@ const config = {
   dtype: "bfloat16",
 };
 
+const inLayer = [
+  "input_layernorm",
+  ...["q_proj", "k_proj", "v_proj", "q_norm", "k_norm", "o_proj"].map((name) => `self_attn.${name}`),
+  "post_attention_layernorm",
+  ...["gate_proj", "up_proj", "down_proj"].map((name) => `mlp.${name}`),
+];
+
 /** The checkpoint of scripts/record_wide.py once more, in `folder`: its weights are a hash of their place. */
 export function writeWideModel(folder: string): void {
-  const { hiddenSize, intermediateSize, headDim, headCount, keyValueHeadCount, vocabularySize } = parseModelConfig(
-    config,
-    "config.json",
-  );
-  const [queries, keys] = [headCount * headDim, keyValueHeadCount * headDim];
-  const shapes: [string, number[]][] = [["model.embed_tokens.weight", [vocabularySize, hiddenSize]]];
-  for (let layer = 0; layer < config.num_hidden_layers; layer++) {
-    const path = `model.layers.${layer}`;
-    shapes.push(
-      [`${path}.input_layernorm.weight`, [hiddenSize]],
-      [`${path}.self_attn.q_proj.weight`, [queries, hiddenSize]],
-      [`${path}.self_attn.k_proj.weight`, [keys, hiddenSize]],
-      [`${path}.self_attn.v_proj.weight`, [keys, hiddenSize]],
-      [`${path}.self_attn.q_norm.weight`, [headDim]],
-      [`${path}.self_attn.k_norm.weight`, [headDim]],
-      [`${path}.self_attn.o_proj.weight`, [hiddenSize, queries]],
-      [`${path}.post_attention_layernorm.weight`, [hiddenSize]],
-      [`${path}.mlp.gate_proj.weight`, [intermediateSize, hiddenSize]],
-      [`${path}.mlp.up_proj.weight`, [intermediateSize, hiddenSize]],
-      [`${path}.mlp.down_proj.weight`, [hiddenSize, intermediateSize]],
-    );
-  }
-  shapes.push(["model.norm.weight", [hiddenSize]]);
+  const expected = expectedParameters(parseModelConfig(config, "config.json"));
+  // Their order is part of the hash.
+  const names = [
+    "model.embed_tokens",
+    ...Array.from({ length: config.num_hidden_layers }, (_, layer) =>
+      inLayer.map((name) => `model.layers.${layer}.${name}`),
+    ).flat(),
+    "model.norm",
+  ];
   mkdirSync(folder, { recursive: true });
   writeFileSync(join(folder, "config.json"), JSON.stringify(config));
-  const tensors = shapes.map(([name, shape], index) => {
+  const tensors = names.map((module, index) => {
+    const name = `${module}.weight`;
+    const shape = expected.get(name)!;
     const bytes = encode(weightValues(index, shape), "bfloat16");
     return { name, dtype: "bfloat16" as const, shape, bytes };
   });

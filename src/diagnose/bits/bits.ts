@@ -80,8 +80,8 @@ export interface MatchOptions {
   /** Surprise from which an element counts as beyond. */
   readonly limit: number;
   readonly include?: Included | undefined;
-  /** Rows of the sample that err independently of each other; absent: no two do. */
-  readonly independent?: ReadonlySet<number> | undefined;
+  /** Rows of the sample that err independently of each other, asked for where rows differ; absent: no two do. */
+  readonly independent?: (() => ReadonlySet<number>) | undefined;
   /** Stop at the first elements that are beyond: whether the recipe gives the bits is all that is asked. */
   readonly decide?: boolean;
 }
@@ -227,11 +227,16 @@ class CloserLook {
  * ln(width) + s with probability e^-s at most, and the sum S of n such excesses, each an exponential variable or less,
  * exceeds n with -ln P = S - n - n·ln(S / n) (Chernoff).
  */
-function jointSurprise(byRow: ReadonlyMap<number, number>, width: number, independent?: ReadonlySet<number>): number {
-  if (!independent) return 0;
-  const n = independent.size;
+function jointSurprise(
+  byRow: ReadonlyMap<number, number>,
+  width: number,
+  independent: MatchOptions["independent"],
+): number {
+  if (!independent || byRow.size === 0) return 0;
+  const rows = independent();
+  const n = rows.size;
   let sum = 0;
-  for (const [row, surprising] of byRow) if (independent.has(row)) sum += Math.max(0, surprising - Math.log(width));
+  for (const [row, surprising] of byRow) if (rows.has(row)) sum += Math.max(0, surprising - Math.log(width));
   return sum > n ? sum - n - n * Math.log(sum / n) : 0;
 }
 

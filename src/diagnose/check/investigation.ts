@@ -150,7 +150,7 @@ export class Investigation extends RecordedRun {
     const dtype = this.observations.dtype(name)!;
     const observed = this.observed(name, rows, columns);
     const quiet = evaluator.under(recipe, node, false);
-    const independent = dtype === "float32" || this.#sharesKeys(name) ? undefined : this.#independentRows(rows);
+    const independent = dtype === "float32" ? undefined : () => this.#independentRows(name, rows);
     const bits = matchBits(quiet, name, sample, observed, dtype, { limit: this.limit, include, independent, decide });
     // In float32 every element differs in its last places, and all of them together are held against the sum's own error.
     const emulated = dtype === "float32" ? quiet.withNoise() : quiet;
@@ -198,19 +198,9 @@ export class Investigation extends RecordedRun {
     );
   }
 
-  /** Which rows of a sample share neither token nor position with one before: equal numbers err equally. */
-  #independentRows(rows: Int32Array): ReadonlySet<number> {
-    const { token, position } = this.observations.rows;
-    const tokens = new Set<number>();
-    const positions = new Set<number>();
-    const out = new Set<number>();
-    rows.forEach((row, r) => {
-      if (token[row]! < 0 || tokens.has(token[row]!) || positions.has(position[row]!)) return;
-      tokens.add(token[row]!);
-      positions.add(position[row]!);
-      out.add(r);
-    });
-    return out;
+  /** Rows of a sample that err independently: unlike each other, and by no keys that they share. */
+  #independentRows(name: string, rows: Int32Array): ReadonlySet<number> {
+    return this.#sharesKeys(name) ? new Set() : this.observations.rows.unlike(rows);
   }
 
   #unit(

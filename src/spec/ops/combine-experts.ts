@@ -147,7 +147,8 @@ function combine(context: OpContext, row: CombinedRow, width: number, c: number,
   const settings = rounding?.settings as unknown as CombineRounding | undefined;
   const store = rounding?.store ?? precision.store;
   const rounded = (value: number, wanted: boolean | undefined) => (wanted ? roundTo(value, store) : value);
-  const running = settings !== undefined && settings.sums !== "float32" ? new RunningSum(store) : undefined;
+  const storesSums = settings !== undefined && settings.sums !== "float32";
+  const running = noise && storesSums ? new RunningSum(store) : undefined;
   let sum = 0;
   let variance = 0;
   let squares = 0;
@@ -159,7 +160,7 @@ function combine(context: OpContext, row: CombinedRow, width: number, c: number,
     const product = rounded(exact, settings?.products);
     squares += exact * exact;
     const before = sum + product;
-    sum = rounded(before, running !== undefined);
+    sum = rounded(before, storesSums);
     partialSquares += sum * sum;
     if (!noise) continue;
     const smooth =
