@@ -39,6 +39,11 @@ export class ToolCaller {
     return answer;
   }
 
+  /** Of the process that answers, while there is one. */
+  get pid(): number | undefined {
+    return this.#child?.pid;
+  }
+
   close(): void {
     clearTimeout(this.#idle);
     this.#child?.kill("SIGKILL");

@@ -49,8 +49,8 @@ export function unitAnswer(run: JudgedRun, name: string, window: Window, count: 
     layer: node.layer ?? null,
     inputs: inputsOf(run, node),
     dtype: investigation.observations.dtype(name) ?? null,
-    rmsZ: statistics.rmsZ,
-    maxZ: statistics.maxZ,
+    rmsZ: brief(statistics.rmsZ, 4),
+    maxZ: brief(statistics.maxZ, 4),
     checked: statistics.checked,
     coverage,
     recipe: recipeOf(check),
@@ -77,7 +77,7 @@ function handedOn(run: JudgedRun, name: string, causes: UnitAnswer["causes"]): U
     .map((i) => ({
       row: Math.floor(i / width),
       column: made.columns[i % width]!,
-      expected: expected[i]!,
+      expected: brief(expected[i]!, 9),
       observed: made.observed[i]!,
       noise: 0,
       z: null,
@@ -139,11 +139,16 @@ function elementsOf({ rows, columns, expected, observed, noise, z }: Block): Uni
   return [...expected.keys()].map((i) => ({
     row: rows[Math.floor(i / columns.length)]!,
     column: columns[i % columns.length]!,
-    expected: expected[i]!,
+    expected: brief(expected[i]!, 9),
     observed: observed[i]!,
-    noise: noise[i]!,
-    z: z[i]!,
+    noise: brief(noise[i]!, 4),
+    z: brief(z[i]!, 4),
   }));
+}
+
+/** A number for reading. */
+function brief(x: number, digits: number): number {
+  return Number.isFinite(x) ? Number(x.toPrecision(digits)) : x;
 }
 
 /** Those furthest off; where z says nothing (NaN) they are as far off as can be. */
