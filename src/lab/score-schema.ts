@@ -2,7 +2,7 @@ import { z } from "zod";
 import { measured, printed, whole } from "../tensor/printed.js";
 import type { Score } from "./benchmark.js";
 import type { CorrectScore } from "./correct/runs.js";
-import type { faultData } from "./format.js";
+import type { faultData, runData } from "./format.js";
 import type { ClassScore } from "./score-table.js";
 
 const names = z.array(z.string());
@@ -80,17 +80,19 @@ const classScoreSchema = printed<ClassScore>()(
 );
 
 /** What `faultline lab run --json` prints. */
-export const labRunSchema = z.object({
-  correct: z.object({ runs: whole, accused: whole, scores: z.array(correctScoreSchema) }),
-  counts: z.object({
-    named: whole,
-    ambiguous: whole,
-    unexplained: whole,
-    placed: whole,
-    "false-alarm": whole,
-    missed: whole,
-    hidden: whole,
+export const labRunSchema = printed<ReturnType<typeof runData>>()(
+  z.object({
+    correct: z.object({ runs: whole, accused: whole, scores: z.array(correctScoreSchema) }),
+    counts: z.object({
+      named: whole,
+      ambiguous: whole,
+      unexplained: whole,
+      placed: whole,
+      "false-alarm": whole,
+      missed: whole,
+      hidden: whole,
+    }),
+    table: z.array(classScoreSchema),
+    scores: z.array(scoreSchema),
   }),
-  table: z.array(classScoreSchema),
-  scores: z.array(scoreSchema),
-});
+);

@@ -1,8 +1,9 @@
 import { readdirSync } from "node:fs";
-import { afterEach, describe, expect, it, vi } from "vitest";
-import { labCommand } from "../../src/cli/lab.js";
+import { describe, expect, it } from "vitest";
 import { outputs, schemaOf } from "../../src/cli/outputs.js";
 import { takenBack } from "../../src/cli/schema-change.js";
+import { catalogue } from "../../src/lab/catalogue.js";
+import { faultData } from "../../src/lab/format.js";
 import { expectPublished, published } from "../published.js";
 
 describe("the published schemas", () => {
@@ -24,6 +25,7 @@ describe("the published schemas", () => {
     expect(() => expectPublished("lab-list", faults)).toThrow(/colour/);
     expect(() => expectPublished("lab-list", [{ ...fault, kind: "ghost" }])).toThrow(/kind/);
     expectPublished("lab-list", [fault]);
+    expectPublished("lab-list", catalogue.map(faultData));
   });
 });
 
@@ -88,30 +90,5 @@ describe("fields are only ever added", () => {
     ],
   ] as [string, (schema: never) => void, string][])("%s cannot be taken back", (_, change, says) => {
     expect(changed(change)).toEqual([says]);
-  });
-});
-
-describe("faultline lab", () => {
-  afterEach(() => {
-    process.exitCode = 0;
-  });
-
-  /** What a command prints with console.log. */
-  async function lab(...words: string[]): Promise<string> {
-    const write = vi.spyOn(console, "log").mockReturnValue();
-    try {
-      await labCommand().exitOverride().parseAsync(words, { from: "user" });
-      return write.mock.calls.map(([text]) => String(text)).join("\n");
-    } finally {
-      write.mockRestore();
-    }
-  }
-
-  it("prints what its schemas say", async () => {
-    expectPublished("lab-list", await lab("list", "--json"));
-    const words = ["--correct", "1", "--fault", "I63-residual-dropped", "--baselines", "--json"];
-    const printed = await lab("run", ...words);
-    expectPublished("lab-run", printed);
-    expect(JSON.parse(printed)).toMatchObject({ correct: { runs: 1, accused: 0 }, counts: { named: 3 } });
   });
 });
