@@ -106,7 +106,7 @@ describe("the package", () => {
 });
 
 describe("installed in an empty folder", () => {
-  it("runs the demo, and README.md shows what it prints", () => {
+  it("runs the demo, and README.md shows what it prints", { timeout: 300_000 }, () => {
     const { status, stdout } = faultline("demo");
     expect(status).toBe(0);
     const lines = stdout.replaceAll(`${installed}/`, "").split("\n");
