@@ -12,6 +12,7 @@ import { readModelConfig } from "../src/spec/models/config-file.js";
 import { decoderGraph } from "../src/spec/models/decoder.js";
 import { type DType, encode, roundTo } from "../src/tensor/dtype.js";
 import { writeSafetensors } from "../src/tensor/safetensors.js";
+import { expectPublished } from "./published.js";
 
 let folder: string;
 let files = 0;
@@ -222,6 +223,7 @@ describe("non-finite elements", () => {
     expect([result.first, result.worst]).toEqual([0, 1]);
     expect(Number.isFinite(value.relativeError)).toBe(true);
     expect(JSON.stringify(comparisonJson(result))).not.toContain("Infinity");
+    expectPublished("compare", comparisonJson(result));
   });
 });
 
@@ -387,6 +389,7 @@ describe("large tensors", () => {
     });
     const reference = directory([{ name: mlp, shape: [tokens, 128], values: long }], { [mlp]: "t c" });
     const whole = comparisonJson(compare(reference, headMajor));
+    expectPublished("compare", whole);
     for (const chunk of [1, 7, 128, 131, 767]) {
       const value = comparisonJson(compare(reference, headMajor, { chunk }));
       expect(rounded(value)).toEqual(rounded(whole));

@@ -1,7 +1,7 @@
 import { Command } from "commander";
 import type { Capture } from "../capture/capture.js";
 import { openCapture } from "../capture/reader.js";
-import { compareCaptures } from "../compare/compare.js";
+import { type CaptureComparison, compareCaptures } from "../compare/compare.js";
 import { comparisonText } from "../report/comparison.js";
 import { comparisonJson } from "../report/comparison-json.js";
 import { progressLine } from "../report/progress.js";
@@ -52,28 +52,49 @@ export function compareCommand(): Command {
 
 function compare(referencePath: string, targetPath: string, options: Options): void {
   const progress = progressLine();
+  try {
+    const comparison = compareRuns(referencePath, targetPath, options.model, (done) =>
+      progress.report("comparing", done),
+    );
+    progress.clear();
+    process.stdout.write(
+      options.json
+        ? `${JSON.stringify(comparisonJson(comparison), null, 2)}\n`
+        : comparisonText(comparison, { colors: colorsOnOutput(), differingOnly: options.differing }),
+    );
+    process.exitCode = comparison.same ? 0 : 1;
+  } finally {
+    progress.clear();
+  }
+}
+
+/**
+ * Compares two captures by their paths.
+ * @param model folder of the model; that of the captures' own config where it is left out.
+ * @throws InputError when one cannot be read, or they have no value in common.
+ */
+export function compareRuns(
+  referencePath: string,
+  targetPath: string,
+  model: string | undefined,
+  progress: (done: number) => void,
+): CaptureComparison {
   const reference = openCapture(referencePath);
   try {
     const target = openCapture(targetPath);
     try {
-      const graph = modelGraph(options.model, reference, target);
+      const graph = modelGraph(model, reference, target);
       const comparison = compareCaptures(reference, target, {
         graph,
-        onProgress: (done, total) => progress.report("comparing", done / total),
+        onProgress: (done, total) => progress(done / total),
       });
       if (comparison.values.length === 0) {
         throw new InputError(
           `${targetPath}: expected values that ${referencePath} has too, found none in common: "${comparison.missing[0]?.name}" / "${comparison.extra[0]?.name}"`,
         );
       }
-      const text = options.json
-        ? `${JSON.stringify(comparisonJson(comparison), null, 2)}\n`
-        : comparisonText(comparison, { colors: colorsOnOutput(), differingOnly: options.differing });
-      progress.clear();
-      process.stdout.write(text);
-      process.exitCode = comparison.same ? 0 : 1;
+      return comparison;
     } finally {
-      progress.clear();
       target.close();
     }
   } finally {

@@ -75,9 +75,17 @@ async function diagnoseShare(target: string[], { model, part = "", out, names, r
   process.stdout.write(`${out}: share ${i} of ${of}, ${checked} of ${all} units\n`);
 }
 
+type RunOptions = Pick<DiagnoseOptions, "target" | "model" | "reference" | "quick" | "names">;
+
 /** Diagnoses with progress on stderr and the model's own tokenizer, where it has one. */
-export function runDiagnosis(
-  options: Pick<DiagnoseOptions, "target" | "model" | "reference" | "quick" | "names">,
+export function runDiagnosis(options: RunOptions): Promise<Diagnosis> {
+  return withProgress((progress) => diagnoseRun(options, progress));
+}
+
+/** Diagnoses with the model's own tokenizer, where it has one. */
+export function diagnoseRun(
+  options: RunOptions,
+  progress: NonNullable<DiagnoseOptions["progress"]>,
 ): Promise<Diagnosis> {
-  return withProgress((progress) => diagnose({ ...options, progress, detokenize: detokenizer(options.model) }));
+  return diagnose({ ...options, progress, detokenize: detokenizer(options.model) });
 }

@@ -11,6 +11,7 @@ import type { ModelConfig } from "../spec/models/config.js";
 import { readModelConfig } from "../spec/models/config-file.js";
 import type { DType } from "../tensor/dtype.js";
 import { InputError } from "../tensor/errors.js";
+import type { Generated } from "./generate-schema.js";
 import { outputColors } from "./style.js";
 
 interface GenerateOptions {
@@ -201,13 +202,13 @@ function summary(
   prompts: readonly Prompt[],
   sequences: readonly Sequence[],
   tokenizer: Tokenizer,
-) {
+): Generated {
   const outputs = sequences.map(({ generated, finish }, i) => ({
     prompt: prompts[i]!.text,
     promptTokenIds: prompts[i]!.tokenIds,
     tokenIds: generated,
     text: continuation(tokenizer, prompts[i]!.tokenIds, generated),
-    finish,
+    ...(finish && { finish }),
   }));
   return { path, device, outputs };
 }

@@ -1,4 +1,5 @@
 import { Command } from "commander";
+import type { Imported } from "../importers/import-schema.js";
 import { openRecording } from "../importers/recording.js";
 import { writeCapture } from "../importers/write-capture.js";
 import { readModelConfig } from "../spec/models/config-file.js";
@@ -9,6 +10,7 @@ interface Options {
   readonly model: string;
   readonly names?: string;
   readonly out: string;
+  readonly json?: boolean;
 }
 
 /** `faultline import DUMP --model DIR --out RUN`. */
@@ -22,12 +24,16 @@ export function importCommand(): Command {
     .requiredOption("-m, --model <dir>", "model folder")
     .requiredOption("-o, --out <dir>", "a new directory for the capture")
     .option("-n, --names <file>", "what its tensors are (see faultline names)")
+    .option("--json", "print what was written as JSON")
     .addHelpText("after", "\nExample:\n  faultline import activations.pt --model ./Qwen3-0.6B --out run/")
-    .action((path: string, { model, names: file, out }: Options) => {
+    .action((path: string, { model, names: file, out, json }: Options) => {
       const names = namesFor(path, model, file);
       if (!names) throw new InputError(`${path}: expected someone else's dump, or names for its tensors with --names`);
       const capture = openRecording(path, names);
-      const written = writeCapture(capture, out, readModelConfig(model).json);
-      process.stdout.write(`${out}: ${written} values of ${capture.steps.length} steps\n`);
+      const values = writeCapture(capture, out, readModelConfig(model).json);
+      const written: Imported = { out, values, steps: capture.steps.length };
+      process.stdout.write(
+        json ? `${JSON.stringify(written, null, 2)}\n` : `${out}: ${values} values of ${written.steps} steps\n`,
+      );
     });
 }

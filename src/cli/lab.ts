@@ -3,13 +3,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Command, Option } from "commander";
 import { transforms } from "../diagnose/causes/transforms.js";
-import { benchmark, type Outcome, type Score, tally } from "../lab/benchmark.js";
+import { benchmark, type Outcome, type Score } from "../lab/benchmark.js";
 import { catalogue, findFault } from "../lab/catalogue.js";
 import { type CorrectRun, type CorrectScore, correctRuns, judgeCorrectRuns } from "../lab/correct/runs.js";
 import type { Fault } from "../lab/fault.js";
-import { correctLine, faultData, scoreLine } from "../lab/format.js";
+import { correctLine, faultData, runData, scoreLine } from "../lab/format.js";
 import { type LabModel, openLabModel, truncateModel } from "../lab/model.js";
-import { scoreTable, tableLines } from "../lab/score-table.js";
+import { tableLines } from "../lab/score-table.js";
 import { tinyFamilies, writeTinyModel } from "../lab/tiny-model.js";
 import type { DType } from "../tensor/dtype.js";
 import { InputError } from "../tensor/errors.js";
@@ -105,19 +105,15 @@ async function run(options: RunOptions): Promise<void> {
     const correct = await judgeCorrect(runs, folder, options);
     const scores = faults.length > 0 ? await injectFaults(faults, folder, options) : [];
     if (scores.length + correct.length === 0) throw new InputError("lab run: none of the faults applies to the model");
-    const counts = tally(scores);
-    const accused = correct.filter((score) => score.accused).length;
-    if (options.json) {
-      const table = scoreTable(scores);
-      console.log(
-        JSON.stringify({ correct: { runs: correct.length, accused, scores: correct }, counts, table, scores }, null, 2),
-      );
-    } else {
+    const data = runData(correct, scores);
+    const { counts } = data;
+    if (options.json) console.log(JSON.stringify(data, null, 2));
+    else {
       const parts = Object.entries(counts).map(([outcome, count]) => `${count} ${outcome}`);
       if (scores.length > 0) console.log(`\n${scores.length} runs with a fault: ${parts.join(", ")}`);
       console.log(`\n${tableLines(scores, correct).join("\n")}`);
     }
-    if (accused + counts.missed + counts["false-alarm"] > 0) process.exitCode = 1;
+    if (data.correct.accused + counts.missed + counts["false-alarm"] > 0) process.exitCode = 1;
   });
 }
 

@@ -8,13 +8,13 @@ import { ModelParameters } from "../spec/formats/model-parameters.js";
 import { readModelConfig } from "../spec/models/config-file.js";
 import { InputError } from "../tensor/errors.js";
 
-/** Maps a dump onto a model, with progress on stderr. */
-export function mapOnto(dump: Dump, model: string): Mapping {
+/** Maps a dump onto a model, with progress on stderr unless it is told to somebody else. */
+export function mapOnto(dump: Dump, model: string, told?: (stage: string, done: number) => void): Mapping {
   const { config } = readModelConfig(model);
   const parameters = new ModelParameters(model);
   const progress = progressLine();
   try {
-    return mapNames(dump, config, parameters, (done) => progress.report("mapping names", done));
+    return mapNames(dump, config, parameters, (done) => (told ?? progress.report)("mapping names", done));
   } finally {
     progress.clear();
     parameters.close();

@@ -10,6 +10,7 @@ interface Options {
   readonly model: string;
   readonly unit?: string;
   readonly out: string;
+  readonly json?: boolean;
 }
 
 /** `faultline repro RUN --model DIR --out DIR`. */
@@ -23,6 +24,7 @@ export function reproCommand(): Command {
     .requiredOption("-m, --model <dir>", "model folder: config.json and model.safetensors (or its shards)")
     .option("-u, --unit <name>", "the unit, as the verdict names it (default: the first that it accuses)")
     .requiredOption("-o, --out <dir>", "a folder that does not exist yet")
+    .option("--json", "print what was written as JSON")
     .addHelpText(
       "after",
       `
@@ -32,17 +34,15 @@ Examples:
   faultline repro cases/exclamation-mark/capture.safetensors --model models/ishmael-7m --out repro
   faultline repro run/ --model ./Qwen3-0.6B --unit model.layers.3.self_attn.o_proj.input --out repro`,
     )
-    .action(async (target: string[], { model, unit, out }: Options) => {
+    .action(async (target: string[], { model, unit, out, json }: Options) => {
       // Before the work, not after it.
       if (existsSync(out)) throw new InputError(`--out: ${out}: expected a folder that does not exist yet`);
       const made = await withProgress((progress) =>
         withJudged({ target, model, progress }, (run) => makeCase(run, unit)),
       );
-      writeRepro(made, out);
-      const { criterion, rows, columns } = made;
-      const size = `${Math.max(1, rows.length)} × ${columns.length} elements, judged by ${criterion.by}`;
-      process.stdout.write(
-        `${out}: ${made.unit}, ${size}\n  python -m pytest ${out}/test_unit.py\n  npx vitest run --globals --root ${out}\n`,
-      );
+      const written = writeRepro(made, out);
+      const size = `${written.rows} × ${written.columns} elements, judged by ${written.criterion}`;
+      const text = [`${out}: ${written.unit}, ${size}`, ...written.commands].join("\n  ");
+      process.stdout.write(`${json ? JSON.stringify(written, null, 2) : text}\n`);
     });
 }

@@ -37,6 +37,7 @@ const placementSchema = z.strictObject({
   unsure: z.boolean().optional(),
 });
 
+/** A file of names, and what `faultline names --json` prints. */
 export const namesSchema = z.strictObject({
   format: z.literal("faultline-names"),
   version: z.literal(1),

@@ -1,6 +1,7 @@
-import type { Score } from "./benchmark.js";
+import { type Score, tally } from "./benchmark.js";
 import type { CorrectScore } from "./correct/runs.js";
 import type { Fault, FaultValues } from "./fault.js";
+import { scoreTable } from "./score-table.js";
 
 /** Settings as `name value, …`. */
 export function settings(values: FaultValues): string {
@@ -13,6 +14,17 @@ export function settings(values: FaultValues): string {
 /** A fault as data, without its functions. */
 export function faultData({ id, title, kind, transform, scope, situation, expected, hiddenWhen }: Fault) {
   return { id, title, kind, transform, scope, situation, expected, hiddenWhen };
+}
+
+/** All scores as data, and what they come to. */
+export function runData(correct: readonly CorrectScore[], scores: readonly Score[]) {
+  const accused = correct.filter((score) => score.accused).length;
+  return {
+    correct: { runs: correct.length, accused, scores: correct },
+    counts: tally(scores),
+    table: scoreTable(scores),
+    scores,
+  };
 }
 
 /** What a score says in one line. */

@@ -1,7 +1,10 @@
 import type { CaptureComparison, ComparedSide, ComparedValue } from "../compare/compare.js";
+import type { ComparisonJson } from "./comparison-schema.js";
+
+type ValueJson = ComparisonJson["values"][number];
 
 /** The comparison as plain data for `--json`; docs/compare.md says what each field means. Numbers that are not finite become null. */
-export function comparisonJson(comparison: CaptureComparison): Record<string, unknown> {
+export function comparisonJson(comparison: CaptureComparison): ComparisonJson {
   return {
     result: comparison.same ? "same" : "differs",
     reference: comparison.reference,
@@ -21,7 +24,7 @@ export function comparisonJson(comparison: CaptureComparison): Record<string, un
   };
 }
 
-function valueJson(value: ComparedValue): Record<string, unknown> {
+function valueJson(value: ComparedValue): ValueJson {
   return {
     step: value.step,
     name: value.name,
@@ -45,7 +48,7 @@ function valueJson(value: ComparedValue): Record<string, unknown> {
   };
 }
 
-function sideJson(side: ComparedSide): Record<string, unknown> {
+function sideJson(side: ComparedSide): ValueJson["target"] {
   return {
     dtype: side.dtype,
     shape: side.shape,

@@ -4,16 +4,23 @@ import { InputError } from "../tensor/errors.js";
 import { type NumberArray, npyBytes } from "./npy.js";
 import { pytestFile } from "./pytest-file.js";
 import type { UnitCase } from "./unit-case.js";
+import type { WrittenRepro } from "./unit-schema.js";
 import { vitestFile } from "./vitest-file.js";
 
 /**
  * Writes a unit as a folder that needs nothing of faultline: `unit.json`, its numbers as `.npy`, a pytest and a vitest file.
+ * @returns what was written, as `--json` prints it.
  * @throws InputError when the folder exists or cannot be made.
  */
-export function writeRepro(unit: UnitCase, out: string): void {
+export function writeRepro(unit: UnitCase, out: string): WrittenRepro {
   makeFolder(out);
   mkdirSync(join(out, "data"));
-  const write = (file: string, array: NumberArray) => writeFileSync(join(out, file), npyBytes(array), { flag: "wx" });
+  const files: string[] = [];
+  const put = (file: string, content: string | Uint8Array) => {
+    writeFileSync(join(out, file), content, { flag: "wx" });
+    files.push(file);
+  };
+  const write = (file: string, array: NumberArray) => put(file, npyBytes(array));
   const shape = [Math.max(1, unit.rows.length), unit.columns.length];
   write("data/expected.npy", { shape, values: unit.criterion.expected });
   write("data/farthest.npy", { shape, values: unit.criterion.farthest });
@@ -39,11 +46,21 @@ export function writeRepro(unit: UnitCase, out: string): void {
     sigmas: criterion.sigmas ?? 1,
     mean_square: criterion.meanSquare ?? null,
   };
-  const text = (file: string, content: string) => writeFileSync(join(out, file), content, { flag: "wx" });
-  text("unit.json", `${onFewLines(JSON.stringify(described, plainNumbers, 1))}\n`);
-  text("test_unit.py", pytestFile);
-  text("unit.test.mjs", vitestFile);
-  text("README.md", readme(unit));
+  put("unit.json", `${onFewLines(JSON.stringify(described, plainNumbers, 1))}\n`);
+  put("test_unit.py", pytestFile);
+  put("unit.test.mjs", vitestFile);
+  put("README.md", readme(unit));
+  return {
+    out,
+    unit: unit.unit,
+    statement: unit.statement,
+    rows: shape[0]!,
+    columns: shape[1]!,
+    criterion: criterion.by,
+    recipe: described.recipe,
+    files,
+    commands: [`python -m pytest ${out}/test_unit.py`, `npx vitest run --globals --root ${out}`],
+  };
 }
 
 /** What JSON has no form for, in one that it has. */

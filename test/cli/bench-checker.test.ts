@@ -9,6 +9,7 @@ import type { Diagnosis } from "../../src/cli/benchmark/diagnose-figures.js";
 import { expected, measureShape, type ShapeDiagnosis } from "../../src/cli/benchmark/shape-figures.js";
 import { inTemporaryFolder } from "../../src/cli/benchmark/temporary-folder.js";
 import { modelDirectory } from "../engine/ishmael.js";
+import { expectPublished } from "../published.js";
 
 async function bench(...words: string[]): Promise<string> {
   const write = vi.spyOn(process.stdout, "write").mockReturnValue(true);
@@ -49,6 +50,7 @@ describe("faultline bench checker", () => {
   it("says what was left out, as JSON and as text", async () => {
     const figures = JSON.parse(await bench(...nothing, "--shape", "none", "--json")) as CheckerFigures;
     expect(Object.keys(figures)).toEqual(["machine", "compare", "diagnose", "shapes"]);
+    expectPublished("bench-checker", figures);
     expect(figures).toMatchObject({ compare: { skipped: "--size 0" }, diagnose: { skipped: "--runs 0" }, shapes: [] });
     const text = await bench(...nothing, "--shape", "none");
     expect(text).toMatch(/ cores \(.*\), Node /);
@@ -71,13 +73,14 @@ describe("faultline bench checker", () => {
   });
 
   it("prints a shape beside both baselines, and why one was not measured", () => {
-    const text = checkerText({
+    const { overBaseline: _, ...beside } = diagnosis(3, "clean");
+    const figures: CheckerFigures = {
       machine,
       compare: { skipped: "--size 0" },
       diagnose: {
         recording: "run.safetensors",
         tensors: 480,
-        ...diagnosis(3, "clean"),
+        ...beside,
         checksum: { program: "Node's crypto", bytes: 1e9, ...series(2, 1) },
         overChecksum: { ratio: 1.5, cpuRatio: 6 },
       },
@@ -97,7 +100,9 @@ describe("faultline bench checker", () => {
         },
         { shape: "8b", skipped: "no disk" },
       ],
-    });
+    };
+    const text = checkerText(figures);
+    expectPublished("bench-checker", figures);
     expect(text).toContain("Node's crypto (there is no sha256sum here), SHA-256 of the checkpoint and the recording");
     expect(text).toContain("  1.50 times the time of Node's crypto (processor time: 6.00 times)\n");
     expect(text).toContain("(in there, 1.48 GB needed, 5.00 GB were free; deleted)");

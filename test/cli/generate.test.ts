@@ -6,6 +6,7 @@ import { openCapture } from "../../src/capture/reader.js";
 import { generateCommand } from "../../src/cli/generate.js";
 import { InputError } from "../../src/tensor/errors.js";
 import { goldenGenerations, modelDirectory } from "../engine/ishmael.js";
+import { expectPublished } from "../published.js";
 
 /** What the command prints to stdout. */
 async function run(...args: string[]): Promise<string> {
@@ -43,6 +44,7 @@ describe("faultline generate --path reference", () => {
 
   it("prints one JSON object", async () => {
     const printed = await run("--prompt", "Call me Ishmael.", "--max-tokens", "3", "--json");
+    expectPublished("generate", printed);
     const [golden] = goldenGenerations();
     expect(JSON.parse(printed)).toEqual({
       path: "reference",

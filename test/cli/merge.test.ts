@@ -1,10 +1,11 @@
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, describe, expect, it, vi } from "vitest";
 import { diagnoseCommand } from "../../src/cli/diagnose.js";
 import { mergeCommand } from "../../src/cli/merge.js";
 import { InputError } from "../../src/tensor/errors.js";
+import { expectPublished } from "../published.js";
 
 const golden = new URL("../golden/ranks", import.meta.url).pathname;
 const target = [0, 1].map((rank) => join(golden, "faults/rank-missing", `rank${rank}`));
@@ -39,6 +40,8 @@ describe("faultline diagnose --part and faultline merge", () => {
     const merged = await run(mergeCommand, ...parts, "--target", ...target, ...model, "--quick", "--json");
     const one = await run(diagnoseCommand, ...target, ...model, "--quick", "--json");
     expect(merged).toEqual(one);
+    expectPublished("diagnose", merged.text);
+    for (const part of parts) expectPublished("part", readFileSync(part, "utf8"));
     expect(one.code).toBe(1);
   });
 

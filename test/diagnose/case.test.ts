@@ -2,6 +2,7 @@ import { beforeAll, describe, expect, test } from "vitest";
 import { diagnose } from "../../src/diagnose/diagnose.js";
 import type { Verdict } from "../../src/diagnose/tell/verdict.js";
 import { readTokenizer } from "../../src/engine/text/model-folder.js";
+import { expectPublished } from "../published.js";
 
 const model = "models/ishmael-7m";
 
@@ -17,6 +18,7 @@ describe("the case of the exclamation mark", () => {
   });
 
   test("names exactly three causes, and nothing else is accused", async () => {
+    expectPublished("diagnose", verdict);
     expect(verdict.verdict).toBe("fault");
     expect(verdict.causes.map(({ cause }) => cause)).toEqual([
       "embedding-scaled",

@@ -1,5 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { diagnose } from "../../src/diagnose/diagnose.js";
+import { expectPublished } from "../published.js";
 import { expectRecipes, ofKernels } from "./recipe-shares.js";
 
 const model = "models/ishmael-7m";
@@ -17,6 +18,7 @@ describe("recordings with nothing wrong in them", () => {
     const isWhole = file === "hf_prefill_bf16_cpu.safetensors";
     const verdict = await diagnose({ target: `test/golden/${file}`, model, quick: !isWhole });
     expect(verdict).toMatchObject({ verdict: "clean", causes: [], findings: [] });
+    expectPublished("diagnose", verdict);
     for (const { unit, rmsZ, worstRmsZ } of verdict.units) {
       // A lookup and a name for the same value round nothing; everything else shows rounding, and no more than rounding.
       const exact = ["model.embed_tokens", "model.layers.*.self_attn", "model.layers.*.mlp", "model"].includes(unit);

@@ -1,6 +1,7 @@
 import { expect, test, vi } from "vitest";
 import { benchCommand } from "../../src/cli/bench.js";
 import type { BenchmarkResult } from "../../src/engine/serve/benchmark.js";
+import { expectPublished } from "../published.js";
 
 const adapter = process.env.FAULTLINE_ADAPTER ?? "software";
 const few = ["--prompt-tokens", "3", "--new-tokens", "2", "--prefill", "20", "--runs", "1", "--warm-ups", "0"];
@@ -19,6 +20,7 @@ async function bench(...options: string[]): Promise<string> {
 
 test("measures both paths, their kernels, and every fusion off", { timeout: 120_000 }, async () => {
   const result = JSON.parse(await bench("--random", "tiny", "--adapter", adapter, ...few, "--json")) as BenchmarkResult;
+  expectPublished("bench-engine", result);
   const { standard, fused, without } = result;
   // One layer: embedding, five dispatches, lm_head, two of sampling.
   expect(fused.dispatchesPerToken).toBe(9);

@@ -14,6 +14,7 @@ import { openDump } from "../../src/importers/recording.js";
 import { stepsOf } from "../../src/importers/steps.js";
 import { InputError } from "../../src/tensor/errors.js";
 import { SafetensorsFile, writeSafetensors } from "../../src/tensor/safetensors.js";
+import { expectPublished } from "../published.js";
 
 const golden = new URL("../golden/importers", import.meta.url).pathname;
 const model = ["--model", join(golden, "model")];
@@ -36,7 +37,9 @@ async function run(command: typeof namesCommand, ...words: string[]): Promise<{ 
 }
 
 async function verdictOf(...words: string[]): Promise<Verdict> {
-  return JSON.parse((await run(diagnoseCommand, ...words, "--quick", "--json")).text);
+  const { text } = await run(diagnoseCommand, ...words, "--quick", "--json");
+  expectPublished("diagnose", text);
+  return JSON.parse(text);
 }
 
 /** A tensor's numbers in the order of its own axes. */
@@ -184,8 +187,9 @@ describe("faultline names and import", () => {
 
   it("write a capture that is diagnosed as the dump is", async () => {
     const out = join(folder, "run");
-    const { text } = await run(importCommand, join(golden, "sglang-passes"), ...model, "--out", out);
-    expect(text).toBe(`${out}: 66 values of 2 steps\n`);
+    const { text } = await run(importCommand, join(golden, "sglang-passes"), ...model, "--out", out, "--json");
+    expectPublished("import", text);
+    expect(JSON.parse(text)).toEqual({ out, values: 66, steps: 2 });
     const capture = openCapture(out);
     expect(capture.steps[1]).toMatchObject({ seq_ids: [0, 1], token_ids: [50, 12] });
     capture.close();
@@ -195,8 +199,9 @@ describe("faultline names and import", () => {
   it("a name that ends as the model's does is its value, also where a fault gave it another one's numbers", async () => {
     const source = join(golden, "../families/gemma2");
     const renamed = renamedRun(join(source, "faults/no-mlp-residual.safetensors"), (name) => `run/0/${name}`);
-    const { code } = await run(namesCommand, renamed, "--model", source, "--json");
+    const { code, text } = await run(namesCommand, renamed, "--model", source, "--json");
     expect(code).toBe(0);
+    expectPublished("names", text);
   });
 
   it("a dump in doubt is not diagnosed until a person has looked", async () => {
@@ -206,6 +211,7 @@ describe("faultline names and import", () => {
     await expect(run(diagnoseCommand, path, ...model)).rejects.toThrow(/input_ids/);
     const { code, text } = await run(namesCommand, path, ...model, "--json");
     expect(code).toBe(1);
+    expectPublished("names", text);
     const names = join(folder, "doubt.json");
     writeFileSync(names, text);
     const { causes } = await verdictOf(path, ...model, "--names", names);

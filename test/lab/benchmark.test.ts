@@ -2,7 +2,9 @@ import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { benchmark, type Score, tally } from "../../src/lab/benchmark.js";
 import { catalogue } from "../../src/lab/catalogue.js";
+import { runData } from "../../src/lab/format.js";
 import { tinyFamilies, writeTinyModel } from "../../src/lab/tiny-model.js";
+import { expectPublished } from "../published.js";
 import { temporaryFolder } from "./folder.js";
 
 const folder = temporaryFolder();
@@ -19,10 +21,12 @@ describe("the diagnosis of injected faults", () => {
     for (let k = 0; k < models.length && scores.length === 0; k++) {
       const model = models[(i + k) % models.length]!;
       const store = stores[(i + k) % stores.length]!;
-      const options = { models: [model], faults: [fault], stores: [store], seeds: 1, folder };
+      const baselines = i === drawn[0]!.i;
+      const options = { models: [model], faults: [fault], stores: [store], seeds: 1, folder, baselines };
       for await (const score of benchmark(options)) scores.push(score);
     }
     expect(scores.length).toBeGreaterThan(0);
+    expectPublished("lab-run", runData([], scores));
     for (const score of scores) {
       expect(right, JSON.stringify(score)).toContain(score.outcome);
       expect(score.strangers).toEqual([]);

@@ -2,11 +2,13 @@ import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { diagnose } from "../../src/diagnose/diagnose.js";
 import { randomSteps } from "../../src/lab/batch.js";
-import { type CorrectRun, correctRuns, judgeCorrectRuns } from "../../src/lab/correct/runs.js";
+import { type CorrectRun, type CorrectScore, correctRuns, judgeCorrectRuns } from "../../src/lab/correct/runs.js";
 import { decoys } from "../../src/lab/decoys.js";
+import { runData } from "../../src/lab/format.js";
 import { randomGenerator } from "../../src/lab/random.js";
 import { runLab } from "../../src/lab/run.js";
 import { writeTinyModel } from "../../src/lab/tiny-model.js";
+import { expectPublished } from "../published.js";
 import { temporaryFolder } from "./folder.js";
 
 const folder = temporaryFolder();
@@ -28,10 +30,16 @@ function smallRuns(count: number): CorrectRun[] {
 describe("correct implementations", () => {
   it("are never accused: 12 small runs of the public set", async () => {
     const stores = new Set<string>();
-    for await (const score of judgeCorrectRuns(smallRuns(12), folder)) {
+    const [first, ...others] = smallRuns(12);
+    const scores: CorrectScore[] = [];
+    for await (const score of judgeCorrectRuns([first!], folder, true)) scores.push(score);
+    for await (const score of judgeCorrectRuns(others, folder)) scores.push(score);
+    for (const score of scores) {
       expect(score.accused, JSON.stringify(score)).toBe(false);
       stores.add(score.store);
     }
+    expect(scores).toHaveLength(12);
+    expectPublished("lab-run", runData(scores, []));
     expect(stores.size).toBe(3);
   });
 });

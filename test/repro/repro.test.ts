@@ -16,6 +16,7 @@ import { writeRepro } from "../../src/repro/write-repro.js";
 import type { DType } from "../../src/tensor/dtype.js";
 import { InputError } from "../../src/tensor/errors.js";
 import { temporaryFolder } from "../lab/folder.js";
+import { expectPublished } from "../published.js";
 import { kernels } from "./kernels.js";
 import { everyPytest, everyVitest, python } from "./runners.js";
 
@@ -124,7 +125,8 @@ beforeAll(async () => {
   for (const name of Object.keys(sources)) {
     const made = await caseOf(name);
     cases.set(name, made);
-    writeRepro(made, join(written, name));
+    expectPublished("repro", writeRepro(made, join(written, name)));
+    expectPublished("repro-unit", readFileSync(join(written, name, "unit.json"), "utf8"));
   }
 });
 

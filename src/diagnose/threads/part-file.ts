@@ -15,7 +15,8 @@ export const mostShares = 2 ** 12;
 
 const digest = z.string().regex(/^[0-9a-f]{64}$/);
 
-const partSchema = z
+/** A file that `faultline diagnose --part` writes. */
+export const partSchema = z
   .object({
     format: z.literal("faultline-part"),
     version: z.literal(1),

@@ -18,6 +18,7 @@ import { roleOf } from "../../../src/spec/site.js";
 import type { DType } from "../../../src/tensor/dtype.js";
 import { InputError } from "../../../src/tensor/errors.js";
 import { temporaryFolder } from "../../lab/folder.js";
+import { expectPublished } from "../../published.js";
 
 const folder = temporaryFolder();
 const model = writeTinyModel(join(folder, "model"), { seed: 5, config: { num_hidden_layers: 2, vocab_size: 160 } });
@@ -90,8 +91,12 @@ function record(
   });
 }
 
-const beside = (target: LabRun, reference: LabRun) =>
-  diagnose({ target: target.path, reference: reference.path, model: model.directory, quick: true });
+async function beside(target: LabRun, reference: LabRun) {
+  const options = { target: target.path, reference: reference.path, model: model.directory, quick: true };
+  const diagnosis = await diagnose(options);
+  expectPublished("diagnose", diagnosis);
+  return diagnosis;
+}
 
 function injected(id: string, random: () => number): InjectedFault {
   const fault = catalogue.find((entry) => entry.id === id)!;
