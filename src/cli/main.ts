@@ -1,6 +1,6 @@
 #!/usr/bin/env node
-import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
+import { visible } from "../report/visible-text.js";
 import { InputError } from "../tensor/errors.js";
 import { benchCommand } from "./bench.js";
 import { compareCommand } from "./compare.js";
@@ -11,17 +11,14 @@ import { importCommand } from "./import.js";
 import { labCommand } from "./lab.js";
 import { mergeCommand } from "./merge.js";
 import { namesCommand } from "./names.js";
+import { version } from "./reports.js";
 import { reproCommand } from "./repro.js";
-
-const { version } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")) as {
-  version: string;
-};
 
 const program = new Command("faultline")
   .description(
     "Says which op, or which seam between two ops, of a language model's run computed something the model does not mean, why, and proves it.",
   )
-  .version(version)
+  .version(version())
   .addCommand(diagnoseCommand())
   .addCommand(mergeCommand())
   .addCommand(namesCommand())
@@ -43,7 +40,7 @@ try {
 } catch (error) {
   if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? 0 : 2;
   else if (error instanceof InputError) {
-    process.stderr.write(`faultline: ${error.message}\n`);
+    process.stderr.write(`faultline: ${visible(error.message)}\n`);
     process.exitCode = 2;
   } else throw error;
 }

@@ -1,6 +1,7 @@
 import { Command } from "commander";
 import { merge } from "../diagnose/diagnose.js";
 import { detokenizer } from "./detokenizer.js";
+import { preparedReports, reportOption } from "./reports.js";
 import { show, type VerdictOptions, withProgress } from "./verdict.js";
 
 interface Options extends VerdictOptions {
@@ -21,6 +22,7 @@ export function mergeCommand(): Command {
     .requiredOption("-m, --model <dir>", "its model folder")
     .option("-q, --quick", "leave out the run from the tokens: the causes are proven unit by unit only")
     .option("--json", "print the verdict as JSON (docs/verdict.md)")
+    .addOption(reportOption())
     .option("-v, --verbose", "also print the sensitivity of what passed and everything unchecked")
     .addHelpText(
       "after",
@@ -33,7 +35,13 @@ Example:
     )
     .action(async (parts: string[], options: Options) => {
       const { target, model, quick = false } = options;
+      const run = { target, model, quick };
+      const command = ["faultline", "merge", ...parts, "--target", ...target, "--model", model];
+      if (quick) command.push("--quick");
+      const write = preparedReports(options.report ?? [], [...parts, ...target, model]);
       const detokenize = detokenizer(model);
-      show(await withProgress((progress) => merge(parts, { target, model, quick, progress, detokenize })), options);
+      const verdict = await withProgress((progress) => merge(parts, { ...run, progress, detokenize }));
+      show(verdict, options);
+      await write(verdict, { run, command });
     });
 }
