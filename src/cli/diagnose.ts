@@ -28,7 +28,10 @@ export function diagnoseCommand(): Command {
     .option("-q, --quick", "leave out the run from the tokens: the causes are proven unit by unit only")
     .option("--json", "print the verdict as JSON (docs/verdict.md)")
     .addOption(reportOption())
-    .option("-v, --verbose", "also print the sensitivity of what passed and everything unchecked")
+    .option(
+      "-v, --verbose",
+      "all there is, not one screen: chain, what is ruled out, how units round, what could not be seen",
+    )
     .addHelpText(
       "after",
       `
@@ -52,7 +55,7 @@ Examples:
       const names = namesFor(target, model, options.names);
       const run = { target, model, quick, names, ...(reference && { reference }) };
       const diagnosis = await runDiagnosis(run);
-      show(diagnosis, options);
+      show(diagnosis, options, run);
       await write(diagnosis, { run, command });
     });
 }

@@ -23,7 +23,10 @@ export function mergeCommand(): Command {
     .option("-q, --quick", "leave out the run from the tokens: the causes are proven unit by unit only")
     .option("--json", "print the verdict as JSON (docs/verdict.md)")
     .addOption(reportOption())
-    .option("-v, --verbose", "also print the sensitivity of what passed and everything unchecked")
+    .option(
+      "-v, --verbose",
+      "all there is, not one screen: chain, what is ruled out, how units round, what could not be seen",
+    )
     .addHelpText(
       "after",
       `
@@ -41,7 +44,7 @@ Example:
       const write = preparedReports(options.report ?? [], [...parts, ...target, model]);
       const detokenize = detokenizer(model);
       const verdict = await withProgress((progress) => merge(parts, { ...run, progress, detokenize }));
-      show(verdict, options);
+      show(verdict, options, run);
       await write(verdict, { run, command });
     });
 }

@@ -1,5 +1,6 @@
 import type { Diagnosis } from "../diagnose/reference/reference-report.js";
 import type { Verdict } from "../diagnose/tell/verdict.js";
+import type { ReportContext } from "../report/formats.js";
 import { progressLine } from "../report/progress.js";
 import { renderVerdict } from "../report/terminal.js";
 import { visibleJson } from "../report/visible-text.js";
@@ -16,8 +17,12 @@ export interface VerdictOptions {
 }
 
 /** Prints a verdict and sets the exit code that goes with it. */
-export function show(verdict: Diagnosis, { json = false, verbose = false }: VerdictOptions): void {
-  process.stdout.write(json ? `${visibleJson(verdict)}\n` : renderVerdict(verdict, terminalStyle(verbose)));
+export function show(
+  verdict: Diagnosis,
+  { json = false, verbose = false }: VerdictOptions,
+  run: ReportContext["run"],
+): void {
+  process.stdout.write(json ? `${visibleJson(verdict)}\n` : renderVerdict(verdict, { ...terminalStyle(verbose), run }));
   process.exitCode = exitCodes[verdict.verdict];
 }
 

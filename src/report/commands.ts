@@ -13,10 +13,7 @@ function shellWord(word: string): string {
 }
 
 /** The command that writes what the verdict accuses first as a test of its own; undefined where no unit alone shows it. */
-export function reproCommandText(
-  { causes, findings }: Verdict,
-  { run }: Pick<ReportContext, "run">,
-): string | undefined {
+export function reproCommandText({ causes, findings }: Verdict, run: ReportContext["run"]): string | undefined {
   const first = causes.find(({ latent }) => !latent);
   const isShown = first ? first.kind !== "observer" && first.cause !== "replica-differs" : findings.length > 0;
   // Someone else's dump has to be imported first.

@@ -36,7 +36,7 @@ export function markdownReport(diagnosis: Diagnosis, context: ReportContext): st
     roundings(diagnosis),
     list(
       "### Next",
-      nextSteps(diagnosis, context).map(({ what, command }) =>
+      nextSteps(diagnosis, context.run).map(({ what, command }) =>
         command === undefined ? sentence(what) : `${sentence(what)} ${codeSpan(command)}`,
       ),
     ),
@@ -114,6 +114,6 @@ function roundings({ units, recipes }: Verdict): string {
 }
 
 function reproduce(diagnosis: Verdict, context: ReportContext): string {
-  const repro = reproCommandText(diagnosis, context);
+  const repro = reproCommandText(diagnosis, context.run);
   return codeBlock([commandText(context.command), ...(repro ? [repro] : [])], "sh");
 }

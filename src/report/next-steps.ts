@@ -9,7 +9,7 @@ export interface NextStep {
 }
 
 /** What to do now: what to record where something is open, and the command that makes a test of what is wrong. */
-export function nextSteps(verdict: Verdict, context: Pick<ReportContext, "run">): NextStep[] {
+export function nextSteps(verdict: Verdict, run?: ReportContext["run"]): NextStep[] {
   const { causes, findings } = verdict;
   const steps: NextStep[] = causes.flatMap(({ cause, alternatives, separate, latent }) =>
     alternatives.length > 0 && !latent
@@ -18,7 +18,7 @@ export function nextSteps(verdict: Verdict, context: Pick<ReportContext, "run">)
   );
   const open = findings.find(({ cause, record = [] }) => cause === null && record.length > 0);
   if (open) steps.push({ what: `to see further into ${open.unit}, record ${open.record!.join(", ")}` });
-  const repro = verdict.verdict === "clean" ? undefined : reproCommandText(verdict, context);
+  const repro = run === undefined || verdict.verdict === "clean" ? undefined : reproCommandText(verdict, run);
   if (repro) steps.push({ what: "a test that fails until it is repaired:", command: repro });
   if (verdict.verdict === "inconclusive" && findings.length === 0)
     steps.push({ what: "record values whose inputs are recorded too (docs/recording.md)" });
