@@ -1,7 +1,9 @@
 import type { Diagnosis } from "../diagnose/reference/reference-report.js";
 import type { DiagnoseOptions } from "../diagnose/street.js";
 import { InputError } from "../tensor/errors.js";
+import { junitReport } from "./junit.js";
 import { markdownReport } from "./markdown.js";
+import { sarifReport } from "./sarif.js";
 
 /** What a report is written from besides the verdict. */
 export interface ReportContext {
@@ -31,6 +33,8 @@ export const reportMark = "faultline report";
 /** Every kind of report file. */
 export const reportFormats: readonly ReportFormat[] = [
   { id: "markdown", extensions: [".md", ".markdown"], write: markdownReport },
+  { id: "junit", extensions: [".xml"], write: junitReport },
+  { id: "sarif", extensions: [".sarif", ".sarif.json"], write: sarifReport },
 ];
 
 /**
