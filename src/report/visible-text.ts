@@ -26,7 +26,7 @@ export function allVisible<T>(value: T): T {
 function visibleIn(value: unknown): unknown {
   if (typeof value === "string") return visible(value);
   if (Array.isArray(value)) return value.map(visibleIn);
-  if (value === null || typeof value !== "object") return value;
+  if (value === null || typeof value !== "object" || Object.getPrototypeOf(value) !== Object.prototype) return value;
   return Object.fromEntries(Object.entries(value).map(([key, inner]) => [visible(key), visibleIn(inner)]));
 }
 
