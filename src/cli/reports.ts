@@ -2,8 +2,9 @@ import { readFileSync } from "node:fs";
 import { resolve } from "node:path";
 import { Option } from "commander";
 import type { Diagnosis } from "../diagnose/reference/reference-report.js";
-import { formatOf, type ReportContext, reportFormats } from "../report/formats.js";
+import { formatOf, reportFormats } from "../report/formats.js";
 import { checkReportFile, writeReportFile } from "../report/report-file.js";
+import type { ReportContext } from "../report/report-format.js";
 import { InputError } from "../tensor/errors.js";
 
 const extensions = reportFormats.flatMap((format) => format.extensions.slice(0, 1)).join(", ");

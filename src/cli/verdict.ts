@@ -1,7 +1,7 @@
 import type { Diagnosis } from "../diagnose/reference/reference-report.js";
 import type { Verdict } from "../diagnose/tell/verdict.js";
-import type { ReportContext } from "../report/formats.js";
 import { progressLine } from "../report/progress.js";
+import type { ReportContext } from "../report/report-format.js";
 import { renderVerdict } from "../report/terminal.js";
 import { visibleJson } from "../report/visible-text.js";
 import { terminalStyle } from "./style.js";

@@ -1,5 +1,5 @@
 import type { Verdict } from "../diagnose/tell/verdict.js";
-import type { ReportContext } from "./formats.js";
+import type { ReportContext } from "./report-format.js";
 import { visible } from "./visible-text.js";
 
 /** A command line as one types it. */

@@ -3,8 +3,8 @@ import type { Finding, JudgedUnit, Verdict } from "../diagnose/tell/verdict.js";
 import { evidenceWords, extentWords } from "./cause-words.js";
 import { commandText } from "./commands.js";
 import { findingWords, nearestWords } from "./finding-words.js";
-import { type ReportContext, reportMark } from "./formats.js";
 import { recordingWords } from "./recording-words.js";
+import { type ReportContext, reportMark } from "./report-format.js";
 import { xmlElement, xmlLines } from "./xml-text.js";
 
 /** One test case, and what became of it. */

@@ -4,11 +4,11 @@ import type { RecipeSummary, UnitSummary, Verdict } from "../diagnose/tell/verdi
 import { evidenceWords, extentWords, layersWords, parameterWords, unitsWords } from "./cause-words.js";
 import { commandText, reproCommandText } from "./commands.js";
 import { findingWords, nearestWords } from "./finding-words.js";
-import { type ReportContext, reportMark } from "./formats.js";
 import { codeBlock, codeSpan, sentence, tableRow } from "./markdown-text.js";
 import { nextSteps } from "./next-steps.js";
 import { repairWords, tokenProofWords, unitProofWords } from "./proof-words.js";
 import { recipeWords, recordingWords } from "./recording-words.js";
+import { type ReportContext, reportMark } from "./report-format.js";
 import { percent } from "./text.js";
 
 /** Unexplained findings that are listed. */

@@ -1,6 +1,6 @@
 import type { Verdict } from "../diagnose/tell/verdict.js";
 import { reproCommandText } from "./commands.js";
-import type { ReportContext } from "./formats.js";
+import type { ReportContext } from "./report-format.js";
 
 /** One thing to do, with the command for it where there is one. */
 export interface NextStep {
@@ -22,5 +22,5 @@ export function nextSteps(verdict: Verdict, run?: ReportContext["run"]): NextSte
   if (repro) steps.push({ what: "a test that fails until it is repaired:", command: repro });
   if (verdict.verdict === "inconclusive" && findings.length === 0)
     steps.push({ what: "record values whose inputs are recorded too (docs/recording.md)" });
-  return steps;
+  return [...new Map(steps.map((step) => [step.what, step])).values()];
 }

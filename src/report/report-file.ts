@@ -2,7 +2,8 @@ import { closeSync, openSync, readSync, realpathSync, renameSync, rmSync, statSy
 import { open } from "node:fs/promises";
 import { basename, dirname, join, resolve, sep } from "node:path";
 import { InputError } from "../tensor/errors.js";
-import { formatOf, reportMark } from "./formats.js";
+import { formatOf } from "./formats.js";
+import { reportMark } from "./report-format.js";
 
 /**
  * Whether a report may be written to a file, asked before the work and not after it: an earlier report is replaced, as a

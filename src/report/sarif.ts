@@ -9,7 +9,7 @@ import { evidenceWords, extentWords } from "./cause-words.js";
 import { causeEntryText } from "./causes-page.js";
 import { commandText } from "./commands.js";
 import { findingWords } from "./finding-words.js";
-import { type ReportContext, reportMark } from "./formats.js";
+import { type ReportContext, reportMark } from "./report-format.js";
 import { visible, visibleJson } from "./visible-text.js";
 
 const schema = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json";

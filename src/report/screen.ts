@@ -2,7 +2,7 @@ import type { Cause } from "../diagnose/explain/cause.js";
 import type { Diagnosis } from "../diagnose/reference/reference-report.js";
 import type { Verdict } from "../diagnose/tell/verdict.js";
 import { evidenceWords, extentWords, unitsWords } from "./cause-words.js";
-import { findingWords } from "./finding-words.js";
+import { findingWords, nearestWords } from "./finding-words.js";
 import { heading } from "./heading.js";
 import { nextSteps } from "./next-steps.js";
 import { repairWords, tokenProofWords } from "./proof-words.js";
@@ -13,6 +13,8 @@ import { plural, section, wrap } from "./text.js";
 
 /** Causes that are told in full, unexplained findings that are listed, and lines that one sentence may take. */
 const [mostCauses, mostFindings, mostLines] = [3, 3, 3];
+/** Things to do besides the command. */
+const mostSteps = 2;
 /** Columns of the words before what they speak of. */
 const margin = 10;
 
@@ -48,7 +50,7 @@ function causeText(cause: Cause, index: number, { c, width }: Page): string {
 function otherCauses({ causes }: Verdict, { c, width }: Page): string {
   const rest = causes.slice(mostCauses);
   const lines = rest
-    .slice(0, 2 * mostCauses)
+    .slice(0, mostCauses)
     .map(({ cause, statement }, i) => briefly(`${i + mostCauses + 1}  ${cause}: ${statement}`, width, "  ", 5, 1));
   if (rest.length > lines.length) lines.push(`  and ${rest.length - lines.length} more`);
   return section(c, `${plural(rest.length, "more cause")} (--verbose)`, lines);
@@ -57,6 +59,8 @@ function otherCauses({ causes }: Verdict, { c, width }: Page): string {
 function unexplained({ findings }: Verdict, { c, width }: Page): string {
   const open = findings.filter(({ cause }) => cause === null);
   const lines = open.slice(0, mostFindings).map((finding) => briefly(findingWords(finding), width, "  ", 4));
+  const near = open[0]?.nearest?.[0];
+  if (near) lines.splice(1, 0, briefly(`near: ${nearestWords(near)}`, width, "    ", 6));
   if (open.length > mostFindings) lines.push(`  and ${open.length - mostFindings} more (--verbose)`);
   return section(c, "Wrong, and nothing in the catalogue explains it", lines);
 }
@@ -68,10 +72,13 @@ function closing(diagnosis: Verdict, { c, width, run }: Page): string {
       const lines = wrap(text, width, blank, margin);
       return i === 0 ? `${c.bold(label.padEnd(margin))}${lines.slice(margin)}` : lines;
     });
-  const next = nextSteps(diagnosis, run).map(({ what, command }) =>
+  const steps = nextSteps(diagnosis, run);
+  const words = steps.filter(({ command }) => command === undefined).slice(0, mostSteps);
+  const next = [...words, ...steps.filter(({ command }) => command !== undefined)].flatMap(({ what, command }, i) => [
+    ...labelled(i === 0 ? "Next" : "", [what]),
     // A command is copied: it stays on one line.
-    [...labelled("Next", [what]), ...(command === undefined ? [] : [`${blank}${command}`])].join("\n"),
-  );
+    ...(command === undefined ? [] : [`${blank}${command}`]),
+  ]);
   return [
     ...labelled("Proof", proofLines(diagnosis)),
     ...labelled("Audits", auditLines(diagnosis, c)),
@@ -87,7 +94,11 @@ function proofLines(diagnosis: Verdict): string[] {
   const { proof, causes } = diagnosis;
   const { reproduced, necessity } = proof;
   const spec = ["the spec as it is: ", "with the cause in the spec "][causes.length] ?? "with all causes in the spec ";
-  const without = necessity.map(({ without, matched }) => `without ${without + 1}: ${matched}`);
+  const counts = necessity.map(({ matched }) => matched);
+  const without =
+    counts.length > mostCauses
+      ? [`without any one of them ${Math.min(...counts)} to ${Math.max(...counts)}`]
+      : necessity.map(({ without, matched }) => `without ${without + 1}: ${matched}`);
   const tokens = tokenProofWords(diagnosis);
   const repair = repairWords(proof);
   return [
@@ -134,5 +145,6 @@ function more({ ruledOut, chain }: Verdict): string[] {
 function briefly(text: string, width: number, indent: string, hang = indent.length + 2, most = mostLines): string {
   const lines = wrap(text, width, indent, hang).split("\n");
   if (lines.length <= most) return lines.join("\n");
-  return `${lines.slice(0, most).join("\n").slice(0, -1)}… (--verbose)`;
+  const kept = lines.slice(0, most).join("\n");
+  return `${lines[most - 1]!.length < width ? kept : kept.slice(0, -1)}…`;
 }

@@ -1,7 +1,7 @@
 import pc from "picocolors";
 import type { Diagnosis } from "../diagnose/reference/reference-report.js";
-import type { ReportContext } from "./formats.js";
 import { fullText } from "./full.js";
+import type { ReportContext } from "./report-format.js";
 import { screenText } from "./screen.js";
 import { type Colors, wrap } from "./text.js";
 import { allVisible } from "./visible-text.js";

@@ -3,7 +3,8 @@ import { vi } from "vitest";
 import { z } from "zod";
 import { diagnoseCommand } from "../../src/cli/diagnose.js";
 import type { Diagnosis } from "../../src/diagnose/reference/reference-report.js";
-import { formatOf, type ReportContext } from "../../src/report/formats.js";
+import { formatOf } from "../../src/report/formats.js";
+import type { ReportContext } from "../../src/report/report-format.js";
 
 /** What `faultline diagnose` prints, and its exit code. */
 export async function diagnosed(...words: string[]): Promise<{ text: string; code: unknown }> {

@@ -52,6 +52,40 @@ describe("faultline diagnose --report", () => {
     expect(lines.join("\n")).toMatch(/FAULT {2}1 cause: .*\n\n1 {2}rank-missing .*evidence .*\n\nProof .*Next /s);
   });
 
+  it("is printed on one screen, whatever the verdict", () => {
+    const { causes, findings, proof } = diagnosis;
+    const [cause, finding] = [causes[0]!, findings[0]!];
+    const near = { cause: cause.cause, site: "a.b", statement: "it", equal: 0.61, equalWithout: 0.4 };
+    const open = { ...finding, cause: null, nearest: [near], record: ["model.layers.0.mlp"] };
+    const some = <T>(n: number, one: T) => Array.from({ length: n }, () => one);
+    const long = {
+      ...cause,
+      statement: "word ".repeat(300),
+      alternatives: ["norm-missing" as const],
+      separate: "more",
+    };
+    const necessity = some(12, null).map((_, without) => ({ without, matched: 40 + without }));
+    const told: [Partial<Diagnosis>, RegExp][] = [
+      [{ causes: some(12, long), proof: { ...proof, necessity } }, /9 more causes.* 40 to 51\n.*\nNext .*to tell /s],
+      [{ verdict: "ambiguous", causes: [long] }, /AMBIGUOUS.*…\n.* {3}or {7}norm-missing\n.*\nNext .*: more\n/s],
+      [
+        { causes: [], findings: some(30, open) },
+        /near: .* 61\.00%.*and 27 more.*\nNext .*, record model\.layers\.0\.mlp\n/s,
+      ],
+      [{ verdict: "inconclusive", causes: [], findings: [] }, /INCONCLUSIVE.*\nNext {6}record values/s],
+      [{ verdict: "clean", causes: [], findings: [] }, /^(?!.*\nNext).*CLEAN/s],
+    ];
+    for (const [changes, says] of told) {
+      const spec = { ...proof, necessity: changes.proof?.necessity ?? [] };
+      const text = renderVerdict(
+        { ...diagnosis, ...changes, proof: spec },
+        { colors: false, run: { target: "run", model } },
+      );
+      expect(text).toMatch(says);
+      expect(text.split("\n").length).toBeLessThan(48);
+    }
+  });
+
   it.each([
     ["out.txt", /expected a file name that ends in \.md or \.markdown \(markdown\), \.xml \(junit\), \.sarif/],
     ["no/such/out.md", /expected a file in a folder that exists/],
