@@ -2,9 +2,13 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import { parseDocument } from "yaml";
+import { z } from "zod";
+import { diagnoseCommand } from "../../src/cli/diagnose.js";
+import { mergeCommand } from "../../src/cli/merge.js";
 import { catalogue } from "../../src/diagnose/causes/catalogue.js";
 import type { Diagnosis } from "../../src/diagnose/reference/reference-report.js";
-import { reportFormats } from "../../src/report/formats.js";
+import { formatOf, reportFormats } from "../../src/report/formats.js";
 import { renderVerdict } from "../../src/report/terminal.js";
 import { InputError } from "../../src/tensor/errors.js";
 import { diagnosed, elementsOf, sarif, written } from "./read-report.js";
@@ -199,4 +203,50 @@ describe("SARIF", () => {
     expect(await levels({ verdict: "clean", causes: latent })).toEqual(["rank-missing note"]);
     expect(await levels({ verdict: "clean", causes: [], findings: [] })).toEqual([]);
   });
+});
+
+const root = new URL("../..", import.meta.url).pathname;
+const workflow = z.looseObject({
+  on: z.string(),
+  permissions: z.record(z.string(), z.enum(["read", "write"])),
+  jobs: z.record(
+    z.string(),
+    z.looseObject({
+      steps: z.array(
+        z.union([
+          z.looseObject({ uses: z.string().regex(/^[\w-]+\/[\w./-]+@v\d+$/) }),
+          z.looseObject({ run: z.string(), name: z.string() }),
+        ]),
+      ),
+    }),
+  ),
+});
+
+it("examples/ci is a workflow whose commands, options, files and reports exist", () => {
+  const document = parseDocument(readFileSync(join(root, "examples/ci/faultline.yml"), "utf8"), { strict: true });
+  expect([...document.errors, ...document.warnings]).toEqual([]);
+  const commands = new Map([diagnoseCommand(), mergeCommand()].map((command) => [command.name(), command]));
+  const { jobs } = workflow.parse(document.toJS());
+  const steps = Object.values(jobs).flatMap((job) => job.steps);
+  const lines = steps.flatMap((step) => ("run" in step ? String(step.run).split("\n") : []));
+  const reports = new Set<string>();
+  let ours = 0;
+  for (const line of lines) {
+    const script = /^python (\S+)/.exec(line)?.[1];
+    if (script) expect(existsSync(join(root, script)), script).toBe(true);
+    const called = /\bfaultline (\w+) ([^|&;>]*)/.exec(line.replace(/^(npm|pip) install.*/, ""));
+    if (!called) continue;
+    ours++;
+    const command = commands.get(called[1]!);
+    expect(command, line).toBeDefined();
+    for (const [, option, value] of called[2]!.matchAll(/(--[\w-]+)(?: (\S+))?/g)) {
+      expect(command!.options.map(({ long }) => long)).toContain(option);
+      if (option === "--report") reports.add(value!);
+    }
+  }
+  expect(ours).toBe(1);
+  expect([...reports].map((file) => formatOf(file).id).toSorted()).toEqual(["junit", "markdown", "sarif"]);
+  // What later steps read is what was written.
+  const text = JSON.stringify(steps.filter((step) => !("run" in step) || !String(step.run).includes("--report")));
+  for (const [file] of text.matchAll(/faultline\.(?:md|sarif|xml|html)/g)) expect(reports).toContain(file);
 });
