@@ -41,6 +41,7 @@ Examples:
   faultline diagnose cases/exclamation-mark --model models/ishmael-7m
   faultline diagnose run/rank* --model ./Qwen3-32B
   faultline diagnose run/ --model ./Qwen3-0.6B --reference hugging-face.safetensors
+  faultline diagnose run/ --model ./Qwen3-0.6B --report verdict.md --report verdict.sarif
   faultline diagnose run/ --model ./Qwen3-0.6B --json > verdict.json`,
     )
     .action(async (target: string[], options: Options) => {
