@@ -5,6 +5,7 @@ import { type CaptureComparison, compareCaptures } from "../compare/compare.js";
 import { comparisonText } from "../report/comparison.js";
 import { comparisonJson } from "../report/comparison-json.js";
 import { progressLine } from "../report/progress.js";
+import { visibleJson } from "../report/visible-text.js";
 import type { Graph } from "../spec/graph.js";
 import { parseModelConfig } from "../spec/models/config.js";
 import { readModelConfig } from "../spec/models/config-file.js";
@@ -59,7 +60,7 @@ function compare(referencePath: string, targetPath: string, options: Options): v
     progress.clear();
     process.stdout.write(
       options.json
-        ? `${JSON.stringify(comparisonJson(comparison), null, 2)}\n`
+        ? `${visibleJson(comparisonJson(comparison))}\n`
         : comparisonText(comparison, { colors: colorsOnOutput(), differingOnly: options.differing }),
     );
     process.exitCode = comparison.same ? 0 : 1;

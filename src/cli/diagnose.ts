@@ -6,6 +6,7 @@ import { isForeign } from "../importers/recording.js";
 import { InputError } from "../tensor/errors.js";
 import { detokenizer } from "./detokenizer.js";
 import { namesFor } from "./names-of.js";
+import { preparedReports, reportOption } from "./reports.js";
 import { show, type VerdictOptions, withProgress } from "./verdict.js";
 
 /** `faultline diagnose TARGET --model DIR`. */
@@ -26,7 +27,11 @@ export function diagnoseCommand(): Command {
     .option("--out <file>", "with --part: a new file for what the share found (see faultline merge)")
     .option("-q, --quick", "leave out the run from the tokens: the causes are proven unit by unit only")
     .option("--json", "print the verdict as JSON (docs/verdict.md)")
-    .option("-v, --verbose", "also print the sensitivity of what passed and everything unchecked")
+    .addOption(reportOption())
+    .option(
+      "-v, --verbose",
+      "all there is, not one screen: chain, what is ruled out, how units round, what could not be seen",
+    )
     .addHelpText(
       "after",
       `
@@ -36,13 +41,23 @@ Examples:
   faultline diagnose cases/exclamation-mark --model models/ishmael-7m
   faultline diagnose run/rank* --model ./Qwen3-32B
   faultline diagnose run/ --model ./Qwen3-0.6B --reference hugging-face.safetensors
+  faultline diagnose run/ --model ./Qwen3-0.6B --report verdict.md --report verdict.sarif
   faultline diagnose run/ --model ./Qwen3-0.6B --json > verdict.json`,
     )
     .action(async (target: string[], options: Options) => {
       const { model, reference, quick = false } = options;
       if (options.part !== undefined || options.out !== undefined) return diagnoseShare(target, options);
+      const command = ["faultline", "diagnose", ...target, "--model", model];
+      if (reference) command.push("--reference", ...reference);
+      if (options.names !== undefined) command.push("--names", options.names);
+      if (quick) command.push("--quick");
+      const inputs = [...target, model, ...(reference ?? []), options.names ?? []].flat();
+      const write = preparedReports(options.report ?? [], inputs);
       const names = namesFor(target, model, options.names);
-      show(await runDiagnosis({ target, model, quick, names, ...(reference && { reference }) }), options);
+      const run = { target, model, quick, names, ...(reference && { reference }) };
+      const diagnosis = await runDiagnosis(run);
+      show(diagnosis, options, run);
+      await write(diagnosis, { run, command });
     });
 }
 
@@ -56,8 +71,10 @@ interface Options extends VerdictOptions {
 }
 
 /** One share of the units, to a file. */
-async function diagnoseShare(target: string[], { model, part = "", out, names, reference }: Options): Promise<void> {
-  if (reference) throw new InputError("--reference: expected a whole diagnosis, found --part or --out beside it");
+async function diagnoseShare(target: string[], options: Options): Promise<void> {
+  const { model, part = "", out, names, reference, report } = options;
+  for (const [option, value] of Object.entries({ reference, report }))
+    if (value) throw new InputError(`--${option}: expected a whole diagnosis, found --part or --out beside it`);
   if (names !== undefined || isForeign(target))
     throw new InputError(
       `${target[0]}: --part: expected a capture; write someone else's dump as one first, with faultline import`,

@@ -2,6 +2,7 @@ import { Command } from "commander";
 import type { Imported } from "../importers/import-schema.js";
 import { openRecording } from "../importers/recording.js";
 import { writeCapture } from "../importers/write-capture.js";
+import { visibleJson } from "../report/visible-text.js";
 import { readModelConfig } from "../spec/models/config-file.js";
 import { InputError } from "../tensor/errors.js";
 import { namesFor } from "./names-of.js";
@@ -32,8 +33,6 @@ export function importCommand(): Command {
       const capture = openRecording(path, names);
       const values = writeCapture(capture, out, readModelConfig(model).json);
       const written: Imported = { out, values, steps: capture.steps.length };
-      process.stdout.write(
-        json ? `${JSON.stringify(written, null, 2)}\n` : `${out}: ${values} values of ${written.steps} steps\n`,
-      );
+      process.stdout.write(json ? `${visibleJson(written)}\n` : `${out}: ${values} values of ${written.steps} steps\n`);
     });
 }

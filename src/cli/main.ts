@@ -1,5 +1,6 @@
 #!/usr/bin/env node
 import { CommanderError } from "commander";
+import { visible } from "../report/visible-text.js";
 import { InputError } from "../tensor/errors.js";
 import { program } from "./program.js";
 
@@ -8,7 +9,7 @@ try {
 } catch (error) {
   if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? 0 : 2;
   else if (error instanceof InputError) {
-    process.stderr.write(`faultline: ${error.message}\n`);
+    process.stderr.write(`faultline: ${visible(error.message)}\n`);
     process.exitCode = 2;
   } else throw error;
 }

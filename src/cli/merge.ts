@@ -1,6 +1,7 @@
 import { Command } from "commander";
 import { merge } from "../diagnose/diagnose.js";
 import { detokenizer } from "./detokenizer.js";
+import { preparedReports, reportOption } from "./reports.js";
 import { show, type VerdictOptions, withProgress } from "./verdict.js";
 
 interface Options extends VerdictOptions {
@@ -21,7 +22,11 @@ export function mergeCommand(): Command {
     .requiredOption("-m, --model <dir>", "its model folder")
     .option("-q, --quick", "leave out the run from the tokens: the causes are proven unit by unit only")
     .option("--json", "print the verdict as JSON (docs/verdict.md)")
-    .option("-v, --verbose", "also print the sensitivity of what passed and everything unchecked")
+    .addOption(reportOption())
+    .option(
+      "-v, --verbose",
+      "all there is, not one screen: chain, what is ruled out, how units round, what could not be seen",
+    )
     .addHelpText(
       "after",
       `
@@ -33,7 +38,13 @@ Example:
     )
     .action(async (parts: string[], options: Options) => {
       const { target, model, quick = false } = options;
+      const run = { target, model, quick };
+      const command = ["faultline", "merge", ...parts, "--target", ...target, "--model", model];
+      if (quick) command.push("--quick");
+      const write = preparedReports(options.report ?? [], [...parts, ...target, model]);
       const detokenize = detokenizer(model);
-      show(await withProgress((progress) => merge(parts, { target, model, quick, progress, detokenize })), options);
+      const verdict = await withProgress((progress) => merge(parts, { ...run, progress, detokenize }));
+      show(verdict, options, run);
+      await write(verdict, { run, command });
     });
 }

@@ -3,6 +3,7 @@ import { Command } from "commander";
 import { writeNames } from "../importers/names-file.js";
 import { openDump } from "../importers/recording.js";
 import { namesText } from "../report/names.js";
+import { visibleJson } from "../report/visible-text.js";
 import { mapOnto } from "./names-of.js";
 import { outputColors } from "./style.js";
 
@@ -39,9 +40,7 @@ Example:
       const mapping = mapOnto(openDump(path), model);
       const file = out ?? (json ? undefined : `${basename(path)}.names.json`);
       if (file !== undefined) writeNames(file, mapping.names);
-      process.stdout.write(
-        json ? `${JSON.stringify(mapping.names, null, 2)}\n` : namesText(mapping, file!, outputColors()),
-      );
+      process.stdout.write(json ? `${visibleJson(mapping.names)}\n` : namesText(mapping, file!, outputColors()));
       process.exitCode = mapping.isSure ? 0 : 1;
     });
 }

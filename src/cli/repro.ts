@@ -1,6 +1,7 @@
 import { existsSync } from "node:fs";
 import { Command } from "commander";
 import { withJudged } from "../diagnose/street.js";
+import { visibleJson } from "../report/visible-text.js";
 import { makeCase } from "../repro/make-case.js";
 import { writeRepro } from "../repro/write-repro.js";
 import { InputError } from "../tensor/errors.js";
@@ -43,6 +44,6 @@ Examples:
       const written = writeRepro(made, out);
       const size = `${written.rows} × ${written.columns} elements, judged by ${written.criterion}`;
       const text = [`${out}: ${written.unit}, ${size}`, ...written.commands].join("\n  ");
-      process.stdout.write(`${json ? JSON.stringify(written, null, 2) : text}\n`);
+      process.stdout.write(`${json ? visibleJson(written) : text}\n`);
     });
 }

@@ -1,7 +1,9 @@
 import type { Diagnosis } from "../diagnose/reference/reference-report.js";
 import type { Verdict } from "../diagnose/tell/verdict.js";
 import { progressLine } from "../report/progress.js";
+import type { ReportContext } from "../report/report-format.js";
 import { renderVerdict } from "../report/terminal.js";
+import { visibleJson } from "../report/visible-text.js";
 import { terminalStyle } from "./style.js";
 
 const exitCodes: Record<Verdict["verdict"], number> = { clean: 0, fault: 1, ambiguous: 1, inconclusive: 3 };
@@ -10,11 +12,17 @@ const exitCodes: Record<Verdict["verdict"], number> = { clean: 0, fault: 1, ambi
 export interface VerdictOptions {
   readonly json?: boolean;
   readonly verbose?: boolean;
+  /** Files for reports. */
+  readonly report?: readonly string[];
 }
 
 /** Prints a verdict and sets the exit code that goes with it. */
-export function show(verdict: Diagnosis, { json = false, verbose = false }: VerdictOptions): void {
-  process.stdout.write(json ? `${JSON.stringify(verdict, null, 2)}\n` : renderVerdict(verdict, terminalStyle(verbose)));
+export function show(
+  verdict: Diagnosis,
+  { json = false, verbose = false }: VerdictOptions,
+  run: ReportContext["run"],
+): void {
+  process.stdout.write(json ? `${visibleJson(verdict)}\n` : renderVerdict(verdict, { ...terminalStyle(verbose), run }));
   process.exitCode = exitCodes[verdict.verdict];
 }
 

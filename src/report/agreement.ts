@@ -1,7 +1,8 @@
 import Table from "cli-table3";
 import { ranges } from "../diagnose/check/extent.js";
 import type { RecipeSummary, Verdict } from "../diagnose/tell/verdict.js";
-import { bareChars, type Colors, count, percent, section } from "./text.js";
+import { coverageWords, recipeWords } from "./recording-words.js";
+import { bareChars, type Colors, percent, section } from "./text.js";
 
 /** How closely every kind of unit agreed, how it rounds, and what share of the recording that says something about. */
 export function agreement({ units, recipes, coverage }: Verdict, c: Colors): string {
@@ -21,7 +22,7 @@ export function agreement({ units, recipes, coverage }: Verdict, c: Colors): str
       number(rmsZ),
       number(maxZ),
       failed > 0 ? c.red(String(failed)) : "0",
-      recipe ? recipeName(recipe) : "",
+      recipe ? recipeWords(recipe) : "",
     ]);
   }
   const departing = recipes.flatMap(({ unit, departing: layers }) =>
@@ -30,17 +31,11 @@ export function agreement({ units, recipes, coverage }: Verdict, c: Colors): str
       : [],
   );
   return section(c, "Agreement by kind of unit (z: error in units of its rounding; about 1 or less is right)", [
-    table.toString(),
+    table.toString().replace(/ +$/gm, ""),
     ...departing,
     ...roundings(recipes, c),
-    covered(coverage),
+    `  covered: ${coverageWords(coverage)}`,
   ]);
-}
-
-function recipeName({ recipe, matched, of, kept }: RecipeSummary): string {
-  if (recipe === null) return "no recipe gives its bits";
-  const inside = kept.length > 0 ? ", more digits kept inside" : "";
-  return `${recipe}${inside}${matched < of ? ` (${matched} of ${of})` : ""}`;
 }
 
 /** What each recipe means, and who is known to round so. */
@@ -53,12 +48,4 @@ function roundings(recipes: readonly RecipeSummary[], c: Colors): string[] {
 
 function number(x: number): string {
   return x < 1000 ? x.toFixed(2) : x.toExponential(1);
-}
-
-function covered({ of, compared, summed }: Verdict["coverage"]): string {
-  const rest = Math.max(0, of - compared - summed);
-  const parts = [`${percent(compared / of)} of ${count(of)} elements compared one by one`];
-  if (summed > 0) parts.push(`${percent(summed / of)} more in sums in which a wrong one stands out`);
-  if (rest > 0) parts.push(`${percent(rest / of)} stand for by a sample`);
-  return `  covered: ${parts.join(", ")}`;
 }

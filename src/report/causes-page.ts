@@ -25,17 +25,24 @@ function transformTable(): string {
 }
 
 function entry(id: CauseId): string {
-  const { kind, legend, hiddenBy, confusedWith = [], report } = catalogue[id];
   const inLab = faults.filter(({ expected }) => expected.includes(id)).map((fault) => fault.id);
   return [
     `### \`${id}\``,
     "",
+    causeEntryText(id),
+    ...(inLab.length > 0 ? [`* In the lab: ${inLab.join(", ")}.`] : []),
+  ].join("\n");
+}
+
+/** What is known of a cause, in Markdown. */
+export function causeEntryText(id: CauseId): string {
+  const { kind, legend, hiddenBy, confusedWith = [], report } = catalogue[id];
+  return [
     `${legend} (${kind})`,
     "",
     `* Hidden by: ${hiddenBy}.`,
     ...(confusedWith.length > 0 ? [`* Confused with: ${confusedWith.map((other) => `\`${other}\``).join(", ")}.`] : []),
     ...(report ? [`* In public: [${report[0]}](${address(report[0])}): ${report[1]}.`] : []),
-    ...(inLab.length > 0 ? [`* In the lab: ${inLab.join(", ")}.`] : []),
   ].join("\n");
 }
 

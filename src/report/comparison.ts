@@ -4,6 +4,7 @@ import colorette from "picocolors";
 import { type CaptureComparison, type ComparedSide, type ComparedValue, isSame } from "../compare/compare.js";
 import type { DType } from "../tensor/dtype.js";
 import { bareChars } from "./text.js";
+import { allVisible } from "./visible-text.js";
 
 const shortTypes: Record<DType, string> = {
   float64: "f64",
@@ -31,7 +32,8 @@ export interface ComparisonTextOptions {
 }
 
 /** The comparison as a table of at most 120 columns, in order of execution, with a summary below it. */
-export function comparisonText(comparison: CaptureComparison, options: ComparisonTextOptions): string {
+export function comparisonText(compared: CaptureComparison, options: ComparisonTextOptions): string {
+  const comparison = allVisible(compared);
   const colors = colorette.createColors(options.colors);
   const lines = [`reference  ${comparison.reference}`, `target     ${comparison.target}`, ""];
   let table = valueTable(comparison, options, longestName);

@@ -3,9 +3,11 @@ import { ranges } from "../diagnose/check/extent.js";
 import type { Placement } from "../importers/names-file.js";
 import type { Mapping } from "../names/map-names.js";
 import { bareChars, type Colors, section } from "./text.js";
+import { allVisible } from "./visible-text.js";
 
 /** What a dump's tensors are, what is in doubt, and what is not checked for want of a tensor. */
-export function namesText({ names, missing }: Mapping, file: string, c: Colors): string {
+export function namesText(mapping: Mapping, file: string, c: Colors): string {
+  const { names, missing } = allVisible(mapping);
   const { values, unplaced = [] } = names;
   const parts = [
     section(c, `${values.length} values placed`, [tableOf(values.filter(({ unsure }) => !unsure))]),

@@ -37,7 +37,19 @@ describe("faultline diagnose --part and faultline merge", () => {
       expect(text).toMatch(new RegExp(`part-${i + 1}\\.json: share ${i + 1} of 2, \\d+ of 49 units\n`));
       expect(code ?? 0).toBe(0);
     }
-    const merged = await run(mergeCommand, ...parts, "--target", ...target, ...model, "--quick", "--json");
+    const report = join(folder, "verdict.md");
+    const merged = await run(
+      mergeCommand,
+      ...parts,
+      "--target",
+      ...target,
+      ...model,
+      "--quick",
+      "--json",
+      "--report",
+      report,
+    );
+    expect(readFileSync(report, "utf8")).toMatch(/faultline merge \S+part-1\.json /);
     const one = await run(diagnoseCommand, ...target, ...model, "--quick", "--json");
     expect(merged).toEqual(one);
     expectPublished("diagnose", merged.text);

@@ -1,21 +1,28 @@
-import { beforeAll, describe, expect, test } from "vitest";
+import { readFileSync } from "node:fs";
+import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
+import { demoCommand } from "../../src/cli/demo.js";
 import { diagnose } from "../../src/diagnose/diagnose.js";
 import type { Verdict } from "../../src/diagnose/tell/verdict.js";
-import { readTokenizer } from "../../src/engine/text/model-folder.js";
+import { renderVerdict } from "../../src/report/terminal.js";
 import { expectPublished } from "../published.js";
 
-const model = "models/ishmael-7m";
+// The demo's own diagnosis is what is asked here: one is enough.
+vi.mock("../../src/diagnose/diagnose.js", async (original) => {
+  const actual = await original<typeof import("../../src/diagnose/diagnose.js")>();
+  return { ...actual, diagnose: vi.fn(actual.diagnose) };
+});
 
 describe("the case of the exclamation mark", () => {
   let verdict: Verdict;
+  const write = vi.spyOn(process.stdout, "write").mockReturnValue(true);
+  let printed = "";
   beforeAll(async () => {
-    const tokenizer = readTokenizer(model);
-    verdict = await diagnose({
-      target: "cases/exclamation-mark",
-      model,
-      detokenize: (ids) => tokenizer.decode(ids),
-    });
+    await demoCommand().parseAsync([], { from: "user" });
+    printed = write.mock.calls.map(([text]) => String(text)).join("");
+    write.mockRestore();
+    verdict = await vi.mocked(diagnose).mock.results[0]!.value;
   });
+  afterAll(() => vi.restoreAllMocks());
 
   test("names exactly three causes, and nothing else is accused", async () => {
     expectPublished("diagnose", verdict);
@@ -80,5 +87,24 @@ describe("the case of the exclamation mark", () => {
       expect(audit.pass).toBe(true);
       expect(audit.evidence.length).toBeGreaterThan(20);
     }
+  });
+
+  test("README shows what the demo prints, word for word", async () => {
+    const readme = readFileSync("README.md", "utf8");
+    expect(readme).toContain(`\`\`\`\n${printed.trimEnd()}\n\`\`\``);
+  });
+
+  test("a verdict of three causes fits one screen; what it leaves out is told with --verbose", async () => {
+    const run = { target: "cases/exclamation-mark", model: "models/ishmael-7m" };
+    const screen = renderVerdict(verdict, { colors: false, run }).trimEnd().split("\n");
+    expect(screen.length).toBeLessThanOrEqual(42);
+    expect(Math.max(...screen.map((line) => line.length))).toBeLessThanOrEqual(100);
+    const all = renderVerdict(verdict, { colors: false, run, verbose: true });
+    const kinds = new Set(verdict.notVisible.map(({ cause }) => cause)).size;
+    expect(screen.join("\n")).toContain(`${kinds} kinds of fault would not have shown in some unit`);
+    for (const { cause } of verdict.notVisible) expect(all).toContain(`- ${cause}: `);
+    for (const title of ["From cause to symptom", "Ruled out", "Agreement by kind of unit", "Unchecked"])
+      expect(all).toContain(`\n${title}`);
+    for (const line of screen.slice(2, 8)) expect(all).toContain(line);
   });
 });

@@ -10,7 +10,7 @@ import { decide, summarise } from "./decision.js";
 import { findingsOf } from "./findings.js";
 import { ruledOut } from "./suspects.js";
 import { magnitudes, symptomChain } from "./symptom.js";
-import { coverageOf, settledRecipes, summaries, unchecked } from "./unit-summary.js";
+import { coverageOf, judgedUnits, settledRecipes, summaries, unchecked } from "./unit-summary.js";
 import type { Verdict } from "./verdict.js";
 
 /** What a verdict is told from: the results of the stages before it. */
@@ -47,6 +47,7 @@ export function tell({ investigation, checks, records, tried, unreached, needed,
     ruledOut: ruledOut(investigation, checks, numbers),
     notVisible: told.notVisible,
     unchecked: unchecked(investigation, checks),
+    judged: judgedUnits(checks),
     units: summaries(checks),
     recipes: settledRecipes(investigation, checks),
     coverage: coverageOf(checks),

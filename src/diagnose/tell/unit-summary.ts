@@ -1,7 +1,8 @@
 import { roleOf } from "../../spec/site.js";
 import { short } from "../causes/hypothesis.js";
 import type { Investigation, UnitCheck } from "../check/investigation.js";
-import type { CoverageSummary, RecipeSummary, UnitSummary } from "./verdict.js";
+import { finite } from "../explain/assemble.js";
+import type { CoverageSummary, JudgedUnit, RecipeSummary, UnitSummary } from "./verdict.js";
 
 export function unchecked(
   investigation: Investigation,
@@ -26,6 +27,17 @@ export function unchecked(
       why: "not recorded: checked only as part of the units after them",
     });
   return out;
+}
+
+/** Each unit, in execution order. */
+export function judgedUnits(checks: readonly UnitCheck[]): JudgedUnit[] {
+  return checks.map(({ node, statistics, excess }) => ({
+    unit: node.name,
+    layer: node.layer ?? null,
+    outcome: excess > 1 ? "fails" : statistics.checked === 0 ? "unchecked" : "follows",
+    rmsZ: finite(statistics.rmsZ),
+    maxZ: finite(statistics.maxZ),
+  }));
 }
 
 export function summaries(checks: readonly UnitCheck[]): UnitSummary[] {

@@ -121,6 +121,17 @@ export const verdictSchema = printed<Verdict>()(
       .array(z.object({ cause: z.string(), why: z.string() }))
       .describe("causes that this recording could not have shown: a pass does not exclude them"),
     unchecked: z.array(z.object({ value: z.string(), why: z.string() })),
+    judged: z
+      .array(
+        z.object({
+          unit: z.string(),
+          layer: whole.nullable().describe("null outside of layers"),
+          outcome: z.enum(["follows", "fails", "unchecked"]),
+          rmsZ: measured,
+          maxZ: measured,
+        }),
+      )
+      .describe("every unit, in order of execution"),
     units: z.array(
       z.object({
         unit: z.string(),

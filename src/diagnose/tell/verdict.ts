@@ -21,6 +21,8 @@ export interface Verdict {
   readonly ruledOut: readonly { suspect: string; evidence: string }[];
   readonly notVisible: readonly NotVisible[];
   readonly unchecked: readonly { value: string; why: string }[];
+  /** Every unit, in execution order. */
+  readonly judged: readonly JudgedUnit[];
   /** How closely each kind of unit agreed. */
   readonly units: readonly UnitSummary[];
   /** How the run rounds, per kind of unit: a fingerprint of the implementations that really ran. */
@@ -51,6 +53,16 @@ export type AuditName = "boundary" | "cache" | "rotary" | "batch";
 export interface Audit {
   readonly pass: boolean;
   readonly evidence: string;
+}
+
+export interface JudgedUnit {
+  readonly unit: string;
+  /** Null outside of layers. */
+  readonly layer: number | null;
+  /** Unchecked: beyond the range of its types, or it rests on values nobody recorded. */
+  readonly outcome: "follows" | "fails" | "unchecked";
+  readonly rmsZ: number | null;
+  readonly maxZ: number | null;
 }
 
 export interface UnitSummary {
