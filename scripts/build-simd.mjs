@@ -1,14 +1,19 @@
-// Compiles src/tensor/block-sums.wat and writes it as base64 into src/tensor/block-sums-module.ts. Run after every change
-// of the source: node scripts/build-simd.mjs
+// Compiles the WebAssembly sources of src/tensor and writes each as base64 into a module beside it. Run after every change
+// of a source: node scripts/build-simd.mjs
 import { readFileSync, writeFileSync } from "node:fs";
 import wabt from "wabt";
 
 const folder = new URL("../src/tensor/", import.meta.url);
+/** By the name of its source: what uses it, and what it is exported as. */
+const modules = {
+  "block-sums": { user: "BlockSums", constant: "blockSumsModule" },
+  "partial-sums": { user: "PartialSums", constant: "partialSumsModule" },
+};
 
-/** The module of the source as it stands, as bytes. */
-export async function compileBlockSums() {
+/** The module of a source as it stands, as bytes. */
+export async function compileSource(name) {
   const { parseWat } = await wabt();
-  const source = parseWat("block-sums.wat", readFileSync(new URL("block-sums.wat", folder), "utf8"), { simd: true });
+  const source = parseWat(`${name}.wat`, readFileSync(new URL(`${name}.wat`, folder), "utf8"), { simd: true });
   try {
     source.validate({ simd: true });
     return source.toBinary({}).buffer;
@@ -18,12 +23,14 @@ export async function compileBlockSums() {
 }
 
 if (process.argv[1] === new URL(import.meta.url).pathname) {
-  const text = Buffer.from(await compileBlockSums()).toString("base64");
-  writeFileSync(
-    new URL("block-sums-module.ts", folder),
-    `// Made by scripts/build-simd.mjs from block-sums.wat.\n\n/** The WebAssembly module of \`BlockSums\`, in base64. */\nexport const blockSumsModule =\n${text
-      .match(/.{1,108}/g)
-      .map((line) => `  "${line}"`)
-      .join(" +\n")};\n`,
-  );
+  for (const [name, { user, constant }] of Object.entries(modules)) {
+    const text = Buffer.from(await compileSource(name)).toString("base64");
+    writeFileSync(
+      new URL(`${name}-module.ts`, folder),
+      `// Made by scripts/build-simd.mjs from ${name}.wat.\n\n/** The WebAssembly module of \`${user}\`, in base64. */\nexport const ${constant} =\n${text
+        .match(/.{1,108}/g)
+        .map((line) => `  "${line}"`)
+        .join(" +\n")};\n`,
+    );
+  }
 }

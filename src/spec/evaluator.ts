@@ -65,6 +65,9 @@ const nothingUncertain = new Float64Array(0);
 /** An error that all terms of a sum share adds up; counted as independent ones, so many times: head_dim, or keys. */
 const commonTerms = 256;
 
+/** Variants whose rows are remembered for rewrites under the same roundings, latest first. */
+const mostVariants = 6;
+
 const nothing: Observations = { has: () => false, row: () => undefined };
 
 /**
@@ -84,6 +87,7 @@ export class Evaluator {
   readonly #memory = new Map<string, Map<number, Row>>();
   readonly #base: Evaluator | undefined;
   readonly #changed = new Map<string, boolean>();
+  #variants: readonly Evaluator[] = [];
 
   constructor(options: EvaluatorOptions, base?: Evaluator) {
     this.graph = options.graph;
@@ -105,17 +109,32 @@ export class Evaluator {
 
   /** The same graph under the roundings of `recipe`, which belongs to `unit`. */
   under(recipe: UnitRecipe, unit: GraphNode, noise: boolean): Evaluator {
-    return new Evaluator({ ...this, recipe, recipeLayer: unit.layer, noise });
+    return this.#variant(recipe, unit.layer, noise);
   }
 
   /** The same with variances. */
   withNoise(): Evaluator {
-    return this.noise ? this : new Evaluator({ ...this, noise: true });
+    return this.noise ? this : this.#variant(this.recipe, this.recipeLayer, true);
   }
 
   /** The same by values alone. */
   withoutNoise(): Evaluator {
-    return this.noise ? new Evaluator({ ...this, noise: false }) : this;
+    return this.noise ? this.#variant(this.recipe, this.recipeLayer, false) : this;
+  }
+
+  /** A rewrite shares what it does not touch with what it rewrites, under the same roundings. */
+  #variant(recipe: UnitRecipe | undefined, recipeLayer: number | undefined, noise: boolean): Evaluator {
+    const base = this.#base === undefined ? undefined : this.#base.#known(recipe, recipeLayer, noise);
+    return new Evaluator({ ...this, recipe, recipeLayer, noise }, base);
+  }
+
+  /** One of the latest variants, or a new one. */
+  #known(recipe: UnitRecipe | undefined, recipeLayer: number | undefined, noise: boolean): Evaluator {
+    const latest = this.#variants;
+    const same = (of: Evaluator) => of.recipe === recipe && of.recipeLayer === recipeLayer && of.noise === noise;
+    const found = latest.find(same) ?? this.#variant(recipe, recipeLayer, noise);
+    this.#variants = [found, ...latest.filter((other) => other !== found)].slice(0, mostVariants);
+    return found;
   }
 
   /** What the spec means by `name`, from the recorded inputs of its unit; its own record is not consulted. */

@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, describe, expect, it, vi } from "vitest";
-import { compileBlockSums } from "../../scripts/build-simd.mjs";
+import { compileSource } from "../../scripts/build-simd.mjs";
 import { BlockSums } from "../../src/tensor/block-sums.js";
 import { blockSumsModule } from "../../src/tensor/block-sums-module.js";
 import { Checkpoint } from "../../src/tensor/checkpoint.js";
@@ -273,7 +273,7 @@ describe("the compiled module", () => {
   afterEach(() => vi.unstubAllGlobals());
 
   it("is that of the source beside it", async () => {
-    expect(Buffer.from(await compileBlockSums()).toString("base64")).toBe(blockSumsModule);
+    expect(Buffer.from(await compileSource("block-sums")).toString("base64")).toBe(blockSumsModule);
   });
 
   it("is refused in one sentence where there is no SIMD", () => {

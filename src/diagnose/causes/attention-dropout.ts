@@ -124,7 +124,7 @@ function spread(read: Op, plain: Op, share: number, isSolvable: (row: number) =>
 /** What each key's weight in a recorded row is of what it should be: the values, solved for their weights. */
 function weightShares({ site, investigation }: Proposal, a: AttentionAttributes, row: number): HeadWeights[] {
   const { observations, graph } = investigation;
-  const plain = investigation.evaluator.withoutNoise();
+  const plain = investigation.quiet;
   const values = graph.node(site.inputs[2]!);
   // Values that are 1 in the channel of their own position and 0 in all others: what comes out are the weights.
   const unit: Op = {

@@ -103,7 +103,7 @@ function beforeRotation({ finding, investigation }: Proposal): Comparison {
       inputs: [],
     };
     const reversed: GraphNode = { ...node, name: `${node.name}.turned back`, op: back, inputs: [recorded.name] };
-    const plain = investigation.evaluator.withoutNoise();
+    const plain = investigation.quiet;
     return plain.rewritten([recorded, reversed]).evaluate(reversed.name, rows).value;
   };
   const largest = comparison.noise.map((sigma, i) => {

@@ -28,7 +28,7 @@ export function fitNumber(
   const first = Math.max(0, rows.length - rowsUsed);
   const chosen = rows.subarray(first);
   const even = columns.filter((_, c) => c % 2 === 0);
-  const plain = investigation.evaluator.withoutNoise();
+  const plain = investigation.quiet;
   const at = (value: number) => plain.rewritten(rewrite(value)).evaluate(finding.node.name, chosen, even).value;
   let value = start;
   let error = Infinity;

@@ -31,6 +31,7 @@ export class Investigation extends RecordedRun {
   readonly limit: number;
   readonly #recipes = new Map<string, UnitRecipe>();
   readonly #views = new Map<number, Investigation>();
+  #quiet: Evaluator | undefined;
 
   constructor(
     capture: Capture,
@@ -41,6 +42,12 @@ export class Investigation extends RecordedRun {
     super(capture, config, parameters, shared);
     this.book = shared.book ?? new RecipeBook(this.precision.store);
     this.limit = surpriseLimit(recordedElements(capture));
+  }
+
+  /** The spec by values alone; what is not recorded is evaluated once for all who ask. */
+  get quiet(): Evaluator {
+    this.#quiet ??= this.evaluator.withoutNoise();
+    return this.#quiet;
   }
 
   /** The same investigation under another compute precision. */
@@ -109,7 +116,7 @@ export class Investigation extends RecordedRun {
     const known = [...more, this.#recipes.get(name), this.book.settled.get(roleOf(this.graph.node(name)))?.recipe];
     for (const recipe of new Set(known)) {
       if (!recipe) continue;
-      const check = this.checkUnder(name, recipe, evaluator);
+      const check = this.checkUnder(name, recipe, evaluator, undefined, undefined, true);
       if (check.matched) return check;
     }
     return this.checkNoise(name, evaluator);

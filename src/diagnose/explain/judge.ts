@@ -182,7 +182,7 @@ export class Judge {
     const coarse = investigation.observations.dtype(name) !== "float32";
     if (coarse && near.equal < promising * near.compared) return undefined;
     for (const candidate of this.#candidates(check, evaluator, recipe, coarse ? near : undefined)) {
-      const found = investigation.checkUnder(name, candidate, evaluator, undefined, hypothesis.heldOut);
+      const found = investigation.checkUnder(name, candidate, evaluator, undefined, hypothesis.heldOut, true);
       if (!found.matched || !isInformative(check, found.statistics, hypothesis)) continue;
       // Another order of the same arithmetic is a way of rounding, not a cause; nor is what chance may turn over.
       if (check.excess <= 1 && (!this.#isEvident(check, found) || this.#isSame(check, evaluator))) return undefined;

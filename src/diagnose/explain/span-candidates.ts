@@ -2,6 +2,7 @@ import type { Graph, GraphNode } from "../../spec/graph.js";
 import { roleOf } from "../../spec/site.js";
 import { proposeNamed } from "../causes/catalogue.js";
 import type { Hypothesis } from "../causes/hypothesis.js";
+import type { Proposal } from "../causes/proposal.js";
 import type { Investigation, UnitCheck } from "../check/investigation.js";
 import type { Deadline } from "./deadline.js";
 
@@ -11,6 +12,9 @@ const mostCandidates = 8000;
 /** In the order of a search: what is written wrongly most often, all other named causes, one number of a list, one fitted. */
 export const spanParts = ["large", "other", "chosen", "fitted"] as const;
 type SpanPart = (typeof spanParts)[number];
+
+/** Named rewrites of a site of which one number is chosen or fitted: asked for once, looked at in two parts of a search. */
+export type WithOneNumber = Map<GraphNode, readonly Hypothesis[]>;
 
 /**
  * Rewrites inside a span: each cause in all layers of the span alike, then layer by layer, nearest first, at all sites of a
@@ -22,6 +26,7 @@ export function* candidates(
   sites: readonly GraphNode[],
   part: SpanPart,
   deadline: Deadline,
+  numbered: WithOneNumber,
 ): Generator<Hypothesis> {
   const { graph } = investigation;
   let count = 0;
@@ -31,7 +36,7 @@ export function* candidates(
     const proposal = { investigation, site, finding: check };
     const proposed =
       part === "chosen" || part === "fitted"
-        ? proposeNamed(proposal).filter(part === "chosen" ? isChosen : isFitted)
+        ? withOneNumber(proposal, numbered).filter(part === "chosen" ? isChosen : isFitted)
         : proposeNamed(proposal, part).filter(({ fitted }) => fitted === 0);
     count += proposed.length;
     byLayer.set(site.layer, [...(byLayer.get(site.layer) ?? []), ...proposed]);
@@ -46,6 +51,15 @@ export function* candidates(
     yield* together(proposed, kin);
     yield* proposed;
   }
+}
+
+function withOneNumber(proposal: Proposal, numbered: WithOneNumber): readonly Hypothesis[] {
+  let found = numbered.get(proposal.site);
+  if (!found) {
+    found = proposeNamed(proposal).filter(({ fitted }) => fitted === 1);
+    numbered.set(proposal.site, found);
+  }
+  return found;
 }
 
 /** Whether a rewrite has one number that the record chooses out of a list: a window, how many keys are skipped. */

@@ -7,7 +7,7 @@ import type { Deadline } from "./deadline.js";
 import type { Explanation, Judge } from "./judge.js";
 import { rank } from "./rank.js";
 import { closest, Screen, type Screened, screenLimit } from "./screen.js";
-import { candidates, spanParts } from "./span-candidates.js";
+import { candidates, spanParts, type WithOneNumber } from "./span-candidates.js";
 
 /** Share of the spec's errors that a rewrite may leave, beyond the screen's limit, and still be looked at again. */
 const worthwhile = 0.2;
@@ -30,10 +30,11 @@ export function searchSpan(
   const halves: Screened[] = [];
   const byCause = new Map<CauseId, Hypothesis[]>();
   const deep = judge.investigation.isDeep(check.node.name);
+  const numbered: WithOneNumber = new Map();
   let large: Explanation[] = [];
   for (const part of spanParts) {
     const screened: Screened[] = [];
-    for (const hypothesis of candidates(judge.investigation, check, sites, part, deadline)) {
+    for (const hypothesis of candidates(judge.investigation, check, sites, part, deadline, numbered)) {
       if (deadline.passed) break;
       if (!hypothesis.places) addTo(byCause, hypothesis.cause, hypothesis);
       const left = screen.left(hypothesis);

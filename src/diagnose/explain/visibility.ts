@@ -117,7 +117,7 @@ function hiddenAt(
     (h) => h.group === hypothesis.group && h.site === site.name,
   );
   if (!same) return undefined;
-  const quiet = investigation.evaluator.withoutNoise();
+  const quiet = investigation.quiet;
   let allZero = true;
   let inRange = false;
   for (const check of units) {
@@ -171,7 +171,7 @@ export function sensitivity(
   checks: readonly UnitCheck[],
   deadline: Deadline,
 ): NotVisible[] {
-  const quiet = investigation.evaluator.withoutNoise();
+  const quiet = investigation.quiet;
   const strongest = new Map<string, Strongest>();
   const middle = new Map<string, UnitCheck[]>();
   for (const check of checks) {
