@@ -53,3 +53,25 @@ export function partOfQuantised(
     rows: (first, count, rounding) => whole.rows(firstRow + first, count, rounding),
   };
 }
+
+/** Columns `first` to `first + count - 1` of a quantised matrix as a parameter of their own: a rank's part of it. */
+export function columnsOfQuantised(whole: QuantisedParameter, first: number, count: number): QuantisedParameter {
+  const { dtype, operands, misreadings } = whole;
+  const [height, width] = whole.shape as [number, number];
+  return {
+    shape: [height, count],
+    dtype,
+    operands,
+    misreadings,
+    misread: (misreading) => columnsOfQuantised(whole.misread(misreading), first, count),
+    rows: (row, rows, rounding) => columnsOfRows(whole.rows(row, rows, rounding), width, first, count),
+  };
+}
+
+/** The same of numbers [rows, width], as a copy. */
+export function columnsOfRows(values: Float64Array, width: number, first: number, count: number): Float64Array {
+  const rows = values.length / width;
+  const out = new Float64Array(rows * count);
+  for (let r = 0; r < rows; r++) out.set(values.subarray(r * width + first, r * width + first + count), r * count);
+  return out;
+}
