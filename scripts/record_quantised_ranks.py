@@ -255,7 +255,7 @@ FAULTS = {
     "scale-missed": ("int8", 2),  # down_proj without its scales on every rank
     "scale-of-next-group": ("nvfp4", 2),  # down_proj takes the scales of the next group
     "row-shards-reversed": ("awq", 2),  # down_proj's shards are loaded in reverse
-    "operand-unquantised-scale": ("fp8-tensor", 2),  # the scale of the operand is left out of down_proj's sums
+    "operand-scale-missed": ("fp8-tensor", 2),  # the scale of the operand is left out of down_proj's sums
 }
 
 
@@ -336,7 +336,7 @@ class QuantisedSharding(Sharding):
 
         def forward(x):
             term = self.product(x, own, bias)
-            if self.fault == "operand-unquantised-scale" and name.endswith("down_proj"):
+            if self.fault == "operand-scale-missed" and name.endswith("down_proj"):
                 term = (term.float() / 0.03125).to(term.dtype)
             self.partial(name, term)
             return self.sum(name, term)

@@ -40,9 +40,7 @@ function quantisedOperands({ site, investigation }: Proposal): Hypothesis[] {
       ...operand,
       name: freshName(investigation.graph, `${site.name}.quantised operand`),
       // A rank quantises what it holds: scales are those of its own part.
-      op: terms
-        ? withinPart(quantised(quantisation), { first: terms.x, count: terms.count })
-        : quantised(quantisation),
+      op: terms ? withinPart(quantised(quantisation), { first: terms.x, count: terms.count }) : quantised(quantisation),
       inputs: [operand.name],
     };
     return hypothesis("activation-quantised", site, [narrow, replaced(site, { inputs: [narrow.name] })], {
