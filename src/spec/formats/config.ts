@@ -101,7 +101,7 @@ export function groupsFor({ config_groups, origin }: QuantisationConfig, module:
   const naming = groups.filter(([name, { targets }]) =>
     targets?.some((target, i) => matchesModule(target, module, `${field(name)}.${i}`)),
   );
-  const isClass = (target: string) => /^\w+$/.test(target);
+  const isClass = (target: string) => /^[A-Z]\w*$/.test(target);
   return naming.length > 0 ? naming : groups.filter(([, { targets }]) => !targets || targets.some(isClass));
 }
 

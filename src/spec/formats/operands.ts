@@ -62,10 +62,14 @@ export function operandsOf(stored: StoredWeight): Quantisation[] {
       if (stored.has(".weight_scale_2")) return [inNvfp4(Math.fround(1 / scale))];
       return [{ ...magnitude, format: e4m3, tile: perTensor, fixed: scale }];
     }
-    case "compressed-tensors":
-      return groupsFor(config, stored.module).flatMap(([name, { input_activations }]) =>
+    case "compressed-tensors": {
+      const all = groupsFor(config, stored.module).flatMap(([name, { input_activations }]) =>
         input_activations ? declaredOperands(stored, input_activations, `config_groups.${name}.input_activations`) : [],
       );
+      // Several groups may declare the same.
+      const keys = all.map((quantisation) => JSON.stringify(quantisation));
+      return all.filter((_, i) => keys.indexOf(keys[i]!) === i);
+    }
     default:
       return [];
   }
