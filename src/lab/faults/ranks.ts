@@ -71,8 +71,8 @@ const drawnOrder = (random: () => number) => ({
 
 const columnProducts = ["self_attn.q_proj", "mlp.gate_proj", "mlp.up_proj"] as const;
 
-/** Values that are made of the weights of the key/value heads a rank keeps. */
-const keyed = ["key", "value"] as const;
+/** Values that show which key/value heads a rank keeps: seen by one rank, attention over those of the others as well. */
+const keyed = ["key", "value", "mixed"] as const;
 const keyHeads = (graph: FaultContext["graph"]) => {
   const [first] = graph.all("mixed");
   return attributesOf<AttentionAttributes>(graph, first!.name).keyValueHeads;
