@@ -16,7 +16,17 @@ import {
 } from "./format.js";
 import { pagesBefore } from "./page-view.js";
 
-type ManifestContent = Omit<Manifest, "format" | "version">;
+type ManifestContent = Omit<Manifest, "format" | "version"> & {
+  /** How many ranks record into the directory, where a run has several. */
+  readonly world?: number;
+};
+
+/** Which rank recorded a value, and what of it: a part of an axis, or a term of a sum. */
+export interface RankedPart {
+  readonly rank: number;
+  readonly shard?: { readonly axis: "h" | "c" | "t"; readonly part: number; readonly of: number };
+  readonly partial?: { readonly part: number; readonly of: number };
+}
 
 /**
  * Writes a capture directory, append-only: a step's tensors are on disk before its events name them, so a crash leaves
@@ -35,10 +45,15 @@ export class CaptureWriter {
     createEmpty(directory);
     writeFileSync(
       join(directory, "manifest.json"),
-      JSON.stringify({ format: "faultline-capture", version: 1, ...manifest }),
+      JSON.stringify({ format: "faultline-capture", version: manifest.world === undefined ? 1 : 2, ...manifest }),
       { flag: "wx" },
     );
     writeFileSync(join(directory, "events.jsonl"), "", { flag: "wx" });
+  }
+
+  /** The step that is being recorded; 0 before the first. */
+  get currentStep(): number {
+    return this.#step ?? 0;
   }
 
   /** Starts a step; the one before it is finished. */
@@ -56,9 +71,10 @@ export class CaptureWriter {
     bytes: Uint8Array,
     by?: string,
     storageDtype: DType = view.dtype,
+    ranked?: RankedPart,
   ): void {
     this.#tensor(view.offset > 0 ? placedSpanName(view) : spanName(view), bytes, storageDtype);
-    this.#lines.push(JSON.stringify({ event: "value", step: this.#step, name, role, view, by: by ?? null }));
+    this.#lines.push(JSON.stringify({ event: "value", step: this.#step, name, role, view, by: by ?? null, ...ranked }));
   }
 
   /**

@@ -11,6 +11,7 @@ import { correctLine, faultData, runData, scoreLine } from "../lab/format.js";
 import { type LabModel, openLabModel, truncateModel } from "../lab/model.js";
 import { tableLines } from "../lab/score-table.js";
 import { tinyFamilies, writeTinyModel } from "../lab/tiny-model.js";
+import { possibleLayers } from "../lab/trial.js";
 import type { DType } from "../tensor/dtype.js";
 import { InputError } from "../tensor/errors.js";
 import { outputColors } from "./style.js";
@@ -132,7 +133,7 @@ async function injectFaults(faults: readonly Fault[], folder: string, options: R
   const scores: Score[] = [];
   const layers = options.layers?.split(",").map((part) => whole(part, "--layers", 1023, 0));
   const trials = benchmark({
-    models: modelsFor(options, folder),
+    models: modelsFor(options, folder, faults),
     faults,
     stores: options.dtype,
     seeds: whole(options.seeds, "--seeds", 10000),
@@ -151,17 +152,23 @@ async function injectFaults(faults: readonly Fault[], folder: string, options: R
   return scores;
 }
 
-function modelsFor({ model, first }: RunOptions, folder: string): LabModel[] {
+function modelsFor({ model, first }: RunOptions, folder: string, faults: readonly Fault[]): LabModel[] {
   if (!model) {
     if (first) throw new InputError("--first: expected together with --model");
-    return tinyModels(folder);
+    return tinyModels(folder, faults);
   }
   if (!first) return [openLabModel(model)];
   return [truncateModel(model, whole(first, "--first", 1024), join(folder, "model"))];
 }
 
-function tinyModels(folder: string): LabModel[] {
-  return tinyFamilies.map((family) => writeTinyModel(join(folder, family), { family, seed: 5 }));
+/** One of each family; and one with a bias behind attention, where faults are asked for that apply to no other. */
+function tinyModels(folder: string, faults: readonly Fault[]): LabModel[] {
+  const models = tinyFamilies.map((family) => writeTinyModel(join(folder, family), { family, seed: 5 }));
+  const applies = (fault: Fault) => models.some((model) => possibleLayers(model, fault, "bfloat16").length > 0);
+  if (faults.every(applies)) return models;
+  const config = { attention_bias: true };
+  const biased = writeTinyModel(join(folder, "biased"), { family: "llama", seed: 5, config });
+  return [...models, biased];
 }
 
 /** Runs `action` with a temporary folder that is gone afterwards. */

@@ -11,6 +11,8 @@ export function lengthsFor(situation: Situation): BatchLengths {
       return [[24]];
     case "long":
       return [[280]];
+    case "ranks":
+      return [[8, 5]];
     case "last-token":
     case "several-sequences":
       return [[17, 9, 12, 1]];

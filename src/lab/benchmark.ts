@@ -86,13 +86,13 @@ function scoreBaselines(trial: Trial): NonNullable<Score["baselines"]> {
 }
 
 /** Whether the unit lies inside the chain that a bad unit stands for: a cause may name the unrecorded value itself. */
-function isInside({ run, model }: Trial, unit: string): boolean {
+function isInside({ run }: Trial, unit: string): boolean {
   if (run.recorded.has(unit)) return false;
   const pending = [unit];
   while (pending.length > 0) {
     const name = pending.pop()!;
     if (run.bad.has(name)) return true;
-    if (!run.recorded.has(name)) pending.push(...model.graph.consumers(name));
+    if (!run.recorded.has(name)) pending.push(...run.spec.consumers(name));
   }
   return false;
 }

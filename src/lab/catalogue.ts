@@ -13,6 +13,7 @@ import { normStatisticsFaults } from "./faults/norm-statistics.js";
 import { pageFaults } from "./faults/pages.js";
 import { quantisationFaults } from "./faults/quantisation.js";
 import { rangeFaults } from "./faults/range.js";
+import { rankFaults } from "./faults/ranks.js";
 import { residualFaults } from "./faults/residual.js";
 import { ropeFaults } from "./faults/rope.js";
 import { scoreFaults } from "./faults/scores.js";
@@ -39,6 +40,7 @@ export const catalogue: readonly Fault[] = [
   ...layerFaults,
   ...pairFaults,
   ...logitsFaults,
+  ...rankFaults,
 ];
 
 /** The fault of that id, or the only one whose id begins or ends with it. @throws InputError when there is none. */

@@ -35,10 +35,20 @@ export interface Injection {
   readonly pages?: (metadata: PageMetadata, step: PlacedStep) => PageMetadata;
   /** Records that hold the bytes of another value: their buffer was reused before it was copied. */
   readonly overwritten?: ReadonlyMap<string, string>;
+  /** Part of the key/value heads that a rank keeps, whatever it takes it for; the right one unless given. */
+  readonly keyPartOf?: (rank: number) => number;
 }
 
-/** The run a fault needs to show at all. */
-export type Situation = "any" | "several-sequences" | "chunked" | "decode-batch" | "paged" | "last-token" | "long";
+/** The run a fault needs to show at all; over ranks, as many as its setting `ranks` says. */
+export type Situation =
+  | "any"
+  | "several-sequences"
+  | "chunked"
+  | "decode-batch"
+  | "paged"
+  | "last-token"
+  | "long"
+  | "ranks";
 
 /** One thing that goes wrong in real runtimes, as data and a function that makes a run show it. */
 export interface Fault {

@@ -16,6 +16,7 @@ import type { LabModel } from "./model.js";
 import { type ChangedParameter, overlayParameters } from "./overlay.js";
 import { type BatchPadding, type PaddedBatch, padBatch, underPadding } from "./padded-batch.js";
 import { type CacheLayout, PagedCache, type PageMetadata } from "./paged-cache.js";
+import { overRanks, recordRanks } from "./ranks.js";
 
 /** A fault with its settings and the layers it is put into; layers of a fault of the model are ignored. */
 export interface InjectedFault {
@@ -43,6 +44,8 @@ export interface RunOptions {
   readonly cache?: CacheLayout;
   /** Makes the sequences of a plain recording's step equally long. */
   readonly padding?: BatchPadding;
+  /** Tensor-parallel ranks, all recorded into one directory; 1 unless given. */
+  readonly ranks?: number;
   /** A `.safetensors` file for one step of equally long sequences, else a capture directory. */
   readonly path: string;
 }
@@ -51,6 +54,8 @@ export interface LabRun {
   readonly path: string;
   /** What it was made by. */
   readonly options: RunOptions;
+  /** What the run should have computed. */
+  readonly spec: Graph;
   readonly recorded: ReadonlySet<string>;
   /** Recorded values that must not be explained by the spec: the first bad ones as far as they can be seen. */
   readonly bad: ReadonlySet<string>;
@@ -73,7 +78,8 @@ export function runLab(options: RunOptions): LabRun {
   const steps = padded ? [padded.step] : options.steps;
   const injections = [...(options.injections ?? [])];
   const firstBad: string[] = [];
-  let graph = padded ? underPadding(model.graph, padded) : model.graph;
+  const spec = (options.ranks ?? 1) > 1 ? overRanks(model.graph, model.config, options.ranks!) : model.graph;
+  let graph = padded ? underPadding(spec, padded) : spec;
   if (options.cache) graph = underCacheType(graph, options.cache);
   const held = heldAs(model.parameters, store);
   const parameters = new Map<string, ChangedParameter>();
@@ -107,26 +113,27 @@ export function runLab(options: RunOptions): LabRun {
   });
   const hidden = new Set([...injections.flatMap(({ unrecorded }) => unrecorded ?? []), ...implementation.unrecorded]);
   const recorded = new Set<string>();
-  for (const node of model.graph.nodes.values()) {
+  for (const node of spec.nodes.values()) {
     const inLayer = node.layer === undefined || !options.layers || options.layers.includes(node.layer);
     const { what, block } = node.site;
     const within = inside.has(what) || (what === "stream" && block === "attention");
     if (!inLayer || within || hidden.has(node.name)) continue;
     if (!options.streamOnly || stream.has(what)) recorded.add(node.name);
   }
-  const recorder = new Recorder(options, evaluator, recorded, injections);
+  const recorder = new Recorder(options, spec, evaluator, recorded, injections);
   if (options.path.endsWith(".safetensors")) recorder.plain(placed[0]!, padded);
   else recorder.capture(steps, placed);
   const wrongRecords = injections.flatMap(({ overwritten, claimed }) => [
     ...(overwritten?.keys() ?? []),
     ...(claimed?.keys() ?? []),
   ]);
-  const readers = wrongRecords.flatMap((name) => model.graph.consumers(name));
+  const readers = wrongRecords.flatMap((name) => spec.consumers(name));
   return {
     path: options.path,
     options,
+    spec,
     recorded,
-    bad: seenAt(model.graph, [...firstBad, ...readers], recorded),
+    bad: seenAt(spec, [...firstBad, ...readers], recorded),
     precision: implementation.precision,
     implementation,
     sampled: recorder.sampled(placed.at(-1)!),
@@ -163,6 +170,7 @@ class Recorder {
 
   constructor(
     readonly options: RunOptions,
+    readonly spec: Graph,
     readonly evaluator: Evaluator,
     readonly recorded: ReadonlySet<string>,
     readonly injections: readonly Injection[],
@@ -206,10 +214,11 @@ class Recorder {
 
   /** Every step as a capture of dense values, rows by columns. */
   capture(steps: readonly Step[], placed: readonly PlacedStep[]): void {
-    const { model, store } = this.options;
+    const { model, store, ranks = 1 } = this.options;
     const writer = new CaptureWriter(this.options.path, {
       model: model.json,
       runtime: { name: "faultline lab", dtype: store },
+      ...(ranks > 1 && { world: ranks }),
     });
     const cache = this.options.cache && new PagedCache(this.options.cache, this.evaluator.rows);
     steps.forEach((step, index) => {
@@ -224,17 +233,31 @@ class Recorder {
         positions: Array.from(rows, (row) => this.evaluator.rows.position[row]!),
         ...(cache && this.#pages(cache.place(where), where)),
       });
-      for (const name of this.recorded) {
+      for (const name of ranks > 1 ? [] : this.recorded) {
         const chosen = this.#rows(name, where);
         const shape = [chosen.length, this.evaluator.graph.node(name).columns];
         const dtype = this.#claimed.get(name) ?? store;
         const view = { storage: name, epoch: index, dtype, shape, strides: contiguousStrides(shape), offset: 0 };
         writer.dense(name, "output", view, encode(this.#values(name, chosen), store), undefined, store);
       }
+      if (ranks > 1) this.#ranked(writer, where);
       cache?.record(writer, this.#caches(), where, index, (name) => this.#values(name, rows));
       writer.sample({ event: "sample", step: step.step, token_ids: this.sampled(where) });
     });
     writer.finishStep();
+  }
+
+  /** What each rank holds of a step's values. */
+  #ranked(writer: CaptureWriter, where: PlacedStep): void {
+    for (const name of this.recorded) {
+      const rows = this.#rows(name, where);
+      recordRanks(writer, this.options, this.spec.node(name), {
+        graph: this.spec,
+        rows: rows.length,
+        values: this.#values(name, rows),
+        keyPartOf: this.injections.find(({ keyPartOf }) => keyPartOf)?.keyPartOf,
+      });
+    }
   }
 
   /** A step's page metadata as the run's host has it. */
@@ -261,8 +284,7 @@ class Recorder {
   }
 
   #rows(name: string, step: PlacedStep): Int32Array {
-    if (this.options.lastTokens && this.options.model.graph.node(name).site.what === "logits")
-      return this.#lastRows(step);
+    if (this.options.lastTokens && this.spec.node(name).site.what === "logits") return this.#lastRows(step);
     return Int32Array.from({ length: step.rowCount }, (_, i) => step.firstRow + i);
   }
 

@@ -57,7 +57,8 @@ export function runTrial({ model, fault, store, seed, folder, ...options }: Tria
   if (layers.length === 0) return undefined;
   const values = fault.parameters(random, model.config);
   const lengths = options.lengths ?? lengthsFor(fault.situation);
-  const plain = lengths.length === 1 && new Set(lengths[0]).size === 1;
+  const ranks = fault.situation === "ranks" ? Number(values.ranks) : 1;
+  const plain = ranks === 1 && lengths.length === 1 && new Set(lengths[0]).size === 1;
   const path = join(folder, `${fault.id}-${seed}-${store}${plain ? ".safetensors" : ""}`);
   const recorded = options.partial ? choose<Recorded>(random, ["some layers", "stream"]) : "all";
   const run = runLab({
@@ -67,6 +68,7 @@ export function runTrial({ model, fault, store, seed, folder, ...options }: Tria
     steps: randomSteps(random, model.config.vocabularySize, lengths),
     faults: [{ fault, layers, values }],
     lastTokens: fault.situation === "last-token",
+    ranks,
     ...(fault.situation === "paged" ? { cache: { dtype: store, layout: "NHD" as const, pageSize: 4 } } : {}),
     streamOnly: recorded === "stream",
     ...(recorded === "some layers" ? { layers: everyOther(model.config.layerCount, random) } : {}),

@@ -1,4 +1,5 @@
 import { openCapture } from "../capture/reader.js";
+import { chooseBiasPlace } from "../diagnose/check/bias-place.js";
 import { Investigation, type UnitCheck } from "../diagnose/check/investigation.js";
 import { choosePrecision } from "../diagnose/check/precision.js";
 import { chooseRotary } from "../diagnose/check/rotary-choice.js";
@@ -8,7 +9,9 @@ import type { LabModel } from "./model.js";
 export function unitChecks(path: string, { config, parameters }: LabModel): UnitCheck[] {
   const capture = openCapture(path);
   try {
-    const investigation = chooseRotary(choosePrecision(new Investigation(capture, config, parameters)));
+    const investigation = chooseBiasPlace(
+      chooseRotary(choosePrecision(new Investigation(capture, config, parameters))),
+    );
     return investigation.units().map(({ name }) => investigation.check(name));
   } finally {
     capture.close();

@@ -1,5 +1,5 @@
-import { roundTo } from "../tensor/dtype.js";
-import type { Quantisation } from "../tensor/quantisation.js";
+import { type DType, roundTo } from "../tensor/dtype.js";
+import type { Quantisation, ScaleType } from "../tensor/quantisation.js";
 import { roundAll } from "../tensor/rounding.js";
 
 export type { Quantisation, ScaleTile } from "../tensor/quantisation.js";
@@ -29,28 +29,57 @@ export function widen(extremes: Extremes, values: Float64Array, first: number, e
 
 /** The scale, and the zero point, of a tile with these extremes, in float32 as implementations compute it. */
 export function scaleOf({ low, high }: Extremes, quantisation: Quantisation): Scale {
-  const { format, scaling, scaleType, fixed, arithmetic } = quantisation;
+  const { format, scaling, scaleType, fixed, arithmetic, aroundZero } = quantisation;
   if (fixed !== undefined) return { scale: fixed, zero: 0 };
   if (scaling === "none") return { scale: 1, zero: 0 };
-  const magnitude = Math.max(1e-12, high, -low);
   if (scaling === "range") {
     const top = format.levels! - 1;
-    const scale = kept(Math.fround(Math.max(1e-12, Math.fround(high - low)) / top), scaleType);
-    return { scale, zero: nearestWhole(Math.fround(-low / scale)) };
+    const [least, most] = aroundZero ? [Math.min(0, low), Math.max(0, high)] : [low, high];
+    const scale = kept(Math.fround(Math.max(1e-12, Math.fround(most - least)) / top), scaleType);
+    return { scale, zero: nearestWhole(Math.fround(-least / scale)) };
   }
   if (scaling === "signed") {
     const extreme = -low > high ? low : high;
     return { scale: kept(Math.fround(extreme / -(format.largest + 1)), scaleType) || 1e-12, zero: 0 };
   }
-  if (scaleType === "power-of-two") {
-    // The largest element keeps the type's largest exponent; what lies above its largest number saturates.
-    return { scale: 2 ** (Math.floor(Math.log2(magnitude)) - Math.floor(Math.log2(format.largest))), zero: 0 };
-  }
-  const scale = kept(Math.fround(magnitude / format.largest), scaleType);
-  return { scale: arithmetic ? roundTo(scale, arithmetic) : scale, zero: 0 };
+  return { scale: scaleFor(Math.max(1e-12, high, -low), quantisation, arithmetic), zero: 0 };
 }
 
-function kept(scale: number, type: Quantisation["scaleType"]): number {
+/** The scale of a tile by its largest magnitude. */
+function scaleFor(magnitude: number, { format, scaleType, global }: Quantisation, arithmetic?: DType): number {
+  const exponent = Math.floor(Math.log2(magnitude));
+  const own = Math.floor(Math.log2(format.largest));
+  if (scaleType === "power-of-two") return 2 ** (exponent - own);
+  if (scaleType === "power-of-two-nearest") return 2 ** (exponent - own + (magnitude >= 1.75 * 2 ** exponent ? 1 : 0));
+  const quotient = Math.fround(magnitude / format.largest);
+  if (scaleType === "power-of-two-above") return 2 ** Math.ceil(Math.log2(quotient));
+  const scale = arithmetic ? roundTo(kept(quotient, scaleType), arithmetic) : kept(quotient, scaleType);
+  if (scaleType !== "e4m3") return scale;
+  const factor = global ?? 1;
+  // Zero would leave nothing to divide by; compressed-tensors' smallest scale makes zeros of such a tile as well.
+  const narrow = roundTo(Math.min(largestE4m3, Math.fround(scale * factor)), "float8_e4m3fn") || 0.125;
+  return Math.fround(narrow / factor);
+}
+
+const largestE4m3 = 448;
+
+/**
+ * Other scales that the same tile may have got: where the type of scales is coarse, an error this large of its largest
+ * magnitude, relative, may carry it to the next one.
+ */
+export function otherScales(extremes: Extremes, quantisation: Quantisation, error: number): readonly Scale[] {
+  if (quantisation.scaling !== "magnitude" || quantisation.fixed !== undefined) return [];
+  if (!coarse.has(quantisation.scaleType)) return [];
+  const { scale } = scaleOf(extremes, quantisation);
+  const moved = [1 - error, 1 + error].map((factor) =>
+    scaleOf({ low: extremes.low * factor, high: extremes.high * factor }, quantisation),
+  );
+  return moved.filter((other) => other.scale !== scale);
+}
+
+const coarse: ReadonlySet<ScaleType> = new Set(["e4m3", "power-of-two-above", "power-of-two-nearest", "power-of-two"]);
+
+function kept(scale: number, type: ScaleType): number {
   return type === "float16" || type === "bfloat16" ? roundTo(scale, type) : scale;
 }
 
@@ -66,7 +95,7 @@ export function quantiseRange(
   values: Float64Array,
   first: number,
   end: number,
-  { format, scaling, arithmetic }: Quantisation,
+  { format, scaling, arithmetic, global, unscaled }: Quantisation,
   { scale, zero }: Scale,
 ): void {
   const count = end - first;
@@ -74,7 +103,8 @@ export function quantiseRange(
   const narrow = scratch.values;
   if (scaling === "none") for (let i = 0; i < count; i++) narrow[i] = values[first + i]!;
   else for (let i = 0; i < count; i++) narrow[i] = Math.fround(values[first + i]! / scale);
-  if (arithmetic) roundAll(narrow, arithmetic);
+  // A global scale in float32 makes float32 of all that it meets.
+  if (arithmetic && global === undefined) roundAll(narrow, arithmetic);
   if (scaling === "range") {
     const top = format.levels! - 1;
     for (let i = 0; i < count; i++) {
@@ -89,6 +119,6 @@ export function quantiseRange(
     for (let i = 0; i < count; i++)
       narrow[i] = Math.min(format.largest, Math.max(lowest, Math.floor(narrow[i]! + 0.5)));
   } else format.round(narrow);
-  for (let i = 0; i < count; i++) values[first + i] = Math.fround(narrow[i]! * scale);
+  for (let i = 0; i < count; i++) values[first + i] = unscaled ? narrow[i]! : Math.fround(narrow[i]! * scale);
   if (arithmetic) roundAll(values, arithmetic, first, end);
 }

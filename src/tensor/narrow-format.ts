@@ -49,7 +49,9 @@ function integer(id: string, bits: number): NarrowFormat {
 /** Numbers from a table, the nearest one each; `levels` rise. */
 function codebook(id: string, title: string, levels: readonly number[]): NarrowFormat {
   const middles = levels.slice(1).map((level, i) => (level + levels[i]!) / 2);
-  const even = levels.map((_, i) => i % 2 === 0);
+  // Codes count up from 0 to either side.
+  const zero = levels.indexOf(0);
+  const even = levels.map((_, i) => (i - zero) % 2 === 0);
   return {
     id,
     title,

@@ -7,6 +7,20 @@ export interface ScaleTile {
   readonly columns: number;
 }
 
+/**
+ * What a scale is kept in. Powers of two (E8M0, a byte of exponents) after the largest magnitude of the tile: the number
+ * type's own largest exponent at its exponent (OCP), the same after rounding it up from 1.75 (compressed-tensors, Quark), or the
+ * least that brings it into range (DeepGEMM, NVIDIA's conversions).
+ */
+export type ScaleType =
+  | "float32"
+  | "float16"
+  | "bfloat16"
+  | "e4m3"
+  | "power-of-two"
+  | "power-of-two-nearest"
+  | "power-of-two-above";
+
 /** How values became narrow numbers: round(x / scale) · scale, one scale per tile. */
 export interface Quantisation {
   readonly format: NarrowFormat;
@@ -16,8 +30,14 @@ export interface Quantisation {
    * value of largest magnitude with its sign (llama.cpp's Q4_0), or nothing: a plain cast.
    */
   readonly scaling: "magnitude" | "range" | "signed" | "none";
-  /** The type the scale itself is kept in; "power-of-two" for microscaling formats. */
-  readonly scaleType: "float32" | "float16" | "bfloat16" | "power-of-two";
+  /** What the scale itself is kept in. */
+  readonly scaleType: ScaleType;
+  /** What scales are multiplied by before they are kept, and divided by again: NVFP4's global scale. */
+  readonly global?: number | undefined;
+  /** Whether a tile's smallest and largest value are joined with 0, where there is a zero point. */
+  readonly aroundZero?: boolean | undefined;
+  /** Whether numbers are left as they are, without their scales: a mistake. */
+  readonly unscaled?: boolean | undefined;
   /** The scale itself, where it was fixed beforehand. */
   readonly fixed?: number | undefined;
   /** Type that scales, quotients and products are rounded to: "fake" quantisation in a run's own type; float32 unless given. */

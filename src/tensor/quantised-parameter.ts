@@ -35,6 +35,18 @@ export interface QuantisedParameter {
   readonly misreadings: readonly Misreading[];
   /** The same bytes, misread. */
   misread(misreading: Misreading): QuantisedParameter;
+  /** Rows and columns that share a scale; absent where the parameter is no matrix. */
+  readonly tile?: { readonly rows: number; readonly columns: number } | undefined;
+  /** The same numbers under scales (and zero points, if asked for) of other places. */
+  rescaled?(from: ScaleSource): QuantisedParameter;
+}
+
+/** Row and column whose scale an element takes; its own where absent. */
+export interface ScaleSource {
+  row?(row: number): number;
+  column?(column: number): number;
+  /** Whether zero points come from there too. */
+  readonly zeros: boolean;
 }
 
 /** The rows of a quantised parameter from `firstRow` on as a parameter of their own, of that shape. */
@@ -43,13 +55,42 @@ export function partOfQuantised(
   firstRow: number,
   shape: readonly number[],
 ): QuantisedParameter {
-  const { dtype, operands, misreadings } = whole;
+  const { dtype, operands, misreadings, tile } = whole;
   return {
     shape,
     dtype,
     operands,
     misreadings,
+    tile,
     misread: (misreading) => partOfQuantised(whole.misread(misreading), firstRow, shape),
+    ...(whole.rescaled && {
+      rescaled({ row, ...from }: ScaleSource) {
+        const moved = row && { row: (r: number) => firstRow + row(r - firstRow) };
+        return partOfQuantised(whole.rescaled!({ ...from, ...moved }), firstRow, shape);
+      },
+    }),
     rows: (first, count, rounding) => whole.rows(firstRow + first, count, rounding),
   };
+}
+
+/** Columns `first` to `first + count - 1` of a quantised matrix as a parameter of their own: a rank's part of it. */
+export function columnsOfQuantised(whole: QuantisedParameter, first: number, count: number): QuantisedParameter {
+  const { dtype, operands, misreadings } = whole;
+  const [height, width] = whole.shape as [number, number];
+  return {
+    shape: [height, count],
+    dtype,
+    operands,
+    misreadings,
+    misread: (misreading) => columnsOfQuantised(whole.misread(misreading), first, count),
+    rows: (row, rows, rounding) => columnsOfRows(whole.rows(row, rows, rounding), width, first, count),
+  };
+}
+
+/** The same of numbers [rows, width], as a copy. */
+export function columnsOfRows(values: Float64Array, width: number, first: number, count: number): Float64Array {
+  const rows = values.length / width;
+  const out = new Float64Array(rows * count);
+  for (let r = 0; r < rows; r++) out.set(values.subarray(r * width + first, r * width + first + count), r * count);
+  return out;
 }

@@ -1,34 +1,16 @@
-import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
 import { diagnose } from "../../src/diagnose/diagnose.js";
+import { ranksOf, withoutTerms } from "./rank-recordings.js";
 
 const folder = new URL("../golden/ranks", import.meta.url).pathname;
 const copies = mkdtempSync(join(tmpdir(), "faultline-ranks-"));
 afterAll(() => rmSync(copies, { recursive: true }));
 
-function ranksOf(run: string): string[] {
-  return readdirSync(run)
-    .filter((name) => name.startsWith("rank"))
-    .sort()
-    .map((name) => join(run, name));
-}
-
 const diagnoseRanks = (run: string, model: string) =>
   diagnose({ target: ranksOf(run), model: join(folder, "models", model), quick: true });
-
-/** The same recording by somebody who saw no term before it was summed. */
-function withoutTerms(run: string): string {
-  const copy = mkdtempSync(join(copies, "run-"));
-  cpSync(run, copy, { recursive: true });
-  for (const rank of ranksOf(copy)) {
-    const path = join(rank, "events.jsonl");
-    const lines = readFileSync(path, "utf8").split("\n");
-    writeFileSync(path, lines.filter((line) => !line.includes('"partial"')).join("\n"));
-  }
-  return copy;
-}
 
 const clean: [run: string, model: string][] = [
   ["qwen3-2-ranks-bf16", "qwen3"],
@@ -55,7 +37,7 @@ describe("a correct run of several ranks", () => {
   });
 
   test.each(clean)("%s is clean where no term of a sum was recorded", async (run, model) => {
-    const { verdict, findings, recipes } = await diagnoseRanks(withoutTerms(join(folder, "clean", run)), model);
+    const { verdict, findings, recipes } = await diagnoseRanks(withoutTerms(join(folder, "clean", run), copies), model);
     expect(verdict).toBe("clean");
     expect(findings).toEqual([]);
     expect(recipes.find(({ unit }) => unit === "model.layers.*.mlp.down_proj")).toMatchObject({ matched: 2, of: 2 });
@@ -181,7 +163,7 @@ describe("a fault where ranks meet", () => {
   test.each(Object.entries(faults).filter(([, { hidden }]) => hidden))(
     "%s is named where no term of a sum was recorded",
     async (run, { cause, layers, model = "llama" }) => {
-      const verdict = await diagnoseRanks(withoutTerms(join(folder, "faults", run)), model);
+      const verdict = await diagnoseRanks(withoutTerms(join(folder, "faults", run), copies), model);
       expect(verdict.causes.map((found) => found.cause)).toEqual([cause]);
       expect(verdict.causes[0]).toMatchObject({ layers, alternatives: [] });
     },

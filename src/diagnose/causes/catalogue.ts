@@ -36,6 +36,7 @@ import { normOrderCauses, normOrderSearches } from "./norm-order.js";
 import { normPlacementCauses, normPlacementSearches } from "./norm-placement.js";
 import { normWeightCauses, normWeightSearches } from "./norm-weight.js";
 import { operandCauses, operandSearches } from "./operand.js";
+import { operandScaleCauses, operandScaleSearches } from "./operand-scale.js";
 import { otherValueCauses, otherValueSearches } from "./other-value.js";
 import { packingCauses, packingSearches } from "./packing.js";
 import { paddingCauses, paddingSearches } from "./padding.js";
@@ -99,6 +100,7 @@ const declared = {
   ...layerCauses,
   ...logitsCauses,
   ...weightFormatCauses,
+  ...operandScaleCauses,
   ...quantisedWeightCauses,
   ...quantisedActivationCauses,
   ...quantisedCacheCauses,
@@ -170,6 +172,7 @@ const searches: readonly Search[] = [
   ...appendSearches,
   ...cacheScaleSearches,
   ...weightFormatSearches,
+  ...operandScaleSearches,
   ...quantisedWeightSearches,
   ...quantisedActivationSearches,
   ...quantisedCacheSearches,

@@ -1,5 +1,7 @@
 import type { GraphNode } from "../../spec/graph.js";
+import type { LinearAttributes } from "../../spec/ops/linear.js";
 import { quantised } from "../../spec/ops/quantised.js";
+import { withinPart } from "../../spec/ops/terms.js";
 import type { CauseEntries } from "./cause-entry.js";
 import type { Hypothesis } from "./hypothesis.js";
 import { freshName, hypothesesOf, type Proposal, type Search } from "./proposal.js";
@@ -32,11 +34,13 @@ export const quantisedActivationSearches: readonly Search[] = [
 
 function quantisedOperands({ site, investigation }: Proposal): Hypothesis[] {
   const operand = investigation.graph.node(site.inputs[0]!);
+  const { terms } = site.op.attributes as unknown as LinearAttributes;
   return activationQuantisations(storeType(investigation)).map((quantisation) => {
     const narrow: GraphNode = {
       ...operand,
       name: freshName(investigation.graph, `${site.name}.quantised operand`),
-      op: quantised(quantisation),
+      // A rank quantises what it holds: scales are those of its own part.
+      op: terms ? withinPart(quantised(quantisation), { first: terms.x, count: terms.count }) : quantised(quantisation),
       inputs: [operand.name],
     };
     return hypothesis("activation-quantised", site, [narrow, replaced(site, { inputs: [narrow.name] })], {

@@ -91,7 +91,7 @@ function reorderedTerms(proposal: Proposal): Hypothesis[] {
 }
 
 /** Orders in which people mistake ranks: backwards, from another one on, two exchanged. */
-function orders(of: number): { title: string; order: readonly number[] }[] {
+export function orders(of: number): { title: string; order: readonly number[] }[] {
   const ranks = Array.from({ length: of }, (_, rank) => rank);
   const out = [{ title: "in reverse", order: ranks.toReversed() }];
   for (let by = 1; by < of && of > 2; by++)

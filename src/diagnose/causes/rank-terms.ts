@@ -1,6 +1,7 @@
 import type { GraphNode } from "../../spec/graph.js";
 import type { LinearAttributes } from "../../spec/ops/linear.js";
 import type { Proposal, Search } from "./proposal.js";
+import { replaced } from "./transform.js";
 import { worldOf } from "./world.js";
 
 /** Sites of a kind in a run that has ranks. */
@@ -37,4 +38,12 @@ export function unrecordedTerms({
     const term = graph.node(name);
     return { term, a: term.op.attributes as unknown as LinearAttributes };
   });
+}
+
+/** The nodes of a rewrite of every rank's term, where none was recorded. */
+export function inEveryTerm(
+  proposal: Proposal,
+): (change: (node: GraphNode, rank: number) => Partial<GraphNode>) => GraphNode[] {
+  const terms = unrecordedTerms(proposal) ?? [];
+  return (change) => terms.map(({ term }, rank) => replaced(term, change(term, rank)));
 }

@@ -10,12 +10,15 @@ import { bitSearches } from "./bits.js";
 import type { CauseEntries } from "./cause-entry.js";
 import type { Hypothesis } from "./hypothesis.js";
 import { biasSearches } from "./linear.js";
+import { summedOperandSearch } from "./operand-scale.js";
 import { packingSearches } from "./packing.js";
 import { hypothesesOf, type Proposal, type Search } from "./proposal.js";
+import { rankScaleCauses, rankScaleSearches } from "./rank-scales.js";
 import { rankShardCauses, rankShardSearches } from "./rank-shards.js";
 import { amongRanks, type Term, termOf, unrecordedTerms } from "./rank-terms.js";
 import { replaced } from "./transform.js";
 import { vocabularyShardCauses, vocabularyShardSearches } from "./vocabulary-shards.js";
+import { summedWeightSearch } from "./weight-format.js";
 import { weightSearches } from "./weights.js";
 import { worldOf } from "./world.js";
 
@@ -51,6 +54,7 @@ export const rankCauses = {
     confusedWith: ["bias-scaled"],
   },
   ...rankShardCauses,
+  ...rankScaleCauses,
   ...vocabularyShardCauses,
 } as const satisfies CauseEntries;
 
@@ -76,6 +80,7 @@ export const rankSearches: readonly Search[] = [
   { causes: ["bias-per-rank"], stage: "large", appliesTo: amongRanks("linear"), rewrites: asTerm(termWithBias) },
   { causes: ["residual-per-rank"], stage: "large", appliesTo: amongRanks("add"), rewrites: residualPerRank },
   ...rankShardSearches,
+  ...rankScaleSearches,
   ...vocabularyShardSearches,
   {
     causes: [...new Set(ofProducts.flatMap(({ causes }) => causes))],
@@ -83,6 +88,8 @@ export const rankSearches: readonly Search[] = [
     appliesTo: amongRanks("all-reduce"),
     rewrites: asOneProduct,
   },
+  summedWeightSearch,
+  summedOperandSearch,
 ];
 
 /** Whether a site is a term of a sum over ranks that nobody recorded: a term of zeros has many names, the sum has one. */

@@ -1,10 +1,10 @@
-import type { Op } from "../../spec/op.js";
-import type { ParameterReader } from "../../tensor/checkpoint.js";
-import { heldAs } from "../../tensor/held-parameters.js";
-import type { Misreading, QuantisedParameter } from "../../tensor/quantised-parameter.js";
+import type { GraphNode } from "../../spec/graph.js";
+import type { Misreading } from "../../tensor/quantised-parameter.js";
 import type { CauseEntries } from "./cause-entry.js";
 import type { Hypothesis } from "./hypothesis.js";
 import { hypothesesOf, ofKind, type Proposal, type Search } from "./proposal.js";
+import { amongRanks, inEveryTerm, unrecordedTerms } from "./rank-terms.js";
+import { readingWeight } from "./read-weight.js";
 import { storeType } from "./store-type.js";
 import { replaced } from "./transform.js";
 
@@ -85,72 +85,46 @@ export const weightFormatSearches: readonly Search[] = [
   {
     causes: ids,
     stage: "named",
-    appliesTo: (proposal) => ofKind("linear", "embedding")(proposal) && misreadingsOf(proposal).length > 0,
-    rewrites: misreadWeights,
+    appliesTo: (proposal) =>
+      ofKind("linear", "embedding")(proposal) && misreadingsOf(proposal, proposal.site).length > 0,
+    rewrites: (proposal) =>
+      misreadWeights(proposal, proposal.site, (change) => [replaced(proposal.site, change(proposal.site))]),
   },
 ];
 
+/** The same where the terms of a sum over ranks were not recorded: what is wrong is so on every rank. */
+export const summedWeightSearch: Search = {
+  causes: ids,
+  stage: "named",
+  appliesTo: amongRanks("all-reduce"),
+  rewrites(proposal) {
+    const [first] = unrecordedTerms(proposal) ?? [];
+    return first ? misreadWeights(proposal, first.term, inEveryTerm(proposal)) : [];
+  },
+};
+
 /** What the declaration of the weight's format says can happen to it. */
-function misreadingsOf({ site, investigation }: Proposal): readonly Misreading[] {
-  const { weight } = site.op.attributes;
+function misreadingsOf({ investigation }: Proposal, { op }: GraphNode): readonly Misreading[] {
+  const { weight } = op.attributes;
   return (typeof weight === "string" && investigation.parameters.quantised?.(weight)?.misreadings) || [];
 }
 
-function misreadWeights(proposal: Proposal): Hypothesis[] {
+/** @param replacing the nodes that replace those of the spec where the product's op is changed. */
+function misreadWeights(
+  proposal: Proposal,
+  product: GraphNode,
+  replacing: (change: (node: GraphNode) => Partial<GraphNode>) => GraphNode[],
+): Hypothesis[] {
   const { site, investigation } = proposal;
-  const weight = site.op.attributes.weight as string;
+  const weight = product.op.attributes.weight as string;
   const store = storeType(investigation);
-  return misreadingsOf(proposal).flatMap((misreading) => {
+  return misreadingsOf(proposal, product).map((misreading) => {
     const cause = ids.find((id) => id === misreading.cause);
     if (!cause) throw new Error(`a weight format misreads as "${misreading.cause}", which no cause is called`);
     const { parameters, statement } = misreading;
-    return hypothesis(cause, site, [replaced(site, { op: misread(site.op, weight, misreading, store) })], {
-      parameters,
-      statement,
+    const wrong = ({ op }: GraphNode) => ({
+      op: readingWeight(op, weight, statement, (right) => right.misread(misreading), store),
     });
+    return hypothesis(cause, site, replacing(wrong), { parameters, statement });
   });
-}
-
-/** The same op on parameters of which one is misread. */
-function misread(op: Op, weight: string, misreading: Misreading, store: "float16" | "bfloat16" | "float32"): Op {
-  return {
-    ...op,
-    attributes: { ...op.attributes, misread: misreading.statement },
-    evaluate(context, rows, columns) {
-      const parameters = withMisread(context.parameters, weight, misreading, store);
-      return op.evaluate({ ...context, parameters }, rows, columns);
-    },
-  };
-}
-
-const readers = new WeakMap<QuantisedParameter, Map<Misreading, QuantisedParameter>>();
-
-function withMisread(
-  parameters: ParameterReader,
-  weight: string,
-  misreading: Misreading,
-  store: "float16" | "bfloat16" | "float32",
-): ParameterReader {
-  const right = parameters.quantised?.(weight);
-  if (!right) return parameters;
-  const known = readers.get(right) ?? new Map<Misreading, QuantisedParameter>();
-  readers.set(right, known);
-  const wrong = known.get(misreading) ?? right.misread(misreading);
-  known.set(misreading, wrong);
-  const held = heldAs(
-    {
-      shape: () => wrong.shape,
-      names: () => [],
-      dtype: () => wrong.dtype,
-      rows: (_, first, count) => wrong.rows(first, count),
-    },
-    store,
-  );
-  return {
-    shape: (name) => parameters.shape(name),
-    names: () => parameters.names(),
-    dtype: (name) => parameters.dtype?.(name),
-    quantised: (name) => (name === weight ? wrong : parameters.quantised?.(name)),
-    rows: (name, first, count) => (name === weight ? held : parameters).rows(name, first, count),
-  };
 }

@@ -4,7 +4,7 @@ import type { LinearAttributes } from "../../spec/ops/linear.js";
 import type { OperandQuantisation } from "../../spec/ops/linear-recipes.js";
 import { weightRows } from "../../spec/ops/linear-weights.js";
 import { quantised } from "../../spec/ops/quantised.js";
-import type { Terms } from "../../spec/ops/terms.js";
+import { type Terms, withinPart } from "../../spec/ops/terms.js";
 import type { UnitRecipe } from "../../spec/recipe.js";
 import { roleOf } from "../../spec/site.js";
 import { BlockSums } from "../../tensor/block-sums.js";
@@ -61,7 +61,8 @@ export function residualSums(investigation: Investigation, check: UnitCheck): Re
     .filter(({ name }) => !summed.includes(name));
   if (!format || !recipe || (terms && terms.w !== terms.x)) return undefined;
   if (inside.some(({ op }) => op.kind === "linear" || op.kind === "attention")) return undefined;
-  const settings = (recipe.ops.get(roleOf(node)) ?? node.op.recipes?.[0])?.settings ?? {};
+  const reader = investigation.graph.node(summed[0] ?? node.name);
+  const settings = settingsOf(recipe, reader);
   const inputs = investigation.graph.node(operand).columns;
   const stored = storedWeight(parameters, weight, { store: recipe.store, settings });
   if (!stored) return undefined;
@@ -75,9 +76,14 @@ export function residualSums(investigation: Investigation, check: UnitCheck): Re
     summed.length > 0 || settings.biasAfter === true || Number(settings.parts ?? 1) > 1 || format.fractionBits > 16;
   const add = rowAdder({ signs, width, format, biases: bias ? parameters.rows(bias, 0, 1) : undefined, coarse });
   const z = new Float64Array(rows.length * blocks);
-  const reader = investigation.graph.node(summed[0] ?? node.name);
   const narrow = product?.operands[Number(settings.operand ?? -1)];
-  const readOperand = operandReader(investigation, { node, reader, operand, recipe }, narrow);
+  // Each rank quantises its own part of the operand.
+  const parts = terms ? [terms] : summed.map((name) => termsOf(investigation.graph.node(name)) ?? whole(inputs));
+  const readOperand = operandReader(
+    investigation,
+    { node, reader, operand, recipe },
+    narrow && { ...narrow, fake: settings.fake === true, parts: parts.length > 0 ? parts : [whole(inputs)] },
+  );
   const perPass = Math.max(1, Math.floor(operandElements / inputs));
   kernels ??= new BlockSums();
   const y = new Float64Array(columns);
@@ -105,6 +111,16 @@ export function residualSums(investigation: Investigation, check: UnitCheck): Re
   }
   return { rows, blocks, width, z };
 }
+
+function settingsOf(recipe: UnitRecipe, node: GraphNode): OpRounding["settings"] {
+  return (recipe.ops.get(roleOf(node)) ?? node.op.recipes?.[0])?.settings ?? {};
+}
+
+function termsOf({ op }: GraphNode): Terms | undefined {
+  return (op.attributes as Partial<LinearAttributes>).terms;
+}
+
+const whole = (inputs: number): Terms => ({ x: 0, w: 0, count: inputs });
 
 /** Zeros in place of the inputs that a product does not sum over. */
 function clearOthers(x: Float64Array, inputs: number, { x: first, count }: Terms): void {
@@ -154,7 +170,7 @@ function storedWeight(
 function operandReader(
   { graph, evaluator }: Investigation,
   read: { node: GraphNode; reader: GraphNode; operand: string; recipe: UnitRecipe },
-  narrow: OperandQuantisation | undefined,
+  narrow: NarrowOperand | undefined,
 ): (rows: Int32Array) => Float64Array {
   const { node, reader, operand, recipe } = read;
   const input = graph.node(operand);
@@ -163,11 +179,27 @@ function operandReader(
     const columns = indices(input.columns);
     return (rows) => quiet.read(input.name, rows, reader.name, columns).value;
   }
-  const fake = recipe.ops.get(roleOf(node))?.settings.fake;
-  const op = quantised({ ...narrow.quantisation, arithmetic: fake ? recipe.store : undefined });
-  const quantisedInput: GraphNode = { ...input, name: `${node.name} operand`, op, inputs: [input.name] };
-  const quiet = evaluator.rewritten([quantisedInput]).under(recipe, node, false);
-  return (rows) => quiet.evaluate(quantisedInput.name, rows).value;
+  const op = quantised({ ...narrow.quantisation, arithmetic: narrow.fake ? recipe.store : undefined });
+  const pieces = narrow.parts.map(({ x: first, count }, i): { piece: GraphNode; columns: Int32Array } => ({
+    piece: { ...input, name: `${node.name} operand ${i}`, op: withinPart(op, { first, count }), inputs: [input.name] },
+    columns: indices(count).map((column) => first + column),
+  }));
+  const quiet = evaluator.rewritten(pieces.map(({ piece }) => piece)).under(recipe, node, false);
+  return (rows) => {
+    const out = new Float64Array(rows.length * input.columns);
+    for (const { piece, columns } of pieces) {
+      const { value } = quiet.evaluate(piece.name, rows, columns);
+      for (let r = 0; r < rows.length; r++)
+        out.set(value.subarray(r * columns.length, (r + 1) * columns.length), r * input.columns + columns[0]!);
+    }
+    return out;
+  };
+}
+
+/** How an operand is quantised, and the parts of it that are quantised each by itself. */
+interface NarrowOperand extends OperandQuantisation {
+  readonly fake: boolean;
+  readonly parts: readonly Terms[];
 }
 
 interface Product {

@@ -19,13 +19,14 @@ export function differingRanks(
   const settled = new Set<string>();
   const byName = grouped(differingReplicas(investigation));
   for (const [name, replicas] of byName) {
-    const heads = wrong.has(name) ? keyHeadsOfOtherRanks(investigation, name) : undefined;
+    const astray = replicas.filter(({ rank }) => investigation.seenBy(rank).check(name).excess > 1);
+    // The copies that stand for all may happen to be the right ones.
+    const heads = wrong.has(name) || astray.length > 0 ? keyHeadsOfOtherRanks(investigation, name) : undefined;
     if (heads) {
       causes.push(heads);
       settled.add(name);
       continue;
     }
-    const astray = replicas.filter(({ rank }) => investigation.seenBy(rank).check(name).excess > 1);
     if (!wrong.has(name)) for (const replica of astray) causes.push(cause(investigation, replica, replica.rank));
     else if (astray.length < replicas.length) {
       const right = replicas.find((replica) => !astray.includes(replica))!;

@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { z } from "zod";
 import { InputError } from "../../tensor/errors.js";
 import { parseJson } from "../../tensor/json.js";
+import { matchesModule } from "./module-names.js";
 
 const size = z
   .int()
@@ -18,6 +19,15 @@ const numbersSchema = z.looseObject({
   block_structure: z.union([block, z.string().max(20)]).nullish(),
   symmetric: z.boolean().nullish(),
   dynamic: z.union([z.boolean(), z.literal("local")]).nullish(),
+  scale_dtype: z.string().max(40).nullish(),
+});
+
+/** Names of modules, or regular expressions for them. */
+const modules = z.array(z.string().max(1000)).max(100_000);
+const groupSchema = z.looseObject({
+  targets: modules.nullish(),
+  weights: numbersSchema.nullish(),
+  input_activations: numbersSchema.nullish(),
 });
 
 /** How compressed-tensors describes the numbers of weights or activations. */
@@ -34,21 +44,20 @@ const schema = z.looseObject({
   weight_block_size: block.nullish(),
   activation_scheme: z.enum(["dynamic", "static"]).nullish(),
   format: z.string().max(60).nullish(),
-  config_groups: z
-    .record(z.string(), z.looseObject({ weights: numbersSchema.nullish(), input_activations: numbersSchema.nullish() }))
-    .nullish(),
-  modules_to_not_convert: z.array(z.string()).nullish(),
-  ignore: z.array(z.string()).nullish(),
-  exclude_modules: z.array(z.string()).nullish(),
+  scale_fmt: z.string().max(40).nullish(),
+  config_groups: z.record(z.string().max(100), groupSchema).nullish(),
+  modules_to_not_convert: modules.nullish(),
+  ignore: modules.nullish(),
+  exclude_modules: modules.nullish(),
 });
 
 /** `quantization_config` of a model's config.json, as far as weight formats ask. */
 export interface QuantisationConfig extends z.infer<typeof schema> {
   /** File and field, for errors. */
   readonly origin: string;
-  /** Modules that are said to be plain; patterns are left out: what is really stored decides. */
-  readonly plainModules: readonly string[];
 }
+
+type Group = z.infer<typeof groupSchema>;
 
 /**
  * The quantisation a model folder declares; undefined where it declares none.
@@ -71,9 +80,29 @@ export function readQuantisationConfig(directory: string): QuantisationConfig | 
     const issue = parsed.error.issues[0]!;
     throw new InputError(`${[origin, ...issue.path.map(String)].join(".")}: ${issue.message}`);
   }
-  const { modules_to_not_convert, ignore, exclude_modules } = parsed.data;
-  const listed = [...(modules_to_not_convert ?? []), ...(ignore ?? []), ...(exclude_modules ?? [])];
-  return { ...parsed.data, origin, plainModules: listed.filter((name) => /^[\w.]+$/.test(name)) };
+  return { ...parsed.data, origin };
+}
+
+/** Whether a module is said to be plain. What is in neither form of `matchesModule` is a pattern of some library's own. */
+export function isSaidPlain(config: QuantisationConfig, module: string): boolean {
+  return (["modules_to_not_convert", "ignore", "exclude_modules"] as const).some((field) =>
+    config[field]?.some((entry, i) => matchesModule(entry, module, `${config.origin}.${field}.${i}`)),
+  );
+}
+
+/**
+ * The groups of compressed-tensors' config that are about a module, with their names: those which name it, else those of its
+ * class. Which class that is the checkpoint does not say: all that name no module count.
+ */
+export function groupsFor({ config_groups, origin }: QuantisationConfig, module: string): [string, Group][] {
+  const groups = Object.entries(config_groups ?? {});
+  if (groups.length < 2) return groups;
+  const field = (name: string) => `${origin}.config_groups.${name}.targets`;
+  const naming = groups.filter(([name, { targets }]) =>
+    targets?.some((target, i) => matchesModule(target, module, `${field(name)}.${i}`)),
+  );
+  const isClass = (target: string) => /^[A-Z]\w*$/.test(target);
+  return naming.length > 0 ? naming : groups.filter(([, { targets }]) => !targets || targets.some(isClass));
 }
 
 /** Height and width of the blocks that share a scale, where a config names them. */

@@ -22,7 +22,7 @@ export const packedIntegers: WeightFormat = {
   id: "packed-integers",
   title: "packed integers in groups",
   methods: ["compressed-tensors"],
-  parts: [packed, scalePart, zeroPart, orderPart, ".weight_shape"],
+  parts: [packed, scalePart, zeroPart, orderPart, ".weight_shape", ".input_scale"],
   parameter: ".weight",
   claims: (found) => found.get(packed) === "int32" && found.has(".weight_shape"),
   layout(stored) {

@@ -18,16 +18,25 @@ export function quantisedProducts(graph: Graph, parameters: ParameterReader): Gr
   return replacements.length > 0 ? graph.with(replacements) : graph;
 }
 
+const kinds = {
+  "power-of-two": "a power of two",
+  "power-of-two-nearest": "a power of two, the nearest,",
+  "power-of-two-above": "a power of two, the next one above,",
+  e4m3: "an e4m3 scale",
+} as const;
+
 function described(quantisation: Quantisation): OperandQuantisation {
-  const { format, tile, fixed } = quantisation;
+  const { format, tile, fixed, scaleType, scaling, aroundZero } = quantisation;
+  const what = kinds[scaleType as keyof typeof kinds] ?? "a scale";
+  const zero = scaling === "range" ? ` and a zero point${aroundZero ? " around 0" : ""}` : "";
   const shared =
     fixed !== undefined
-      ? "with a fixed scale"
+      ? "a fixed scale"
       : tile.rows === Infinity
-        ? "with a scale per step"
+        ? `${what}${zero} per step`
         : tile.columns === Infinity
-          ? "with a scale per token"
-          : `with a scale per ${tile.columns} channels`;
-  const id = `${format.id}-${shared.replace("with a ", "")}`.replaceAll(" ", "-");
-  return { quantisation, id, title: `${format.title} ${shared}` };
+          ? `${what}${zero} per token`
+          : `${what}${zero} per ${tile.columns} channels`;
+  const id = `${format.id} ${shared.replace(/^an? /, "").replaceAll(",", "")}`.replaceAll(" ", "-");
+  return { quantisation, id, title: `${format.title} with ${shared}` };
 }

@@ -1,6 +1,6 @@
 import type { DType } from "../../tensor/dtype.js";
 import type { Quantisation } from "../../tensor/quantisation.js";
-import type { Misreading, QuantisedParameter, WeightRounding } from "../../tensor/quantised-parameter.js";
+import type { Misreading, QuantisedParameter, ScaleSource, WeightRounding } from "../../tensor/quantised-parameter.js";
 import { Recent } from "../../tensor/recent.js";
 import { roundAll } from "../../tensor/rounding.js";
 import { type CodeRows, unpackRow } from "./code-rows.js";
@@ -55,6 +55,8 @@ export interface Reading {
   readonly zero?: (zero: number) => number;
   readonly codeRow?: (row: number) => number;
   readonly codeColumn?: (column: number) => number;
+  /** Places whose scales, and zero points where asked for, are taken. */
+  readonly from?: ScaleSource;
 }
 
 export interface LayoutMisreading extends Misreading {
@@ -65,6 +67,16 @@ export interface LayoutMisreading extends Misreading {
 export class WeightMemory {
   readonly tables = new Recent<WeightTables>(2 ** 26);
   readonly rows = new Recent<Float64Array>(2 ** 25);
+  readonly #numbers = new WeakMap<Reading, number>();
+  #count = 0;
+
+  /** A number that no other reading has. */
+  numberOf(reading: Reading): number {
+    const known = this.#numbers.get(reading);
+    if (known !== undefined) return known;
+    this.#numbers.set(reading, this.#count);
+    return this.#count++;
+  }
 }
 
 /** Elements up to which a parameter is read whole, and from which a request is not worth keeping. */
@@ -79,10 +91,10 @@ export class ScaledWeight implements QuantisedParameter {
     readonly name: string,
     readonly layout: ScaledLayout,
     readonly memory: WeightMemory,
-    misreading?: LayoutMisreading,
+    reading?: Reading,
   ) {
-    this.#key = misreading ? `${name} ~${layout.misreadings.indexOf(misreading)}` : name;
-    this.#reading = misreading?.reading ?? {};
+    this.#key = reading ? `${name} ~${memory.numberOf(reading)}` : name;
+    this.#reading = reading ?? {};
   }
 
   get shape(): readonly [number, number] {
@@ -102,7 +114,15 @@ export class ScaledWeight implements QuantisedParameter {
   }
 
   misread(misreading: Misreading): ScaledWeight {
-    return new ScaledWeight(this.name, this.layout, this.memory, misreading as LayoutMisreading);
+    return new ScaledWeight(this.name, this.layout, this.memory, (misreading as LayoutMisreading).reading);
+  }
+
+  get tile(): { rows: number; columns: number } {
+    return { rows: this.layout.bandRows, columns: this.layout.groupColumns };
+  }
+
+  rescaled(from: ScaleSource): ScaledWeight {
+    return new ScaledWeight(this.name, this.layout, this.memory, { from });
   }
 
   rows(first: number, count: number, rounding: WeightRounding = "reference"): Float64Array {
@@ -158,7 +178,8 @@ export class ScaledWeight implements QuantisedParameter {
       else unpackRow(loaded.codes.read(codeRow!(row), 1), 0, bits, codes);
       if (place) for (let i = 0; i < columns; i++) ordered[i] = codes[place[i]!]!;
       const target = out.subarray(r * columns, (r + 1) * columns);
-      if (loaded.groupOf) scaleByOrder(target, ordered, numbers, loaded.groupOf, zeros, scales);
+      if (this.#reading.from) this.#scaleFromElsewhere(target, row, ordered, numbers, loaded, zeros, rounding);
+      else if (loaded.groupOf) scaleByOrder(target, ordered, numbers, loaded.groupOf, zeros, scales);
       else scaleByRuns(target, ordered, numbers, groupColumns, zeros, scales);
     }
     if (rounding === "exact") return out;
@@ -169,6 +190,29 @@ export class ScaledWeight implements QuantisedParameter {
     roundAll(out, arithmetic);
     if (dtype !== arithmetic) roundAll(out, dtype);
     return out;
+  }
+
+  /** A row whose elements take the scales of other places; `zeros` are its own zero points. */
+  #scaleFromElsewhere(
+    target: Float64Array,
+    row: number,
+    codes: Uint8Array,
+    numbers: Float64Array,
+    loaded: WeightTables,
+    zeros: Float64Array,
+    rounding: WeightRounding,
+  ): void {
+    const { bandRows, groupColumns } = this.layout;
+    const { row: rowOf, column: columnOf, zeros: movesZeros } = this.#reading.from!;
+    const scales = new Float64Array(zeros.length);
+    const otherZeros = new Float64Array(zeros.length);
+    this.#scalesOf(loaded, Math.floor((rowOf?.(row) ?? row) / bandRows), rounding, scales, otherZeros);
+    const groupAt = (i: number) => loaded.groupOf?.[i] ?? Math.floor(i / groupColumns);
+    for (let i = 0; i < target.length; i++) {
+      const from = groupAt(columnOf?.(i) ?? i);
+      const zero = movesZeros ? otherZeros[from]! : zeros[groupAt(i)]!;
+      target[i] = (numbers[codes[i]!]! - zero) * scales[from]!;
+    }
   }
 
   /** Scales and zero points of a band, as they are multiplied with and taken away. */

@@ -11,6 +11,8 @@ export class StoredWeight {
     readonly config: QuantisationConfig,
     /** What the parameter is called above. */
     readonly name: string,
+    /** The module it belongs to, as lists in the config name it. */
+    readonly module: string,
     /** Names of the stored tensors by what they are: "weight_packed", "scales". */
     readonly parts: ReadonlyMap<string, string>,
   ) {}

@@ -2,7 +2,7 @@ import type { Checkpoint } from "../../tensor/checkpoint.js";
 import type { DType } from "../../tensor/dtype.js";
 import { InputError } from "../../tensor/errors.js";
 import { awq } from "./awq.js";
-import type { QuantisationConfig } from "./config.js";
+import { isSaidPlain, type QuantisationConfig } from "./config.js";
 import { fp8 } from "./fp8.js";
 import { gptq } from "./gptq.js";
 import { int8 } from "./int8.js";
@@ -58,14 +58,14 @@ export function locateWeights(
       );
     }
     const format = formatOf(checkpoint, config, tensor, parts);
-    if (config.plainModules.includes(module)) {
+    if (isSaidPlain(config, module)) {
       throw new InputError(
         `${config.origin}: "${module}" is among the modules that are not quantised, expected no tensor "${tensor}"`,
       );
     }
     const name = `${module}${format.parameter}`;
     const members = new Map(format.parts.flatMap((part) => (parts.has(part) ? [[part, parts.get(part)!]] : [])));
-    located.set(name, { format, stored: new StoredWeight(checkpoint, config, name, members) });
+    located.set(name, { format, stored: new StoredWeight(checkpoint, config, name, module, members) });
   }
   if (config && located.size === 0 && declaresWeights(config)) {
     throw new InputError(

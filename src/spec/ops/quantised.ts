@@ -9,7 +9,15 @@ import {
   raiseJump,
   usableVariance,
 } from "../op.js";
-import { type Extremes, type Quantisation, quantiseRange, type Scale, scaleOf, widen } from "../quantisation.js";
+import {
+  type Extremes,
+  otherScales,
+  type Quantisation,
+  quantiseRange,
+  type Scale,
+  scaleOf,
+  widen,
+} from "../quantisation.js";
 
 /** Relative error of a scaled value: a division, or a product with a reciprocal. A tie within it may go either way. */
 const scaledError = 2 ** -22;
@@ -31,20 +39,42 @@ export function quantised(quantisation: Quantisation): Op {
       const changed = x.value.slice();
       const off = context.noise ? new Float64Array(changed.length) : undefined;
       const sides = off && [-1, 1].map((side) => x.value.map((v, i) => v + side * reachOf(x, i)));
-      const scales = new Map<string, Scale[]>();
+      const scales = new Map<string, TileScale[]>();
       for (let r = 0; r < rows.length; r++) {
         const own = scalesOf(context, quantisation, x, r, rows[r]!, scales);
         for (let first = 0, t = 0; first < width; first += tile.columns, t++) {
           const from = r * width + first;
           const end = r * width + Math.min(width, first + tile.columns);
           for (const values of [changed, ...(sides ?? [])]) quantiseRange(values, from, end, quantisation, own[t]!);
+          if (off) widenByOthers(off, x.value, changed, { from, end, quantisation, others: own[t]!.others });
         }
       }
       if (off)
-        for (let i = 0; i < off.length; i++) off[i] = Math.max(...sides!.map((v) => Math.abs(v[i]! - changed[i]!)));
+        for (let i = 0; i < off.length; i++)
+          off[i] = Math.max(off[i]!, ...sides!.map((v) => Math.abs(v[i]! - changed[i]!)));
       return select(context, x, changed, off, rows.length, columns, width);
     },
   };
+}
+
+/** A tile's scale, and those it may have got as well. */
+interface TileScale extends Scale {
+  readonly others: readonly Scale[];
+}
+
+/** How far the elements of a tile lie from what they are under another of its scales. */
+function widenByOthers(
+  off: Float64Array,
+  values: Float64Array,
+  changed: Float64Array,
+  tile: { from: number; end: number; quantisation: Quantisation; others: readonly Scale[] },
+): void {
+  const { from, end, quantisation, others } = tile;
+  for (const scale of others) {
+    const other = values.slice(from, end);
+    quantiseRange(other, 0, other.length, quantisation, scale);
+    for (let i = from; i < end; i++) off[i] = Math.max(off[i]!, Math.abs(other[i - from]! - changed[i]!));
+  }
 }
 
 /** How far a value may lie from where it is taken to be before it is rounded. */
@@ -93,8 +123,8 @@ function scalesOf(
   x: Block,
   r: number,
   row: number,
-  known: Map<string, Scale[]>,
-): Scale[] {
+  known: Map<string, TileScale[]>,
+): TileScale[] {
   const { tile, scaling } = quantisation;
   const width = context.width(0);
   const { rows: table } = context;
@@ -124,7 +154,10 @@ function scalesOf(
       for (let i = 0; i < count; i++) join(all, i * width);
     }
   }
-  scales = extremes.map((found) => scaleOf(found, quantisation));
+  scales = extremes.map((found) => ({
+    ...scaleOf(found, quantisation),
+    others: context.noise ? otherScales(found, quantisation, scaledError) : [],
+  }));
   known.set(band, scales);
   return scales;
 }

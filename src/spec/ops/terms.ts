@@ -1,4 +1,5 @@
 import type { ParameterReader } from "../../tensor/checkpoint.js";
+import { columnsOfQuantised, columnsOfRows } from "../../tensor/quantised-parameter.js";
 import { indices, type Op } from "../op.js";
 
 /** A stretch of a product's inputs: of x from `x` on, with the columns of the weight from `w` on. */
@@ -9,7 +10,10 @@ export interface Terms {
   readonly count: number;
 }
 
-/** A product over some of its terms: what one rank adds to the sum over all. */
+/**
+ * An op over some of its inputs: what one rank adds to the sum over all. It sees no others: an operand that is quantised on
+ * the fly has scales of the rank's own part.
+ */
 export function overTerms(product: Op, { x, w, count }: Terms): Op {
   const inputs = indices(count).map((i) => x + i);
   return {
@@ -30,19 +34,37 @@ export function overTerms(product: Op, { x, w, count }: Terms): Op {
   };
 }
 
-/** Weights [rows, width] cut to `count` columns from `first` on; parameters of any other shape as they are. */
+/** An op on a stretch of columns as a rank has it that holds no others; asked for columns of that stretch alone. */
+export function withinPart(op: Op, { first, count }: { readonly first: number; readonly count: number }): Op {
+  const own = overTerms(op, { x: first, w: first, count });
+  return {
+    ...op,
+    evaluate: (context, rows, columns) =>
+      own.evaluate(
+        context,
+        rows,
+        columns.map((column) => column - first),
+      ),
+  };
+}
+
+/**
+ * Weights [rows, width] cut to `count` columns from `first` on, those in narrow numbers however they are rounded; parameters
+ * of any other shape as they are.
+ */
 function columnsOf(parameters: ParameterReader, width: number, first: number, count: number): ParameterReader {
+  const isWeight = (shape: readonly number[] | undefined) => shape?.length === 2 && shape[1] === width;
   return {
     shape: (name) => parameters.shape(name),
     names: () => parameters.names(),
+    dtype: (name) => parameters.dtype?.(name),
+    quantised(name) {
+      const whole = parameters.quantised?.(name);
+      return whole && isWeight(whole.shape) ? columnsOfQuantised(whole, first, count) : whole;
+    },
     rows(name, firstRow, rowCount) {
       const values = parameters.rows(name, firstRow, rowCount);
-      const shape = parameters.shape(name);
-      if (shape?.length !== 2 || shape[1] !== width) return values;
-      const out = new Float64Array(rowCount * count);
-      for (let r = 0; r < rowCount; r++)
-        out.set(values.subarray(r * width + first, r * width + first + count), r * count);
-      return out;
+      return isWeight(parameters.shape(name)) ? columnsOfRows(values, width, first, count) : values;
     },
   };
 }

@@ -23,6 +23,7 @@ import { writeQuantisedModel } from "../../../src/lab/quantised-model.js";
 import { randomGenerator } from "../../../src/lab/random.js";
 import { runLab } from "../../../src/lab/run.js";
 import { type TinyFamily, writeTinyModel } from "../../../src/lab/tiny-model.js";
+import type { CodecId } from "../../../src/lab/weight-codecs.js";
 import { temporaryFolder } from "../../lab/folder.js";
 import { localFault, named, type Shown } from "./injections.js";
 import { shown } from "./shown.js";
@@ -65,7 +66,7 @@ function investigate(id: string, row: Shown): Investigation {
   if (row.misread) return investigateMisread(id, row.at, row.misread);
   const fault = typeof row.fault === "string" ? findFault(row.fault) : localFault(row.fault);
   const { family = "qwen3", store = "bfloat16", values = {}, padding, cache } = row;
-  const model = models.get(family)!;
+  const model = row.keptIn ? kept(id, row.keptIn) : models.get(family)!;
   const lengths = row.lengths ?? lengthsOf[fault.situation] ?? [[12]];
   const plain = padding || (lengths.length === 1 && lengths[0]!.length === 1);
   const path = join(folder, `${id}${plain ? ".safetensors" : ""}`);
@@ -90,6 +91,18 @@ function meant(run: Investigation, row: Shown): Investigation {
   if (!row.meaning) return run;
   const node = run.graph.node(named(row.at));
   return run.withSpec(run.evaluator.rewritten([{ ...node, op: row.meaning(node) }]));
+}
+
+/** A model whose projections are in a weight format. */
+function kept(id: string, codec: CodecId): ReturnType<typeof writeTinyModel> {
+  const source = writeTinyModel(join(folder, `${id} plain`), {
+    seed: 4,
+    config: { ...config, intermediate_size: 160 },
+  });
+  const model = writeQuantisedModel(source, join(folder, `${id} ${codec}`), codec);
+  source.parameters.close();
+  onTestFinished(() => model.parameters.close());
+  return model;
 }
 
 /** The same of a checkpoint in a weight format. */

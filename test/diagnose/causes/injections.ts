@@ -14,7 +14,7 @@ import type { AttentionAttributes } from "../../../src/spec/ops/attention.js";
 import type { RmsNormAttributes } from "../../../src/spec/ops/rmsnorm.js";
 import type { RopeAttributes } from "../../../src/spec/ops/rope.js";
 import type { RowTable } from "../../../src/spec/rows.js";
-import type { DType } from "../../../src/tensor/dtype.js";
+import { type DType, roundTo } from "../../../src/tensor/dtype.js";
 
 /** A run that shows one cause, and where. Values are those of layer 1: `mlp.up_proj`; with a dot in front as they are. */
 export interface Shown {
@@ -37,6 +37,8 @@ export interface Shown {
   readonly cache?: CacheLayout;
   /** The weight format of the checkpoint, and what a runtime does wrong that reads it: `fault` is not put in then. */
   readonly misread?: readonly [codec: CodecId, fault: string];
+  /** The weight format of the checkpoint alone. */
+  readonly keptIn?: CodecId;
   /** What the model means where its family does not: the run is right without it, and wrong by it. */
   readonly meaning?: (node: GraphNode) => Op;
 }
@@ -51,6 +53,35 @@ export function named(value: string): string {
 /** A fault of its own around nodes. */
 export function localFault(inject: (context: FaultContext) => Injection) {
   return fault({ id: "local", title: "", kind: "kernel", transform: "T1", expected: [], inject, firstBad: () => [] });
+}
+
+/** A product of operands in e4m3 per token, its sums multiplied by the weight's scales and not by the operand's. */
+export function operandUnscaled(value: string) {
+  return ({ graph, parameters }: FaultContext): Injection => {
+    const node = graph.node(named(value));
+    const [height, width] = parameters.shape(`${named(value)}.weight`) as [number, number];
+    const weight = parameters.quantised!(`${named(value)}.weight`)!.rows(0, height, "exact");
+    const op: Op = {
+      kind: "linear",
+      attributes: {},
+      evaluate(context, rows, columns) {
+        const x = context.input(0, rows).value;
+        const out = emptyBlock(rows.length * columns.length, false);
+        rows.forEach((_, r) => {
+          const row = x.subarray(r * width, (r + 1) * width);
+          const scale = Math.fround(Math.max(...row.map(Math.abs)) / 448);
+          const numbers = row.map((v) => roundTo(Math.fround(v / scale), "float8_e4m3fn"));
+          columns.forEach((column, c) => {
+            let sum = 0;
+            for (let k = 0; k < width; k++) sum += numbers[k]! * weight[column * width + k]!;
+            out.value[r * columns.length + c] = sum;
+          });
+        });
+        return out;
+      },
+    };
+    return { nodes: [{ ...node, op }] };
+  };
 }
 
 /** `value` computed as meant, then each of its elements changed. */

@@ -14,6 +14,7 @@ import {
   interleavedTable,
   lookingUp,
   operandCut,
+  operandUnscaled,
   overflowing,
   readScaled,
   rewired,
@@ -52,6 +53,7 @@ export const shown: Readonly<Record<Exclude<CauseId, keyof typeof recordCauses |
     at: "mlp.up_proj",
     misread: ["mxfp4", "scale-of-next-group"],
   },
+  "operand-scale-missed": { fault: operandUnscaled("mlp.up_proj"), at: "mlp.up_proj", keptIn: "fp8-rows" },
   "weight-zero-point-missed": { fault: "zero-point-missed", at: "mlp.up_proj", misread: ["awq", "zero-point-missed"] },
   "weight-zero-point-shifted": {
     fault: "zero-point-off-by-one",
