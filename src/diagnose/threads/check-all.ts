@@ -9,7 +9,8 @@ import { type NotVisible, sensitivity } from "../explain/visibility.js";
 import { attentionCost, batchesOf, costsOf } from "./batches.js";
 import { type Share, unitsOfShare } from "./share.js";
 import { Threads } from "./threads.js";
-import { fromWire } from "./wire.js";
+import { checkBatch, fromWire } from "./wire.js";
+import { workOf } from "./work.js";
 
 /** Elements of cheap units that are compared one by one in all; of larger recordings an even share. */
 const pointwiseElements = 4e8;
@@ -18,6 +19,8 @@ const attentionSteps = 3e9;
 /** Nanoseconds of work from which threads pay for their start. */
 const worthThreads = 2e9;
 const mostThreads = 8;
+/** So many that all threads end at about the same time. */
+const batchesPerThread = 16;
 /** Time to look for what the recording could not have shown, in milliseconds. */
 const sensitivitySearch = 4000;
 /** Threads run compiled code; where the source itself runs, everything is done here. */
@@ -61,13 +64,13 @@ export async function checkAll(
     });
     return { checks, notVisible: async () => hidden(investigation, checks), end() {} };
   }
-  const batches = batchesOf(units, costs, total / (threads * 4));
-  const pool = new Threads(source, Math.min(threads, batches.length));
-  const found = await pool.check(batches, shares, report);
+  const batches = batchesOf(units, costs, total / (threads * batchesPerThread));
+  const pool = new Threads(source, workOf(batches, shares), threads - 1);
+  const found = await pool.check((names) => checkBatch(investigation, names, shares), report);
   const onWire = units.map(({ name }) => found.get(name)!);
   return {
     checks: onWire.map((check) => fromWire(investigation, check)),
-    notVisible: () => pool.notVisible(onWire, sensitivitySearch),
+    notVisible: () => pool.notVisible({ checks: onWire, milliseconds: sensitivitySearch }),
     end: () => pool.end(),
   };
 }
