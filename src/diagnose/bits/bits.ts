@@ -2,6 +2,7 @@ import type { Evaluator } from "../../spec/evaluator.js";
 import { surprise } from "../../spec/noise.js";
 import { type DType, type FloatFormat, floatFormat, unitInLastPlace } from "../../tensor/dtype.js";
 import { roundAll } from "../../tensor/rounding.js";
+import { copied } from "../../tensor/scratch.js";
 import type { Sample } from "./sample.js";
 import { isLegal } from "./statistics.js";
 
@@ -103,7 +104,7 @@ export function matchBits(
   { limit, include, independent, decide = false }: MatchOptions,
 ): BitMatch {
   const { value } = evaluator.evaluate(name, rows, columns);
-  const expected = value.slice();
+  const expected = copied(value);
   roundAll(expected, dtype);
   const format = floatFormat(dtype);
   let compared = 0;

@@ -2,6 +2,7 @@ import type { Evaluator } from "../../spec/evaluator.js";
 import { roleOf } from "../../spec/site.js";
 import type { DType } from "../../tensor/dtype.js";
 import { roundAll } from "../../tensor/rounding.js";
+import { withScratch } from "../../tensor/scratch.js";
 import type { Sample } from "../bits/sample.js";
 import { type Statistics, statisticsOf } from "../bits/statistics.js";
 import { type CauseId, propose, proposeNamed } from "../causes/catalogue.js";
@@ -45,7 +46,8 @@ function effect(
   for (let i = 0; i < value.length; i++) if (shows[i] && value[i] !== expected[i]) changed++;
   if (dtype !== "float32" && changed > clearly * value.length)
     return { visible: true, changed: changed / value.length };
-  const visible = changed > 0 && !investigation.checkUnder(node.name, recipe, evaluator, sample).matched;
+  const visible =
+    changed > 0 && !investigation.checkUnder(node.name, recipe, evaluator, sample, undefined, true).matched;
   return { visible, changed: changed / value.length };
 }
 
@@ -190,7 +192,7 @@ export function sensitivity(
         // A whole layer more or less is never hidden by rounding.
         if (hypothesis.fitted > 0 || rewritesLayer(hypothesis)) continue;
         if (strongest.get(key)?.visible || deadline.passed) continue;
-        const { visible, changed } = effect(investigation, base, hypothesis.replacements, quiet);
+        const { visible, changed } = withScratch(() => effect(investigation, base, hypothesis.replacements, quiet));
         const before = strongest.get(key)?.changed ?? -1;
         if (visible || changed > before)
           strongest.set(key, {

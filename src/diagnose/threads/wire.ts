@@ -2,6 +2,7 @@ import type { Graph } from "../../spec/graph.js";
 import { type Recipe, UnitRecipe } from "../../spec/recipe.js";
 import { roleOf } from "../../spec/site.js";
 import type { DType } from "../../tensor/dtype.js";
+import { withScratch } from "../../tensor/scratch.js";
 import type { BitMatch } from "../bits/bits.js";
 import type { SettledRecipe } from "../bits/recipe-book.js";
 import type { Sample } from "../bits/sample.js";
@@ -36,7 +37,7 @@ export interface CheckOnWire {
 
 /** Checks units, and keeps of each what others need to know. */
 export function checkBatch(investigation: Investigation, names: readonly string[], shares: Shares): CheckOnWire[] {
-  return names.map((name) => toWire(investigation, checkUnit(investigation, name, shares)));
+  return names.map((name) => withScratch(() => toWire(investigation, checkUnit(investigation, name, shares))));
 }
 
 export function toWire(investigation: Investigation, check: UnitCheck): CheckOnWire {
