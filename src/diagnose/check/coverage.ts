@@ -32,11 +32,13 @@ export function cover(investigation: Investigation, check: UnitCheck, shares: Sh
 }
 
 function coverProduct(investigation: Investigation, check: UnitCheck): UnitCheck {
-  const sums = residualSums(investigation, check);
-  if (!sums) return check;
-  const suspicion = suspicionOf(sums, check.node.columns);
+  const found = withScratch(() => {
+    const sums = residualSums(investigation, check);
+    return sums && { suspicion: suspicionOf(sums, check.node.columns) };
+  });
+  if (!found) return check;
   const summed = check.coverage.of;
-  const covered = followed(investigation, check, suspicion);
+  const covered = followed(investigation, check, found.suspicion);
   return covered.with({ coverage: { ...covered.coverage, summed } });
 }
 

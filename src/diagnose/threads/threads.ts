@@ -1,25 +1,34 @@
 import { Worker } from "node:worker_threads";
+import type { Shares } from "../check/coverage.js";
 import type { InvestigationSource } from "../check/open-investigation.js";
-import type { NotVisible } from "../explain/visibility.js";
+import type { Effects } from "../explain/visibility.js";
 import type { CheckOnWire } from "./wire.js";
 import { stop, take, type Work } from "./work.js";
 
-/** What a thread that has checked its units is asked: what of the recording could not have shown. */
+/** Names of units, a batch at a time, and how much of each is compared. */
+export interface CheckWork {
+  readonly batches: Work<readonly string[]>;
+  readonly shares: Shares;
+}
+
+/** What a thread that has checked its units is asked: what rewrites would do to those of the checks that are witnesses. */
 export interface Question {
   readonly checks: readonly CheckOnWire[];
+  /** Indices of witnesses. */
+  readonly witnesses: Work<number>;
   readonly milliseconds: number;
 }
 
-/** What a thread says: the checks of a batch, or its answer. */
-export type Answer = readonly CheckOnWire[] | { readonly notVisible: readonly NotVisible[] };
+/** What a thread says: the checks of a batch, or what it found by the indices of witnesses. */
+export type Answer = readonly CheckOnWire[] | ReadonlyMap<number, Effects>;
 
 /** Threads that open one recording each for themselves and check its units together with this one. */
 export class Threads {
   readonly #pool: Worker[];
-  readonly #work: Work;
+  readonly #work: CheckWork;
 
   /** @param count threads besides this one. */
-  constructor({ target, model, mask, names }: InvestigationSource, work: Work, count: number) {
+  constructor({ target, model, mask, names }: InvestigationSource, work: CheckWork, count: number) {
     const workerData = { target, model, mask, names, work };
     this.#work = work;
     this.#pool = Array.from(
@@ -38,7 +47,7 @@ export class Threads {
     report: (names: readonly string[]) => void,
   ): Promise<Map<string, CheckOnWire>> {
     const found = new Map<string, CheckOnWire>();
-    let open = this.#work.batches.length;
+    let open = this.#work.batches.pieces.length;
     const add = (checks: readonly CheckOnWire[]) => {
       for (const check of checks) found.set(check.name, check);
       report(checks.map(({ name }) => name));
@@ -56,7 +65,7 @@ export class Threads {
           worker.on("exit", (code) => reject(new Error(`a checking thread ended with code ${code}`)));
         }
         const here = async () => {
-          for (const names of take(this.#work)) {
+          for (const names of take(this.#work.batches)) {
             add(checkHere(names));
             await turn();
           }
@@ -65,7 +74,7 @@ export class Threads {
         here().catch(reject);
       });
     } catch (error) {
-      stop(this.#work);
+      stop(this.#work.batches);
       this.end();
       throw error;
     }
@@ -73,14 +82,14 @@ export class Threads {
     return found;
   }
 
-  /** What the recording could not have shown, found while other things are done. Ends the threads. */
-  async notVisible(question: Question): Promise<readonly NotVisible[]> {
+  /** What rewrites would do to the witnesses that nobody else takes, found while other things are done. Ends the threads. */
+  async effects(question: Question): Promise<ReadonlyMap<number, Effects>> {
     const [worker, ...others] = this.#pool;
     // One is enough, and what the others hold in memory is needed elsewhere.
     for (const other of others) void other.terminate();
     try {
       return await new Promise((resolve, reject) => {
-        worker!.on("message", ({ notVisible }: { notVisible: readonly NotVisible[] }) => resolve(notVisible));
+        worker!.on("message", resolve);
         worker!.on("error", reject);
         worker!.on("exit", (code) => reject(new Error(`a checking thread ended with code ${code}`)));
         worker!.postMessage(question);

@@ -1,23 +1,20 @@
-import type { Shares } from "../check/coverage.js";
-
-/** Batches of units that several threads take in turn: each takes the next one when it is done with its own. */
-export interface Work {
-  readonly batches: readonly (readonly string[])[];
-  readonly shares: Shares;
-  /** How many batches are taken: one number that all threads share. */
+/** Pieces of work that several threads take in turn: each takes the next one when it is done with its own. */
+export interface Work<T> {
+  readonly pieces: readonly T[];
+  /** How many are taken: one number that all threads share. */
   readonly taken: Int32Array;
 }
 
-export function workOf(batches: readonly (readonly string[])[], shares: Shares): Work {
-  return { batches, shares, taken: new Int32Array(new SharedArrayBuffer(4)) };
+export function workOf<T>(pieces: readonly T[]): Work<T> {
+  return { pieces, taken: new Int32Array(new SharedArrayBuffer(4)) };
 }
 
-/** The batches that nobody has taken yet, until there are none. */
-export function* take({ batches, taken }: Work): Generator<readonly string[]> {
-  for (let i = Atomics.add(taken, 0, 1); i < batches.length; i = Atomics.add(taken, 0, 1)) yield batches[i]!;
+/** The pieces that nobody has taken yet, until there are none. */
+export function* take<T>({ pieces, taken }: Work<T>): Generator<T> {
+  for (let i = Atomics.add(taken, 0, 1); i < pieces.length; i = Atomics.add(taken, 0, 1)) yield pieces[i]!;
 }
 
 /** Has nobody take any more. */
-export function stop({ batches, taken }: Work): void {
-  Atomics.store(taken, 0, batches.length);
+export function stop({ pieces, taken }: Work<unknown>): void {
+  Atomics.store(taken, 0, pieces.length);
 }
