@@ -149,7 +149,7 @@ function thin(investigation: Investigation, name: string): Sample {
 }
 
 /** The most that the rewrites of one cause at one kind of site would do to its unit. */
-interface Strongest {
+export interface Strongest {
   readonly cause: CauseId;
   readonly where: string;
   readonly changed: number;
