@@ -55,7 +55,7 @@ export function withScratch<T>(work: () => T): T {
   }
 }
 
-/** Does work that is asked for by passing work, and whose arrays outlive it. */
+/** Does work that is asked for in the midst of other work, and whose arrays outlive it. */
 export function withoutScratch<T>(work: () => T): T {
   const before = depth;
   depth = 0;

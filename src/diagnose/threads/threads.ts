@@ -87,6 +87,7 @@ export class Threads {
     const [worker, ...others] = this.#pool;
     // One is enough, and what the others hold in memory is needed elsewhere.
     for (const other of others) void other.terminate();
+    if (worker!.threadId < 0) return new Map();
     try {
       return await new Promise((resolve, reject) => {
         worker!.on("message", resolve);
@@ -105,7 +106,11 @@ export class Threads {
   }
 
   #letGo(): void {
-    for (const worker of this.#pool) for (const event of ["message", "error", "exit"]) worker.removeAllListeners(event);
+    for (const worker of this.#pool) {
+      for (const event of ["message", "error", "exit"]) worker.removeAllListeners(event);
+      // Of a thread that nobody waits for any more, an error says nothing.
+      worker.on("error", () => {});
+    }
   }
 }
 
