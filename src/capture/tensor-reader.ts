@@ -3,7 +3,7 @@ import type { TensorEntry } from "../tensor/safetensors.js";
 import type { TensorSource } from "./capture.js";
 import { elementOfColumn, type Pieces, reachOf } from "./pieces.js";
 
-const byteCacheLimit = 48 * 2 ** 20;
+const byteCacheLimit = 16 * 2 ** 20;
 const wholeTensorLimit = 8 * 2 ** 20;
 /** Bytes read in vain with a row that are cheaper than a second read. */
 const gapLimit = 2 ** 16;
@@ -70,16 +70,24 @@ export class TensorReader {
       }
       return known.decoder;
     }
-    const bytes = file.readBytes(entry);
+    const bytes = this.#room(entry.byteLength);
+    file.readInto(bytes, entry);
     const held: Held = { bytes, dtype, decoder: new Decoder(bytes, dtype) };
     this.#held.set(entry, held);
     this.#byteCount += bytes.byteLength;
-    for (const [oldest, old] of this.#held) {
-      if (this.#byteCount <= byteCacheLimit) break;
-      this.#held.delete(oldest);
-      this.#byteCount -= old.bytes.byteLength;
-    }
     return held.decoder;
+  }
+
+  /** Memory for a small tensor, of those held longest where there is no more: layers have tensors of the same sizes. */
+  #room(byteLength: number): Uint8Array {
+    let free: Uint8Array | undefined;
+    for (const [oldest, { bytes }] of this.#held) {
+      if (this.#byteCount + byteLength <= byteCacheLimit) break;
+      this.#held.delete(oldest);
+      this.#byteCount -= bytes.byteLength;
+      if (bytes.byteLength === byteLength) free = bytes;
+    }
+    return free ?? new Uint8Array(byteLength);
   }
 }
 

@@ -30,7 +30,7 @@ export async function judge(
   const { progress = () => {}, detokenize = null, quick = false } = options;
   const { investigation, note } = checked;
   const checks = judgedByRank(investigation, checked.checks);
-  const hidden = brief ? [] : checked.notVisible();
+  const hidden = brief ? async () => [] : checked.hiddenCauses();
   progress("checking metadata and seams", 0);
   const failing = checks.filter((check) => check.excess > 1);
   const records = examine(investigation, failing);
@@ -38,7 +38,7 @@ export async function judge(
   progress("proving", 0);
   const { needed, proof } = prove(investigation, checks, explained.causes, { detokenize, quick: quick || brief });
   progress("ruling out suspects", 0.5);
-  const notVisible = await hidden;
+  const notVisible = await hidden();
   const verdict = tell({ ...explained, investigation, checks, records, needed, proof, notVisible, note, detokenize });
   return { investigation, checks, causes: needed, verdict };
 }

@@ -1,3 +1,4 @@
+import { floats, kept } from "../tensor/scratch.js";
 import { areAll, type Block } from "./op.js";
 
 /** One row of a value as far as it is known: all its columns, or those it was computed for. */
@@ -24,6 +25,11 @@ export function rowOf(block: Block, i: number, size: number): Row {
   };
 }
 
+/** A block of its own, which outlives the work it was evaluated in. */
+export function keptBlock({ value, variance, jump, range }: Block): Block {
+  return { value: kept(value), variance: kept(variance), jump: kept(jump), range };
+}
+
 /** Some columns of a row. */
 export function pick(row: Row, columns: Int32Array): Row {
   return {
@@ -37,8 +43,8 @@ export function pick(row: Row, columns: Int32Array): Row {
 /** The columns asked for of rows that are `width` wide, [rows, columns]; their variances where `noise` is wanted. */
 export function assemble(rows: readonly Row[], columns: Int32Array, width: number, noise: boolean): Block {
   const size = columns.length;
-  const value = new Float64Array(rows.length * size);
-  const variance = new Float64Array(noise ? rows.length * size : 0);
+  const value = floats(rows.length * size);
+  const variance = floats(noise ? rows.length * size : 0);
   let range: Uint8Array | undefined;
   let jump: Float64Array | undefined;
   const whole = areAll(columns, width);
@@ -52,7 +58,7 @@ export function assemble(rows: readonly Row[], columns: Int32Array, width: numbe
       place(row.range, columns, whole, range, at);
     }
     if (row.jump) {
-      jump ??= new Float64Array(value.length);
+      jump ??= floats(value.length);
       place(row.jump, columns, whole, jump, at);
     }
   }

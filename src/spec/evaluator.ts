@@ -1,8 +1,9 @@
 import type { ParameterReader } from "../tensor/checkpoint.js";
 import { type DType, floatFormat, unitInLastPlace } from "../tensor/dtype.js";
 import { roundAll } from "../tensor/rounding.js";
+import { floats } from "../tensor/scratch.js";
 import { type Arithmetic, exactArithmetic } from "./arithmetic.js";
-import { assemble, pick, type Row, rowOf, unknownRow } from "./evaluated-row.js";
+import { assemble, keptBlock, pick, type Row, rowOf, unknownRow } from "./evaluated-row.js";
 import type { Graph, GraphNode } from "./graph.js";
 import { flipVariance, type Precision, storeVariance } from "./noise.js";
 import {
@@ -15,6 +16,7 @@ import {
   type OpRounding,
   raiseJump,
 } from "./op.js";
+import { isCopy } from "./ops/identity.js";
 import type { UnitRecipe } from "./recipe.js";
 import type { RowTable } from "./rows.js";
 import { roleOf } from "./site.js";
@@ -152,6 +154,8 @@ export class Evaluator {
       const value = this.observations.block(name, rows, consumer, readAt);
       if (value) return { value, variance: nothingUncertain };
     }
+    // A copy costs less than remembering it does.
+    if (!recorded && isCopy(node.op)) return this.#stored(node, rows, wanted, readAt);
     const out: Row[] = new Array(rows.length);
     const missing: number[] = [];
     const memory = this.#memoryOf(name);
@@ -201,7 +205,7 @@ export class Evaluator {
 
   #compute(node: GraphNode, rows: Int32Array, out: Row[], missing: readonly number[], readAt?: number): void {
     const unique = [...new Set(missing.map((i) => rows[i]!))];
-    const block = this.#stored(node, Int32Array.from(unique), indices(node.columns), readAt);
+    const block = keptBlock(this.#stored(node, Int32Array.from(unique), indices(node.columns), readAt));
     const memory = this.#memoryOf(node.name);
     for (let i = 0; i < unique.length; i++) memory.set(unique[i]!, rowOf(block, i, node.columns));
     for (const i of missing) out[i] = memory.get(rows[i]!)!;
@@ -244,7 +248,7 @@ export class Evaluator {
     if (node.op.stored || node.op.kind === "identity" || node.op.kind === "select") return block;
     if (this.recipe.kept.has(roleOf(node)) || this.#recomputes(node)) return block;
     const store = node.op.dtype ?? this.recipe.store;
-    const out: MutableBlock = { value, variance, ...(block.range && { range: block.range }) };
+    const out: MutableBlock = { value, variance, jump: undefined, range: block.range };
     if (this.noise) storeNoise(out, block.jump, store);
     roundAll(value, store);
     return out;
@@ -254,7 +258,7 @@ export class Evaluator {
     if (!this.noise) return observed;
     // A fused consumer may have used more digits than were stored: one rounding of the input is legal either way. Under a
     // recipe it read what is recorded.
-    const variance = new Float64Array(observed.value.length);
+    const variance = floats(observed.value.length);
     const { error = 0 } = observed;
     if (error > 0) {
       for (let i = 0; i < variance.length; i++) variance[i] = commonTerms * (error * observed.value[i]!) ** 2;

@@ -1,5 +1,6 @@
 import type { ParameterReader } from "../tensor/checkpoint.js";
 import { type DType, type FloatFormat, floatFormat, unitInLastPlace } from "../tensor/dtype.js";
+import { floats } from "../tensor/scratch.js";
 import type { Arithmetic } from "./arithmetic.js";
 import { flipVariance, type Precision } from "./noise.js";
 import type { Recipe, RecipeSettings } from "./recipe.js";
@@ -71,13 +72,13 @@ export interface Op {
 export interface MutableBlock {
   value: Float64Array;
   variance: Float64Array;
-  jump?: Float64Array;
-  range?: Uint8Array;
+  jump?: Float64Array | undefined;
+  range?: Uint8Array | undefined;
 }
 
 /** A block of zeros; its variance is empty when no noise is wanted. */
 export function emptyBlock(size: number, noise: boolean): MutableBlock {
-  return { value: new Float64Array(size), variance: new Float64Array(noise ? size : 0) };
+  return { value: floats(size), variance: floats(noise ? size : 0), jump: undefined, range: undefined };
 }
 
 /** 0 … count-1 as columns or rows. */
@@ -102,7 +103,7 @@ export function usableVariance(block: Block, i: number): number {
 /** Marks that the error of element `i` may contain a single one of this size. */
 export function raiseJump(block: MutableBlock, i: number, jump: number): void {
   if (!(jump > 0)) return;
-  block.jump ??= new Float64Array(block.value.length);
+  block.jump ??= floats(block.value.length);
   if (jump > block.jump[i]!) block.jump[i] = jump;
 }
 

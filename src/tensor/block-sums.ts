@@ -1,6 +1,7 @@
 import { type BlockSumsKernels, type BlockSumsLayout, layoutOf, roundUp } from "./block-sums-memory.js";
 import { blockSumsModule } from "./block-sums-module.js";
 import { byteWidth } from "./dtype.js";
+import { floats } from "./scratch.js";
 import { pathOf, type WeightFormat, type WeightPath } from "./weight-format.js";
 
 /** A weight matrix [columns, inputs] that is read by rows: one row per output column, one after the other. */
@@ -60,7 +61,7 @@ export class BlockSums {
     if (!Number.isInteger(width) || width < 1)
       throw new RangeError(`expected blocks of 1 column or more, found ${width}`);
     const blocks = Math.ceil(columns / width);
-    const out = new Float64Array(rows * blocks);
+    const out = floats(rows * blocks);
     const path = pathOf(format);
     const layout = layoutOf({
       rows,

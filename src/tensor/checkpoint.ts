@@ -34,7 +34,7 @@ export interface StoredParameter {
 }
 
 const cacheLimitBytes = 32 * 2 ** 20;
-const wholeParameterElements = 2 ** 20;
+const wholeParameterElements = 2 ** 16;
 
 /** The weights of a Hugging Face model folder: `model.safetensors`, or the shards its index names. */
 export class Checkpoint implements ParameterReader {

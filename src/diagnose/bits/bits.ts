@@ -2,6 +2,7 @@ import type { Evaluator } from "../../spec/evaluator.js";
 import { surprise } from "../../spec/noise.js";
 import { type DType, type FloatFormat, floatFormat, unitInLastPlace } from "../../tensor/dtype.js";
 import { roundAll } from "../../tensor/rounding.js";
+import { copied } from "../../tensor/scratch.js";
 import type { Sample } from "./sample.js";
 import { isLegal } from "./statistics.js";
 
@@ -103,29 +104,10 @@ export function matchBits(
   { limit, include, independent, decide = false }: MatchOptions,
 ): BitMatch {
   const { value } = evaluator.evaluate(name, rows, columns);
-  const expected = value.slice();
+  const expected = copied(value);
   roundAll(expected, dtype);
-  const format = floatFormat(dtype);
-  let compared = 0;
-  let equal = 0;
-  let squares = 0;
-  let maxZ = 0;
-  const differing: Difference[] = [];
-  for (let i = 0; i < observed.length; i++) {
-    const seen = observed[i]!;
-    const exact = value[i]!;
-    if (include && !include(Math.floor(i / columns.length), i % columns.length)) continue;
-    if (seen === expected[i]) {
-      equal++;
-      if (seen !== exact && format) {
-        const z = (Math.abs(seen - exact) * storesPerUlp) / unitInLastPlace(exact, format);
-        squares += z * z;
-        if (z > maxZ) maxZ = z;
-      }
-    } else if (!Number.isFinite(exact)) continue;
-    else differing.push({ i, away: Math.abs(seen - exact) });
-    compared++;
-  }
+  const kept = include && ((i: number) => include(Math.floor(i / columns.length), i % columns.length));
+  const { compared, equal, squares, maxZ, differing } = tally({ value, expected, observed, dtype, limit }, kept);
   const noisy = differing.length > 0 ? evaluator.withNoise() : evaluator;
   const look = new CloserLook(noisy, name, { rows, columns }, { value, expected, observed, dtype, limit });
   const first = decide ? farthestOf(differing, observed, firstLook) : [];
@@ -143,6 +125,32 @@ export function matchBits(
     rmsZ: equal > 0 ? Math.sqrt(squares / equal) : 0,
     maxZ,
   };
+}
+
+/** Counts equal elements, what one store took from them, and the others. A loop of its own is compiled on its own. */
+function tally({ value, expected, observed, dtype }: Compared, kept: ((i: number) => boolean) | undefined) {
+  const format = floatFormat(dtype);
+  let compared = 0;
+  let equal = 0;
+  let squares = 0;
+  let maxZ = 0;
+  const differing: Difference[] = [];
+  for (let i = 0; i < observed.length; i++) {
+    const seen = observed[i]!;
+    const exact = value[i]!;
+    if (kept && !kept(i)) continue;
+    if (seen === expected[i]) {
+      equal++;
+      if (seen !== exact && format) {
+        const z = (Math.abs(seen - exact) * storesPerUlp) / unitInLastPlace(exact, format);
+        squares += z * z;
+        if (z > maxZ) maxZ = z;
+      }
+    } else if (!Number.isFinite(exact)) continue;
+    else differing.push({ i, away: Math.abs(seen - exact) });
+    compared++;
+  }
+  return { compared, equal, squares, maxZ, differing };
 }
 
 /** An element that is not the recorded one, by its index into the sample. */

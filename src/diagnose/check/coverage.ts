@@ -1,4 +1,5 @@
 import { indices } from "../../spec/op.js";
+import { withScratch } from "../../tensor/scratch.js";
 import { type BitMatch, matchBits } from "../bits/bits.js";
 import type { Investigation } from "./investigation.js";
 import { residualSums } from "./product-sums.js";
@@ -31,11 +32,13 @@ export function cover(investigation: Investigation, check: UnitCheck, shares: Sh
 }
 
 function coverProduct(investigation: Investigation, check: UnitCheck): UnitCheck {
-  const sums = residualSums(investigation, check);
-  if (!sums) return check;
-  const suspicion = suspicionOf(sums, check.node.columns);
+  const found = withScratch(() => {
+    const sums = residualSums(investigation, check);
+    return sums && { suspicion: suspicionOf(sums, check.node.columns) };
+  });
+  if (!found) return check;
   const summed = check.coverage.of;
-  const covered = followed(investigation, check, suspicion);
+  const covered = followed(investigation, check, found.suspicion);
   return covered.with({ coverage: { ...covered.coverage, summed } });
 }
 
@@ -83,8 +86,10 @@ function compareRows(investigation: Investigation, check: UnitCheck, share: numb
   const suspectColumns = new Set<number>();
   for (let first = 0; first < wanted.length; first += perBlock) {
     const rows = wanted.subarray(first, first + perBlock);
-    const observed = investigation.observed(name, rows, columns);
-    const block = matchBits(emulated, name, { rows, columns }, observed, dtype, { limit: investigation.limit });
+    const block = withScratch(() => {
+      const observed = investigation.observed(name, rows, columns);
+      return matchBits(emulated, name, { rows, columns }, observed, dtype, { limit: investigation.limit });
+    });
     for (const i of block.worst.slice(0, mostSuspects)) {
       if (suspectRows.size >= mostSuspects) break;
       suspectRows.add(rows[Math.floor(i / columns.length)]!);

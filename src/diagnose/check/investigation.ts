@@ -7,6 +7,7 @@ import type { Precision } from "../../spec/noise.js";
 import type { UnitRecipe } from "../../spec/recipe.js";
 import { roleOf } from "../../spec/site.js";
 import type { ParameterReader } from "../../tensor/checkpoint.js";
+import { withScratch } from "../../tensor/scratch.js";
 import { type Included, matchBits } from "../bits/bits.js";
 import { excess, surpriseLimit } from "../bits/limits.js";
 import { RecipeBook } from "../bits/recipe-book.js";
@@ -275,12 +276,14 @@ export class Investigation extends RecordedRun {
         let compared = 0;
         let matched = true;
         for (const { name, sample } of probes) {
-          const check = this.checkUnder(name, recipe, this.evaluator, sample, undefined, true);
-          const { equal: same = 0, compared: of = 0, surprise = 0 } = check.bits ?? {};
+          const under = withScratch(
+            () => this.checkUnder(name, recipe, this.evaluator, sample, undefined, true).judgement,
+          );
+          const { equal: same = 0, compared: of = 0, surprise = 0 } = under.bits ?? {};
           // In float32 hardly an element is the same: how improbable the worst one is, tells recipes apart.
           equal += this.observations.dtype(name) === "float32" ? of / (1 + Math.log1p(surprise)) : same;
           compared += of;
-          matched &&= check.matched;
+          matched &&= under.matched;
         }
         return { equal, compared, matched };
       },

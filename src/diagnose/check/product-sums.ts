@@ -19,6 +19,7 @@ import {
 } from "../../tensor/dtype.js";
 import { randomSigns } from "../../tensor/random-signs.js";
 import { roundToFormat } from "../../tensor/rounding.js";
+import { floats } from "../../tensor/scratch.js";
 import { seedOf } from "../bits/sample.js";
 import type { Investigation } from "./investigation.js";
 import type { UnitCheck } from "./unit-check.js";
@@ -75,7 +76,7 @@ export function residualSums(investigation: Investigation, check: UnitCheck): Re
   const coarse =
     summed.length > 0 || settings.biasAfter === true || Number(settings.parts ?? 1) > 1 || format.fractionBits > 16;
   const add = rowAdder({ signs, width, format, biases: bias ? parameters.rows(bias, 0, 1) : undefined, coarse });
-  const z = new Float64Array(rows.length * blocks);
+  const z = floats(rows.length * blocks);
   const narrow = product?.operands[Number(settings.operand ?? -1)];
   // Each rank quantises its own part of the operand.
   const parts = terms ? [terms] : summed.map((name) => termsOf(investigation.graph.node(name)) ?? whole(inputs));
@@ -86,7 +87,7 @@ export function residualSums(investigation: Investigation, check: UnitCheck): Re
   );
   const perPass = Math.max(1, Math.floor(operandElements / inputs));
   kernels ??= new BlockSums();
-  const y = new Float64Array(columns);
+  const y = floats(columns);
   for (let first = 0; first < rows.length; first += perPass) {
     const taken = rows.subarray(first, first + perPass);
     const x = readOperand(taken);

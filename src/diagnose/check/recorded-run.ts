@@ -10,6 +10,7 @@ import { roleOf } from "../../spec/site.js";
 import type { ParameterReader } from "../../tensor/checkpoint.js";
 import { type DType, floatFormat } from "../../tensor/dtype.js";
 import { heldAs } from "../../tensor/held-parameters.js";
+import { floats } from "../../tensor/scratch.js";
 import { drawSample, type Sample, type SampleLimits } from "../bits/sample.js";
 
 /** Units with more unrecorded nodes than this are sampled thinly: every row costs a walk through all of them. */
@@ -162,11 +163,12 @@ export class RecordedRun {
     if (columns.length === this.graph.node(name).columns && isWhole(columns)) {
       return this.observations.block(name, rows)!;
     }
-    const out = new Float64Array(rows.length * columns.length);
-    rows.forEach((row, r) => {
-      const value = this.observations.output(name, row)!.value;
-      for (let c = 0; c < columns.length; c++) out[r * columns.length + c] = value[columns[c]!]!;
-    });
+    const out = floats(rows.length * columns.length);
+    const row = floats(this.graph.node(name).columns);
+    for (let r = 0; r < rows.length; r++) {
+      this.observations.blockInto(row, name, rows.subarray(r, r + 1));
+      for (let c = 0; c < columns.length; c++) out[r * columns.length + c] = row[columns[c]!]!;
+    }
     return out;
   }
 

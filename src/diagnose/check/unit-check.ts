@@ -1,5 +1,6 @@
 import type { GraphNode } from "../../spec/graph.js";
 import type { UnitRecipe } from "../../spec/recipe.js";
+import { withoutScratch } from "../../tensor/scratch.js";
 import type { BitMatch } from "../bits/bits.js";
 import type { Comparison, Statistics } from "../bits/statistics.js";
 
@@ -66,7 +67,7 @@ export class UnitCheck implements Judgement {
   }
 
   get comparison(): Comparison {
-    this.#comparison ??= this.#compare();
+    this.#comparison ??= withoutScratch(this.#compare);
     return this.#comparison;
   }
 

@@ -2,6 +2,7 @@ import type { Evaluator } from "../../spec/evaluator.js";
 import { roleOf } from "../../spec/site.js";
 import type { DType } from "../../tensor/dtype.js";
 import { roundAll } from "../../tensor/rounding.js";
+import { withScratch } from "../../tensor/scratch.js";
 import type { Sample } from "../bits/sample.js";
 import { type Statistics, statisticsOf } from "../bits/statistics.js";
 import { type CauseId, propose, proposeNamed } from "../causes/catalogue.js";
@@ -45,7 +46,8 @@ function effect(
   for (let i = 0; i < value.length; i++) if (shows[i] && value[i] !== expected[i]) changed++;
   if (dtype !== "float32" && changed > clearly * value.length)
     return { visible: true, changed: changed / value.length };
-  const visible = changed > 0 && !investigation.checkUnder(node.name, recipe, evaluator, sample).matched;
+  const visible =
+    changed > 0 && !investigation.checkUnder(node.name, recipe, evaluator, sample, undefined, true).matched;
   return { visible, changed: changed / value.length };
 }
 
@@ -147,7 +149,7 @@ function thin(investigation: Investigation, name: string): Sample {
 }
 
 /** The most that the rewrites of one cause at one kind of site would do to its unit. */
-interface Strongest {
+export interface Strongest {
   readonly cause: CauseId;
   readonly where: string;
   readonly changed: number;
@@ -161,48 +163,56 @@ export interface NotVisible {
   readonly why: string;
 }
 
-/**
- * Causes of the catalogue that a passing recording could not have shown: for each kind of unit, in one layer of the
- * middle, every named rewrite is tried, and listed when none of its settings moves the unit beyond rounding. What there
- * is no time for is not listed.
- */
-export function sensitivity(
-  investigation: Investigation,
-  checks: readonly UnitCheck[],
-  deadline: Deadline,
-): NotVisible[] {
-  const quiet = investigation.quiet;
-  const strongest = new Map<string, Strongest>();
-  const middle = new Map<string, UnitCheck[]>();
+/** By cause and role, the rewrite of it that does most to a unit. */
+export type Effects = ReadonlyMap<string, Strongest>;
+
+/** For each kind of unit one in a layer of the middle: on these is tried what would have shown. */
+export function witnesses(investigation: Investigation, checks: readonly UnitCheck[]): UnitCheck[] {
+  const byRole = new Map<string, UnitCheck[]>();
   for (const check of checks) {
     if (check.excess > 1 || investigation.isDeep(check.node.name)) continue;
     const key = roleOf(check.node);
-    middle.set(key, [...(middle.get(key) ?? []), check]);
+    byRole.set(key, [...(byRole.get(key) ?? []), check]);
   }
-  for (const candidates of middle.values()) {
+  return [...byRole.values()].map((candidates) => {
     const alive = candidates.filter(({ magnitude }) => !magnitude.zeros);
-    const check = (alive.length > 0 ? alive : candidates)[Math.floor((alive.length || candidates.length) / 2)]!;
-    const { name } = check.node;
-    const base = baseOf(investigation, check);
-    for (const site of investigation.interior(name)) {
-      for (const hypothesis of proposeNamed({ investigation, site, finding: base.check })) {
-        const key = `${hypothesis.cause} ${roleOf(site)}`;
-        // A whole layer more or less is never hidden by rounding.
-        if (hypothesis.fitted > 0 || rewritesLayer(hypothesis)) continue;
-        if (strongest.get(key)?.visible || deadline.passed) continue;
-        const { visible, changed } = effect(investigation, base, hypothesis.replacements, quiet);
-        const before = strongest.get(key)?.changed ?? -1;
-        if (visible || changed > before)
-          strongest.set(key, {
-            cause: hypothesis.cause,
-            where: roleOf(site),
-            changed,
-            unit: roleOf(check.node),
-            visible,
-          });
-      }
+    return (alive.length > 0 ? alive : candidates)[Math.floor((alive.length || candidates.length) / 2)]!;
+  });
+}
+
+/** What every named rewrite would do to a witness. What there is no time for is left out. */
+export function effectsOn(investigation: Investigation, check: UnitCheck, deadline: Deadline): Effects {
+  const strongest = new Map<string, Strongest>();
+  const quiet = investigation.quiet;
+  const { name } = check.node;
+  const base = baseOf(investigation, check);
+  for (const site of investigation.interior(name)) {
+    for (const hypothesis of proposeNamed({ investigation, site, finding: base.check })) {
+      const key = `${hypothesis.cause} ${roleOf(site)}`;
+      // A whole layer more or less is never hidden by rounding.
+      if (hypothesis.fitted > 0 || rewritesLayer(hypothesis)) continue;
+      if (strongest.get(key)?.visible || deadline.passed) continue;
+      const { visible, changed } = withScratch(() => effect(investigation, base, hypothesis.replacements, quiet));
+      const where = roleOf(site);
+      keepStronger(strongest, key, { cause: hypothesis.cause, where, changed, unit: roleOf(check.node), visible });
     }
   }
+  return strongest;
+}
+
+function keepStronger(strongest: Map<string, Strongest>, key: string, found: Strongest): void {
+  const before = strongest.get(key);
+  if (before?.visible) return;
+  if (found.visible || found.changed > (before?.changed ?? -1)) strongest.set(key, found);
+}
+
+/**
+ * Causes of the catalogue that a passing recording could not have shown: those of which no setting moves any witness
+ * beyond rounding.
+ */
+export function notVisible(effects: readonly Effects[]): NotVisible[] {
+  const strongest = new Map<string, Strongest>();
+  for (const ofOne of effects) for (const [key, found] of ofOne) keepStronger(strongest, key, found);
   return [...strongest.values()].flatMap(({ cause, where, changed, unit, visible }) => {
     const elsewhere = [...strongest.values()].some(
       (other) => other.visible && other.cause === cause && other.where !== where && other.unit === unit,

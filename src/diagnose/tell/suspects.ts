@@ -1,5 +1,7 @@
+import { exactArithmetic } from "../../spec/arithmetic.js";
 import type { AttentionAttributes } from "../../spec/ops/attention.js";
 import { attention } from "../../spec/ops/attention.js";
+import { withScratch } from "../../tensor/scratch.js";
 import { short } from "../causes/hypothesis.js";
 import { replaced } from "../causes/transform.js";
 import type { Investigation, UnitCheck } from "../check/investigation.js";
@@ -80,7 +82,7 @@ function largestScore(investigation: Investigation, attentions: readonly UnitChe
       for (const row of rows) {
         const value = investigation.observations.output(source, row)!.value;
         for (let h = 0; h < width; h += a.headDim)
-          most = Math.max(most, Math.hypot(...value.subarray(h, h + a.headDim)));
+          most = Math.max(most, Math.sqrt(exactArithmetic.dot(value, h, value, h, a.headDim)));
       }
       return most;
     });
@@ -123,9 +125,11 @@ function scaleSweep(
       const evaluator = investigation.evaluator.rewritten([
         replaced(node, { op: attention({ ...a, scale: a.scale * factor }) }),
       ]);
-      return recipe
-        ? investigation.checkUnder(node.name, recipe, evaluator, sample).matched
-        : investigation.checkNoise(node.name, evaluator, sample).excess <= 1;
+      return withScratch(() =>
+        recipe
+          ? investigation.checkUnder(node.name, recipe, evaluator, sample, undefined, true).matched
+          : investigation.checkNoise(node.name, evaluator, sample).excess <= 1,
+      );
     });
     if (fits.length === factors.length) indifferent.push(node.layer ?? 0);
     else if (fits.length === 1 && fits[0] === 1) needed.push(node.layer ?? 0);

@@ -4,12 +4,12 @@ import type { Shares } from "../check/coverage.js";
 import type { Investigation } from "../check/investigation.js";
 import type { InvestigationSource } from "../check/open-investigation.js";
 import type { UnitCheck } from "../check/unit-check.js";
-import { Deadline } from "../explain/deadline.js";
-import { type NotVisible, sensitivity } from "../explain/visibility.js";
 import { attentionCost, batchesOf, costsOf } from "./batches.js";
+import { type HiddenCauses, hiddenCauses } from "./hidden-causes.js";
 import { type Share, unitsOfShare } from "./share.js";
 import { Threads } from "./threads.js";
-import { fromWire } from "./wire.js";
+import { checkBatch, fromWire } from "./wire.js";
+import { workOf } from "./work.js";
 
 /** Elements of cheap units that are compared one by one in all; of larger recordings an even share. */
 const pointwiseElements = 4e8;
@@ -18,15 +18,15 @@ const attentionSteps = 3e9;
 /** Nanoseconds of work from which threads pay for their start. */
 const worthThreads = 2e9;
 const mostThreads = 8;
-/** Time to look for what the recording could not have shown, in milliseconds. */
-const sensitivitySearch = 4000;
+/** So many that all threads end at about the same time. */
+const batchesPerThread = 16;
 /** Threads run compiled code; where the source itself runs, everything is done here. */
 const compiled = import.meta.url.endsWith(".js");
 
-/** Checked units, and what the recording could not have shown of them: asked for once, answered beside other work. */
+/** Checked units, and a search for what the recording could not have shown of them, begun once and beside other work. */
 export interface CheckedUnits {
   readonly checks: readonly UnitCheck[];
-  notVisible(): Promise<readonly NotVisible[]>;
+  hiddenCauses(): HiddenCauses;
   /** Ends the threads where nobody asks. */
   end(): void;
 }
@@ -52,29 +52,25 @@ export async function checkAll(
     for (const name of names) done += costs.get(name)!;
     progress(done / total);
   };
-  const threads = Math.min(availableParallelism(), mostThreads);
-  if (!compiled || threads < 2 || total < worthThreads) {
+  const count = Math.min(availableParallelism(), mostThreads);
+  if (!compiled || count < 2 || total < worthThreads) {
     const checks = units.map(({ name }) => {
       const check = checkUnit(investigation, name, shares);
       report([name]);
       return check;
     });
-    return { checks, notVisible: async () => hidden(investigation, checks), end() {} };
+    return { checks, hiddenCauses: () => hiddenCauses(investigation, checks), end() {} };
   }
-  const batches = batchesOf(units, costs, total / (threads * 4));
-  const pool = new Threads(source, Math.min(threads, batches.length));
-  const found = await pool.check(batches, shares, report);
+  const batches = batchesOf(units, costs, total / (count * batchesPerThread));
+  const threads = new Threads(source, { batches: workOf(batches), shares }, count - 1);
+  const found = await threads.check((names) => checkBatch(investigation, names, shares), report);
   const onWire = units.map(({ name }) => found.get(name)!);
+  const checks = onWire.map((check) => fromWire(investigation, check));
   return {
-    checks: onWire.map((check) => fromWire(investigation, check)),
-    notVisible: () => pool.notVisible(onWire, sensitivitySearch),
-    end: () => pool.end(),
+    checks,
+    hiddenCauses: () => hiddenCauses(investigation, checks, { threads, checks: onWire }),
+    end: () => threads.end(),
   };
-}
-
-/** What the recording could not have shown, looked for as long as it is worth. */
-export function hidden(investigation: Investigation, checks: readonly UnitCheck[]): readonly NotVisible[] {
-  return sensitivity(investigation, checks, new Deadline(sensitivitySearch));
 }
 
 function sharesOf(investigation: Investigation): Shares {

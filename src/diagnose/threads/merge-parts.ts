@@ -1,8 +1,8 @@
 import { InputError } from "../../tensor/errors.js";
 import { type InvestigationSource, openInvestigation } from "../check/open-investigation.js";
-import { hidden } from "./check-all.js";
 import { checkedAs } from "./check-recording.js";
 import { expectChecks } from "./check-schema.js";
+import { hiddenCauses } from "./hidden-causes.js";
 import { digestsOf, readPart } from "./part-file.js";
 import { type Checked, underSuggestedMask } from "./suggested-mask.js";
 import { fromWire } from "./wire.js";
@@ -41,7 +41,7 @@ export async function mergeParts(
         throw new InputError(`${parts[0]!.path}: checks: expected every unit in one of the parts, ${name} is in none`);
       return fromWire(investigation, { ...complete, ...one.check });
     });
-    const merged = { investigation, checks, close, notVisible: async () => hidden(investigation, checks), end() {} };
+    const merged = { investigation, checks, close, hiddenCauses: () => hiddenCauses(investigation, checks), end() {} };
     return await underSuggestedMask(merged, source, (as) => checkedAs(as, progress));
   } catch (error) {
     close();

@@ -2,10 +2,13 @@ import type { Graph } from "../../spec/graph.js";
 import { type Recipe, UnitRecipe } from "../../spec/recipe.js";
 import { roleOf } from "../../spec/site.js";
 import type { DType } from "../../tensor/dtype.js";
+import { withScratch } from "../../tensor/scratch.js";
 import type { BitMatch } from "../bits/bits.js";
 import type { SettledRecipe } from "../bits/recipe-book.js";
 import type { Sample } from "../bits/sample.js";
 import type { Statistics } from "../bits/statistics.js";
+import { checkUnit } from "../check/check-unit.js";
+import type { Shares } from "../check/coverage.js";
 import type { Investigation } from "../check/investigation.js";
 import { type Coverage, type Magnitude, UnitCheck } from "../check/unit-check.js";
 
@@ -30,6 +33,11 @@ export interface CheckOnWire {
   /** Elements that something pointed at: they belong to the unit's sample. */
   readonly suspects: Sample | undefined;
   readonly settled: { recipe: RecipeOnWire; score: SettledRecipe["score"]; probes: readonly string[] } | undefined;
+}
+
+/** Checks units, and keeps of each what others need to know. */
+export function checkBatch(investigation: Investigation, names: readonly string[], shares: Shares): CheckOnWire[] {
+  return names.map((name) => withScratch(() => toWire(investigation, checkUnit(investigation, name, shares))));
 }
 
 export function toWire(investigation: Investigation, check: UnitCheck): CheckOnWire {

@@ -1,20 +1,17 @@
 import { parentPort, workerData } from "node:worker_threads";
-import { checkUnit } from "../check/check-unit.js";
 import { type InvestigationSource, openInvestigation } from "../check/open-investigation.js";
-import { Deadline } from "../explain/deadline.js";
-import { sensitivity } from "../explain/visibility.js";
-import type { Answer, Question } from "./threads.js";
-import { fromWire, toWire } from "./wire.js";
+import { searchEffects } from "./hidden-causes.js";
+import type { Answer, CheckWork, Question } from "./threads.js";
+import { checkBatch, fromWire } from "./wire.js";
+import { take } from "./work.js";
 
-/** A thread that opens the recording for itself and answers questions about its units. */
-const { investigation } = openInvestigation(workerData as InvestigationSource);
+/** A thread that opens the recording for itself, checks units as long as there are any, and then answers a question. */
+const { work, ...source } = workerData as InvestigationSource & { work: CheckWork };
+const { investigation } = openInvestigation(source);
+const say = (answer: Answer) => parentPort!.postMessage(answer);
 
-function answer(question: Question): Answer {
-  if ("names" in question)
-    return question.names.map((name) => toWire(investigation, checkUnit(investigation, name, question.shares)));
-  const checks = question.checks.map((check) => fromWire(investigation, check));
-  return { notVisible: sensitivity(investigation, checks, new Deadline(question.milliseconds)) };
-}
-
-parentPort!.on("message", (question: Question) => parentPort!.postMessage(answer(question)));
-parentPort!.postMessage(undefined);
+parentPort!.on("message", ({ checks, witnesses, milliseconds }: Question) => {
+  const known = checks.map((check) => fromWire(investigation, check));
+  say(searchEffects(investigation, known, witnesses, milliseconds));
+});
+for (const names of take(work.batches)) say(checkBatch(investigation, names, work.shares));
