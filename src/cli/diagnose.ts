@@ -55,9 +55,9 @@ Examples:
       const write = preparedReports(options.report ?? [], inputs);
       const names = namesFor(target, model, options.names);
       const run = { target, model, quick, names, ...(reference && { reference }) };
-      const diagnosis = await runDiagnosis(run);
+      const diagnosis = await runDiagnosis({ ...run, whileOpen: write.look(model) });
       show(diagnosis, options, run);
-      await write(diagnosis, { run, command });
+      await write.all(diagnosis, { run, command });
     });
 }
 
@@ -92,7 +92,7 @@ async function diagnoseShare(target: string[], options: Options): Promise<void> 
   process.stdout.write(`${out}: share ${i} of ${of}, ${checked} of ${all} units\n`);
 }
 
-type RunOptions = Pick<DiagnoseOptions, "target" | "model" | "reference" | "quick" | "names">;
+type RunOptions = Pick<DiagnoseOptions, "target" | "model" | "reference" | "quick" | "names" | "whileOpen">;
 
 /** Diagnoses with progress on stderr and the model's own tokenizer, where it has one. */
 export function runDiagnosis(options: RunOptions): Promise<Diagnosis> {

@@ -43,8 +43,10 @@ Example:
       if (quick) command.push("--quick");
       const write = preparedReports(options.report ?? [], [...parts, ...target, model]);
       const detokenize = detokenizer(model);
-      const verdict = await withProgress((progress) => merge(parts, { ...run, progress, detokenize }));
+      const verdict = await withProgress((progress) =>
+        merge(parts, { ...run, progress, detokenize, whileOpen: write.look(model) }),
+      );
       show(verdict, options, run);
-      await write(verdict, { run, command });
+      await write.all(verdict, { run, command });
     });
 }

@@ -11,6 +11,7 @@ import { mcpCommand } from "./mcp.js";
 import { mergeCommand } from "./merge.js";
 import { namesCommand } from "./names.js";
 import { reproCommand } from "./repro.js";
+import { viewCommand } from "./view.js";
 
 const { version } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")) as {
   version: string;
@@ -28,6 +29,7 @@ export const program = new Command("faultline")
   .addCommand(importCommand())
   .addCommand(compareCommand())
   .addCommand(reproCommand())
+  .addCommand(viewCommand())
   .addCommand(generateCommand())
   .addCommand(labCommand())
   .addCommand(benchCommand())

@@ -12,11 +12,16 @@ export type { DiagnoseOptions } from "./street.js";
  */
 export async function diagnose(options: DiagnoseOptions): Promise<Diagnosis> {
   const { reference, progress = () => {} } = options;
-  return opened(options, false, (judged) => {
-    if (reference === undefined) return judged.verdict;
-    return withJudged({ ...options, target: reference, names: undefined }, (beside) => {
+  return opened(options, false, async (run) => {
+    if (reference === undefined) {
+      await options.whileOpen?.({ diagnosis: run.verdict, run });
+      return run.verdict;
+    }
+    return withJudged({ ...options, target: reference, names: undefined }, async (beside) => {
       progress("comparing with the reference", 0);
-      return { ...judged.verdict, reference: besideReference(judged, beside) };
+      const diagnosis = { ...run.verdict, reference: besideReference(run, beside) };
+      await options.whileOpen?.({ diagnosis, run, reference: beside });
+      return diagnosis;
     });
   });
 }
@@ -29,7 +34,9 @@ export async function merge(parts: readonly string[], options: DiagnoseOptions):
   const { target, model, progress = () => {} } = options;
   const checked = await mergeParts(parts, { target, model }, (done) => progress("checking units", done));
   try {
-    return (await judge(checked, options)).verdict;
+    const judged = await judge(checked, options);
+    await options.whileOpen?.({ diagnosis: judged.verdict, run: judged });
+    return judged.verdict;
   } finally {
     checked.close();
   }

@@ -6,6 +6,7 @@ import type { Detokenize } from "./prove/free-run.js";
 import { prove } from "./prove/prove.js";
 import { examine } from "./records/examine.js";
 import type { JudgedRun } from "./reference/judged-run.js";
+import type { Diagnosis } from "./reference/reference-report.js";
 import { tell } from "./tell/tell.js";
 import { checkRecording } from "./threads/check-recording.js";
 import type { Checked } from "./threads/suggested-mask.js";
@@ -19,6 +20,15 @@ export interface DiagnoseOptions extends Pick<InvestigationSource, "target" | "m
   readonly detokenize?: Detokenize;
   /** Leave out the run from the tokens: causes are proven unit by unit only. */
   readonly quick?: boolean;
+  /** Called with what was judged while its files are open, which they are until it is done: for what shows elements. */
+  readonly whileOpen?: ((judged: OpenRuns) => void | Promise<void>) | undefined;
+}
+
+/** A diagnosis beside the runs it speaks of, their files open. */
+export interface OpenRuns {
+  readonly diagnosis: Diagnosis;
+  readonly run: JudgedRun;
+  readonly reference?: JudgedRun;
 }
 
 /** The street: what follows on the checks of the units, stage by stage. */

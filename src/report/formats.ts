@@ -1,4 +1,5 @@
 import { InputError } from "../tensor/errors.js";
+import { htmlReport } from "./html/html-report.js";
 import { junitReport } from "./junit.js";
 import { markdownReport } from "./markdown.js";
 import type { ReportFormat } from "./report-format.js";
@@ -9,6 +10,7 @@ export const reportFormats: readonly ReportFormat[] = [
   { id: "markdown", extensions: [".md", ".markdown"], write: markdownReport },
   { id: "junit", extensions: [".xml"], write: junitReport },
   { id: "sarif", extensions: [".sarif", ".sarif.json"], write: sarifReport },
+  { id: "html", extensions: [".html", ".htm"], draws: true, write: htmlReport },
 ];
 
 /**

@@ -32,14 +32,22 @@ function visibleIn(value: unknown): unknown {
 
 /** A value as JSON of the same meaning in which nothing acts on a terminal. */
 export function visibleJson(value: unknown): string {
-  const escaped = (character: string) =>
-    character
-      .split("")
-      .map((unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`)
-      .join("");
   return JSON.stringify(value, null, 2).replace(unseen, (character) =>
     character === "\n" ? "\n" : escaped(character),
   );
+}
+
+/** The same on one line, and no markup begins or ends in it either: for a block of data in a page. */
+export function inertJson(value: unknown): string {
+  return JSON.stringify(value).replace(unseen, escaped).replace(/[<>&]/g, escaped);
+}
+
+/** As JSON escapes it. */
+function escaped(character: string): string {
+  return character
+    .split("")
+    .map((unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`)
+    .join("");
 }
 
 /** Visible text between quotes. */

@@ -85,7 +85,7 @@ function computedCase(run: Accused, check: UnitCheck, statement: string): UnitCa
 }
 
 /** How the unit rounds: as the cause that explains it found, as its siblings do, as comes nearest. */
-function recipesOf({ causes, investigation }: Accused, { node, recipe }: UnitCheck): UnitRecipe[] {
+export function recipesOf({ causes, investigation }: Accused, { node, recipe }: UnitCheck): UnitRecipe[] {
   const explained = causes.flatMap(({ hypotheses }) => hypotheses.flatMap((h) => h.recipes?.get(node.name) ?? []));
   const [usual] = investigation.recipesFor(node.name);
   return [...new Set([...explained, ...(usual ? [usual] : []), ...(recipe ? [recipe] : [])])];

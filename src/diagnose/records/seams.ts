@@ -49,18 +49,21 @@ export function keysRead({ observations }: Investigation, stepIndex: number): Ke
   return keys;
 }
 
-function checkCache(
+/**
+ * Keys of a recorded cache that a step does not read as they were appended; those that were already written wrongly are
+ * the append's. `own` are the slots of the right ones.
+ */
+export function wrongKeys(
   investigation: Investigation,
   name: string,
   placed: PlacedPaged,
-  compared: { keys: number },
-): DirectCause | undefined {
+): { wrong: WrongKey[]; own: Set<number>; checked: number } {
   const { observations } = investigation;
   const type = observations.cachedType(placed);
-  if (!type) return undefined;
   const wrong: WrongKey[] = [];
   const own = new Set<number>();
   let checked = 0;
+  if (!type) return { wrong, own, checked };
   for (const key of keysRead(investigation, placed.stepIndex)) {
     const produced = producedFor(investigation, name, key.row);
     const stored = observations.storedRow(placed, key.slot)?.value;
@@ -75,6 +78,18 @@ function checkCache(
     if (written && !holds(written.stored, produced, written.type) && same(written.stored, stored)) continue;
     wrong.push({ key, produced, stored });
   }
+  return { wrong, own, checked };
+}
+
+function checkCache(
+  investigation: Investigation,
+  name: string,
+  placed: PlacedPaged,
+  compared: { keys: number },
+): DirectCause | undefined {
+  const type = investigation.observations.cachedType(placed);
+  if (!type) return undefined;
+  const { wrong, own, checked } = wrongKeys(investigation, name, placed);
   compared.keys += checked;
   if (wrong.length === 0) return undefined;
   const { cause, kind, transform, statement, parameters } = explainCache(investigation, name, placed, wrong, own, type);
