@@ -12,6 +12,7 @@ import { mergeCommand } from "./merge.js";
 import { namesCommand } from "./names.js";
 import { reproCommand } from "./repro.js";
 import { viewCommand } from "./view.js";
+import { sweepCommand } from "./sweep.js";
 
 const { version } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")) as {
   version: string;
@@ -31,6 +32,7 @@ export const program = new Command("faultline")
   .addCommand(reproCommand())
   .addCommand(viewCommand())
   .addCommand(generateCommand())
+  .addCommand(sweepCommand())
   .addCommand(labCommand())
   .addCommand(benchCommand())
   .addCommand(mcpCommand(version))

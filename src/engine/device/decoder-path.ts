@@ -49,6 +49,8 @@ export interface RewrittenSpec {
   readonly onHost: ReadonlySet<string>;
   /** What the host reads parameters from. */
   readonly parameters: ParameterReader;
+  /** Called when the path is disposed of. */
+  release(): void;
 }
 
 /** The steps of one kind of batch, and their launches in a list for every way to choose tokens after them. */
@@ -65,7 +67,7 @@ export class DecoderPath implements Path {
   readonly maxSequences: number;
   readonly #graph: Graph;
   readonly #standard: readonly Step[];
-  readonly #hostParameters: ParameterReader | undefined;
+  readonly #rewritten: RewrittenSpec | undefined;
   readonly #store: KvStore;
   readonly #batch: BatchBuffer;
   readonly #places: ReadonlyMap<string, Place>;
@@ -92,7 +94,7 @@ export class DecoderPath implements Path {
     const graph = options.rewritten?.graph ?? decoderGraph(config);
     this.#graph = graph;
     this.#standard = standardProgram(graph, options.rewritten?.onHost);
-    this.#hostParameters = options.rewritten?.parameters;
+    this.#rewritten = options.rewritten;
     this.#store = new KvStore(backend, graph, {
       pageCount: options.pageCount,
       pageSize: options.pageSize,
@@ -183,6 +185,7 @@ export class DecoderPath implements Path {
     for (const buffer of this.#values) buffer.destroy();
     this.#choice.destroy();
     this.#angles.destroy();
+    this.#rewritten?.release();
   }
 
   async #prepare(batch: Batch, longest: number, captured: boolean, reserve?: DecodeOptions["reserve"]) {
@@ -232,7 +235,7 @@ export class DecoderPath implements Path {
 
   #onHost(step: HostStep, reads: readonly Tap[], output: Place): (batch: Batch) => Promise<void> {
     const { backend } = this;
-    const memory = { backend, graph: this.#graph, parameters: this.#hostParameters!, store: this.#store };
+    const memory = { backend, graph: this.#graph, parameters: this.#rewritten!.parameters, store: this.#store };
     return (batch) => runOnHost(step, batch, reads, output, memory);
   }
 
