@@ -104,13 +104,13 @@ function arrange(graph: Graph, weights: Weights): Entry[] {
 }
 
 /** What a value shares its memory with; `index` counts the values of its layer. */
-function storageKey(graph: Graph, { name, layer, site }: GraphNode, index: number): string {
+function storageKey(graph: Graph, { name, layer }: GraphNode, index: number): string {
   if (layer === undefined) return `model ${index}`;
   const readers = readersOf(graph, name).map((reader) => graph.node(reader).layer);
   // What a rewrite reads of a layer that is over has memory of its own.
   if (readers.some((reader) => reader !== undefined && (reader > layer + 1 || reader < layer))) return name;
   // The stream from layer to layer must outlast both, however many values each of them has.
-  if (readers.some((reader) => reader !== layer)) return site.what === "stream" ? "stream" : name;
+  if (readers.some((reader) => reader !== layer)) return graph.streamAfter(layer)?.name === name ? "stream" : name;
   return `layer ${index}`;
 }
 
