@@ -4,6 +4,7 @@ import { fileURLToPath } from "node:url";
 import { Command } from "commander";
 import { demoText } from "../report/demo.js";
 import { InputError } from "../tensor/errors.js";
+import { liveAct } from "./demo-live.js";
 import { detokenizer } from "./detokenizer.js";
 import { runDiagnosis } from "./diagnose.js";
 import { terminalStyle } from "./style.js";
@@ -13,7 +14,7 @@ export function demoCommand(): Command {
   return new Command("demo")
     .summary("the case of the exclamation mark, from symptom to proof")
     .description(
-      'Diagnoses the recording in cases/exclamation-mark: a fused attention layer that is right alone, and a model that says nothing but "!".',
+      'Diagnoses the recording in cases/exclamation-mark: a fused attention layer that is right alone, and a model that says nothing but "!". Then puts its three faults into the running fused path, diagnoses that run, and takes them out again one by one.',
     )
     .option("-v, --verbose", "all there is, as of faultline diagnose")
     .action(async ({ verbose = false }: { verbose?: boolean }) => {
@@ -25,6 +26,7 @@ export function demoCommand(): Command {
       const token = verdict.proof.fromTokens?.recordedToken ?? 0;
       const said = detokenizer(run.model)?.([token]) ?? String(token);
       process.stdout.write(demoText(verdict, said, { ...terminalStyle(verbose), run }));
+      await liveAct(run.model);
     });
 }
 

@@ -12,6 +12,8 @@ export interface LiveModelOptions {
   readonly prompt: string;
   readonly maxTokens: number;
   readonly adapter?: string | undefined;
+  /** Arithmetic of the reference path inside an op. @default "float64" */
+  readonly compute?: "float32" | "float64" | undefined;
 }
 
 /** A model that runs on one path, with the prompt that it continues. */
@@ -28,7 +30,7 @@ const pageSize = 16;
  * @throws InputError when the model cannot be read or run, or the prompt does not fit it.
  */
 export async function withLiveModel<T>(options: LiveModelOptions, use: (live: LiveModel) => Promise<T>): Promise<T> {
-  const { model, path, prompt, maxTokens, adapter } = options;
+  const { model, path, prompt, maxTokens, adapter, compute } = options;
   const { config, json } = readModelConfig(model);
   const parameters = new ModelParameters(model);
   try {
@@ -46,7 +48,7 @@ export async function withLiveModel<T>(options: LiveModelOptions, use: (live: Li
         `${model}: its tokenizer gives token ${unknown}, config.json has a vocabulary of ${config.vocabularySize}`,
       );
     const pageCount = Math.ceil(positions / pageSize) + 1;
-    const engine = await openEngine(path, { config, checkpoint: parameters, pageCount, pageSize, adapter });
+    const engine = await openEngine(path, { config, checkpoint: parameters, pageCount, pageSize, adapter, compute });
     try {
       const endTokens = readEndTokens(model, config);
       return await use({ engine, config, json, parameters, tokenizer, tokenIds, maxTokens, endTokens });

@@ -12,18 +12,15 @@ import { colorsOnOutput } from "./style.js";
 import { withProgress } from "./verdict.js";
 import { wholeNumber } from "./whole-number.js";
 
-const defaultPrompt = "Call me Ishmael. Some years ago—never mind how long";
+const defaultPrompt = "Call me Ishmael.";
 
-const column = 26;
-const entry = (name: string, meaning: string) => `  ${name.padEnd(column)}${meaning}`;
+const entry = (name: string, meaning: string) => `  ${name.padEnd(36)}${meaning}`;
+const valuesOf = { factor: "FACTOR", off: "off", "off or reference": "off|reference" };
 
 const help = `
 What can be set, N being a layer, a range such as 0-3, or *:
 ${knobs
-  .map(({ name, takes, meaning }) =>
-    entry(`layers.N${name && `.${name}`}=${takes === "factor" ? "FACTOR" : takes.replace(" or ", "|")}`, meaning),
-  )
-  .map((line) => line.replace(/=(\S+)( *)/, (_, value, space) => `=${value}${space || "  "}`))
+  .map(({ name, takes, meaning }) => entry(`layers.N${name && `.${name}`}=${valuesOf[takes]}`, meaning))
   .join("\n")}
 ${entry("VALUE.scale=FACTOR", "any value of the spec, by its name with or without model.; * for a part of it")}
 ${entry("VALUE=reference", "the op that makes it is computed by the spec itself, on the host")}

@@ -17,6 +17,8 @@ export interface OpenPathOptions {
   readonly pageSize: number;
   /** Type that the reference path stores values in. @default "float32" */
   readonly dtype?: DType | undefined;
+  /** Arithmetic of the reference path inside an op. @default "float64" */
+  readonly compute?: "float32" | "float64" | undefined;
   /** Type of the GPU paths' KV cache. @default "float32" */
   readonly cacheDtype?: DType | undefined;
   /** Substring of a GPU's name, or "software". */
@@ -70,9 +72,9 @@ export async function openEngine(name: PathName, options: OpenPathOptions): Prom
 }
 
 function referencePath(options: OpenPathOptions, patches: readonly Patch[] = []): Path {
-  const { config, checkpoint, dtype, pageCount, pageSize } = options;
+  const { config, checkpoint, dtype, compute, pageCount, pageSize } = options;
   const { graph, changed } = patchModel(config, checkpoint, patches);
-  return new ReferencePath({ config, parameters: checkpoint, graph, changed, dtype, pageCount, pageSize });
+  return new ReferencePath({ config, parameters: checkpoint, graph, changed, dtype, compute, pageCount, pageSize });
 }
 
 async function openGpuEngine(name: "standard" | "fused", options: OpenPathOptions): Promise<OpenedEngine> {

@@ -1,5 +1,5 @@
 import { type Patch, type PatchedModel, patchModel } from "../../engine/program/patch.js";
-import { generate } from "../../engine/serve/generation.js";
+import { generate, type Recorder } from "../../engine/serve/generation.js";
 import type { OpenedEngine } from "../../engine/serve/open-path.js";
 import type { ModelConfig } from "../../spec/models/config.js";
 import type { ParameterReader } from "../../tensor/checkpoint.js";
@@ -25,17 +25,41 @@ export interface LiveRun {
   readonly tokenIds: readonly number[];
 }
 
-/** Runs the engine with patches in it: the prompt recorded, then its continuation as the path generates it. */
-export async function runLive(source: LiveSource, patches: readonly Patch[]): Promise<LiveRun> {
+/**
+ * Runs the engine with patches in it: the prompt recorded, then its continuation as the path generates it.
+ * @param recorder gets what is recorded too.
+ */
+export async function runLive(source: LiveSource, patches: readonly Patch[], recorder?: Recorder): Promise<LiveRun> {
   const { engine, config, parameters, tokenIds, maxTokens, endTokens } = source;
   const model = patchModel(config, parameters, patches);
   const path = engine.path(patches);
   try {
     const values = new StepValues(model.graph);
     const request = { tokenIds, maxTokens, endTokens };
-    const [generated] = await generate(path, [request], { recorder: values, recordedSteps: 1 });
+    const [generated] = await generate(path, [request], {
+      recorder: recorder ? both(values, recorder) : values,
+      recordedSteps: 1,
+    });
     return { model, values, tokenIds: generated!.tokenIds };
   } finally {
     path.dispose();
   }
+}
+
+function both(one: Recorder, other: Recorder): Recorder {
+  return {
+    wants: (name) => one.wants(name) || other.wants(name),
+    begin(batch) {
+      one.begin(batch);
+      other.begin(batch);
+    },
+    value(value) {
+      if (one.wants(value.name)) one.value(value);
+      if (other.wants(value.name)) other.value(value);
+    },
+    end(result, greedy) {
+      one.end(result, greedy);
+      other.end(result, greedy);
+    },
+  };
 }

@@ -29,7 +29,8 @@ export class StepValues implements Recorder {
 
   /** Elements of a value; undefined where the path keeps it to itself. */
   get(name: string): Float64Array | undefined {
-    return this.#values.get(name) ?? this.#values.get(originOf(this.graph, name));
+    const own = this.#values.get(name);
+    return own ?? (this.graph.find(name) && this.#values.get(originOf(this.graph, name)));
   }
 }
 
