@@ -8,6 +8,7 @@ import { causesAsPatch } from "../lab/live/causes.js";
 import { exclamationMark } from "../lab/live/faults.js";
 import { runLive } from "../lab/live/live-run.js";
 import { RecentRuns, type SettingEffect, sweep } from "../lab/live/sweep.js";
+import { RoundedArithmetic } from "../spec/arithmetic.js";
 import { decoderGraph } from "../spec/models/decoder.js";
 import { InputError } from "../tensor/errors.js";
 import { type LiveModel, type LiveModelOptions, withLiveModel } from "./live-model.js";
@@ -15,7 +16,7 @@ import { outputColors } from "./style.js";
 import { withProgress } from "./verdict.js";
 
 const prompt = "Call me Ishmael.";
-const maxTokens = 5;
+const maxTokens = 4;
 
 /**
  * The demo's second act: the three faults in the running engine, the run recorded and diagnosed, the causes found put
@@ -32,14 +33,14 @@ export async function liveAct(model: string): Promise<void> {
 }
 
 /**
- * The software GPU, the same everywhere; where its packages are missing any GPU, and without one the reference path in
- * float32, which overflows as kernels do.
+ * The software GPU, the same everywhere; where its packages are missing any GPU, and without one the reference path with
+ * sums in float32, which overflow as kernels' do.
  */
 async function withFusedPath(options: LiveModelOptions, use: (live: LiveModel) => Promise<void>): Promise<void> {
   const ways: LiveModelOptions[] = [
     { ...options, adapter: "software" },
     options,
-    { ...options, path: "reference", compute: "float32" },
+    { ...options, path: "reference", arithmetic: new RoundedArithmetic({ block: 32, reversed: false }) },
   ];
   for (const [i, way] of ways.entries()) {
     let opened = false;

@@ -2,6 +2,7 @@ import { openEngine, type PathName } from "../engine/serve/open-path.js";
 import { readEndTokens, readTokenizer } from "../engine/text/model-folder.js";
 import type { Tokenizer } from "../engine/text/tokenizer.js";
 import type { LiveSource } from "../lab/live/live-run.js";
+import type { Arithmetic } from "../spec/arithmetic.js";
 import { ModelParameters } from "../spec/formats/model-parameters.js";
 import { readModelConfig } from "../spec/models/config-file.js";
 import { InputError } from "../tensor/errors.js";
@@ -12,8 +13,8 @@ export interface LiveModelOptions {
   readonly prompt: string;
   readonly maxTokens: number;
   readonly adapter?: string | undefined;
-  /** Arithmetic of the reference path inside an op. @default "float64" */
-  readonly compute?: "float32" | "float64" | undefined;
+  /** How the reference path sums; exactly, unless given. */
+  readonly arithmetic?: Arithmetic | undefined;
 }
 
 /** A model that runs on one path, with the prompt that it continues. */
@@ -30,7 +31,7 @@ const pageSize = 16;
  * @throws InputError when the model cannot be read or run, or the prompt does not fit it.
  */
 export async function withLiveModel<T>(options: LiveModelOptions, use: (live: LiveModel) => Promise<T>): Promise<T> {
-  const { model, path, prompt, maxTokens, adapter, compute } = options;
+  const { model, path, prompt, maxTokens, adapter, arithmetic } = options;
   const { config, json } = readModelConfig(model);
   const parameters = new ModelParameters(model);
   try {
@@ -48,7 +49,7 @@ export async function withLiveModel<T>(options: LiveModelOptions, use: (live: Li
         `${model}: its tokenizer gives token ${unknown}, config.json has a vocabulary of ${config.vocabularySize}`,
       );
     const pageCount = Math.ceil(positions / pageSize) + 1;
-    const engine = await openEngine(path, { config, checkpoint: parameters, pageCount, pageSize, adapter, compute });
+    const engine = await openEngine(path, { config, checkpoint: parameters, pageCount, pageSize, adapter, arithmetic });
     try {
       const endTokens = readEndTokens(model, config);
       return await use({ engine, config, json, parameters, tokenizer, tokenIds, maxTokens, endTokens });

@@ -2,11 +2,12 @@ import Table from "cli-table3";
 import pc from "picocolors";
 import type { LayerEffect, Share, ValueEffect } from "../lab/live/effect.js";
 import type { SettingEffect } from "../lab/live/sweep.js";
+import { bareChars, wrap } from "./text.js";
 
 /** Turns token ids into text. */
 export type Wording = (tokenIds: readonly number[]) => string;
 
-/** What sweeps show as a table, a row per setting and one for the engine as it runs without. */
+/** What sweeps show: a row per setting and one for the engine as it runs without, then what changed where. */
 export class SweepTable {
   readonly #rows: string[][] = [];
   readonly #lines: string[] = [];
@@ -18,30 +19,33 @@ export class SweepTable {
 
   add(effect: SettingEffect): void {
     const c = pc.createColors(this.colors);
-    const { setting, first, values, elements, nonFinite, tokenIds, sameText } = effect;
-    if (this.#rows.length === 0)
-      this.#rows.push(["nothing", "", "", String(nonFinite.without), "", this.#text(tokenIds.without)]);
+    const { setting, first, values, elements, nonFinite, tokenIds, sameText, layers } = effect;
+    if (this.#rows.length === 0) {
+      this.#rows.push(["nothing", "", "", "", String(nonFinite.without), this.#text(tokenIds.without)]);
+      const largest = layers.map((layer) => ({ layer: layer.layer, shown: sideOf(layer, "without") }));
+      this.#lines.push("nothing", ...wrapped(`stream, largest |x| behind layer ${runs(largest)}`));
+    }
+    const none = values.changed > 0 ? "none beyond rounding" : "none";
     const text = this.#text(tokenIds.with);
     this.#rows.push([
       setting,
-      first ? first.value : values.changed > 0 ? "none beyond rounding" : "none",
+      first ? first.value.replace(/^model\./, "") : none,
       `${values.changed} of ${values.of}`,
-      String(nonFinite.with),
       percent(elements),
-      sameText ? `${text} (the same)` : c.yellow(text),
+      String(nonFinite.with),
+      sameText ? `${text}, the same` : c.yellow(text),
     ]);
-    this.#lines.push(...detailLines(effect));
+    if (first) this.#lines.push(...detailLines(effect, first));
   }
 
   toString(): string {
     const table = new Table({
-      head: ["set", "first value changed", "values changed", "non-finite", "elements changed", "the text goes on with"],
-      style: { head: [], border: [] },
-      wordWrap: true,
-      colWidths: [28, 40, 16, 12, 18, 34],
+      head: ["set", "changes first", "values", "elements", "not finite", "goes on with"],
+      chars: bareChars,
+      style: { head: [], border: [], "padding-left": 0, "padding-right": 1 },
     });
     table.push(...this.#rows);
-    return `${table.toString()}\n${this.#lines.join("\n")}\n`;
+    return `${table.toString()}\n\n${this.#lines.join("\n")}\n`;
   }
 
   #text(tokenIds: readonly number[]): string {
@@ -49,13 +53,23 @@ export class SweepTable {
   }
 }
 
-function detailLines({ setting, first, layers, logits }: SettingEffect): string[] {
-  if (!first) return [];
-  const lines = [setting, `  ${first.value}: ${change(first)}`];
-  const stream = runs(layers);
-  lines.push(`  stream, largest |x| after layer: ${stream}`);
-  if (logits) lines.push(`  logits: ${change(logits)}`);
-  return lines;
+function detailLines({ setting, layers, logits }: SettingEffect, first: ValueEffect): string[] {
+  const changed = layers
+    .map((layer) => ({ layer: layer.layer, before: sideOf(layer, "without"), after: sideOf(layer, "with") }))
+    .filter(({ before, after }) => before !== after)
+    .map(({ layer, before, after }) => ({ layer, shown: `${before} → ${after}` }));
+  const stream =
+    changed.length > 0 ? `stream, largest |x| behind layer ${runs(changed)}` : "stream as large as without";
+  return [
+    setting,
+    ...wrapped(`${first.value}: ${change(first)}`),
+    ...wrapped(stream),
+    ...(logits ? wrapped(`logits: ${change(logits)}`) : []),
+  ];
+}
+
+function wrapped(text: string): string[] {
+  return [wrap(text, 110, "  ")];
 }
 
 function change({ largest, nonFinite, ...share }: ValueEffect): string {
@@ -65,25 +79,20 @@ function change({ largest, nonFinite, ...share }: ValueEffect): string {
 }
 
 /** Layers in order; neighbours that show the same are one entry. */
-function runs(layers: readonly LayerEffect[]): string {
-  const shown = layers.map(({ largest, nonFinite }) => {
-    const [before, after] = [side(largest.without, nonFinite.without), side(largest.with, nonFinite.with)];
-    return before === after ? before : `${before} → ${after}`;
-  });
+function runs(layers: readonly { readonly layer: number; readonly shown: string }[]): string {
   const parts: string[] = [];
-  for (let i = 0; i < shown.length; ) {
+  for (let i = 0; i < layers.length; ) {
     let end = i;
-    while (shown[end + 1] === shown[i]) end++;
-    const at =
-      layers[i]!.layer === layers[end]!.layer ? `${layers[i]!.layer}` : `${layers[i]!.layer}-${layers[end]!.layer}`;
-    parts.push(`${at}: ${shown[i]}`);
+    while (layers[end + 1]?.shown === layers[i]!.shown && layers[end + 1]!.layer === layers[end]!.layer + 1) end++;
+    const [from, to] = [layers[i]!.layer, layers[end]!.layer];
+    parts.push(`${from === to ? from : `${from}-${to}`}: ${layers[i]!.shown}`);
     i = end + 1;
   }
   return parts.join(", ");
 }
 
-function side(largest: number, nonFinite: number): string {
-  return nonFinite > 0 ? `${short(largest)} and ${nonFinite} not finite` : short(largest);
+function sideOf({ largest, nonFinite }: LayerEffect, side: "without" | "with"): string {
+  return nonFinite[side] > 0 ? `${short(largest[side])} and ${nonFinite[side]} not finite` : short(largest[side]);
 }
 
 function short(value: number): string {

@@ -26,13 +26,11 @@ export interface ReferenceOptions {
   readonly pageSize: number;
   /** Type of the values stored between ops; inside an op everything is float64. @default "float32" */
   readonly dtype?: DType | undefined;
-  /** Arithmetic inside an op; float32 overflows where a device's kernels do. @default "float64" */
-  readonly compute?: "float32" | "float64" | undefined;
   /** What is run instead of the model's own spec: a rewrite of it. */
   readonly graph?: Graph | undefined;
   /** Parameters that are held otherwise than in the checkpoint, or that it does not have. */
   readonly changed?: ReadonlyMap<string, ChangedParameter> | undefined;
-  /** Sums in another order than the exact one's. */
+  /** Sums in float32 and another order than the exact one's: they overflow where a device's kernels do. */
   readonly arithmetic?: Arithmetic | undefined;
 }
 
@@ -51,7 +49,6 @@ export class ReferencePath implements Path {
   readonly graph: Graph;
   readonly #parameters: ParameterReader;
   readonly #arithmetic: Arithmetic | undefined;
-  readonly #compute: "float32" | "float64";
   readonly #caches = new Map<string, HostPages>();
   #epoch = 0;
 
@@ -65,7 +62,6 @@ export class ReferencePath implements Path {
     const declared = declaredParameters(options.config, options.parameters);
     this.#parameters = options.changed ? overlayParameters(declared, options.changed) : declared;
     this.#arithmetic = options.arithmetic;
-    this.#compute = options.compute ?? "float64";
     const { keyValueHeadCount: heads, headDim } = options.config;
     for (const node of this.graph.nodes.values()) {
       if (node.op.kind === "append") {
@@ -88,7 +84,7 @@ export class ReferencePath implements Path {
       graph: this.graph,
       parameters: this.#parameters,
       rows,
-      precision: { store: this.dtype, compute: this.#compute },
+      precision: { store: this.dtype, compute: this.#arithmetic ? "float32" : "float64" },
       recipe: new UnitRecipe(this.dtype),
       ...(this.#arithmetic && { arithmetic: this.#arithmetic }),
       observations: this.#cacheReads(batch, rows, written),

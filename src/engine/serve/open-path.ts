@@ -1,3 +1,4 @@
+import type { Arithmetic } from "../../spec/arithmetic.js";
 import type { ParameterBytes } from "../../spec/families/unpacked-parameters.js";
 import type { ModelConfig } from "../../spec/models/config.js";
 import type { ParameterReader } from "../../tensor/checkpoint.js";
@@ -17,8 +18,8 @@ export interface OpenPathOptions {
   readonly pageSize: number;
   /** Type that the reference path stores values in. @default "float32" */
   readonly dtype?: DType | undefined;
-  /** Arithmetic of the reference path inside an op. @default "float64" */
-  readonly compute?: "float32" | "float64" | undefined;
+  /** How the reference path sums; exactly, unless given. */
+  readonly arithmetic?: Arithmetic | undefined;
   /** Type of the GPU paths' KV cache. @default "float32" */
   readonly cacheDtype?: DType | undefined;
   /** Substring of a GPU's name, or "software". */
@@ -72,9 +73,9 @@ export async function openEngine(name: PathName, options: OpenPathOptions): Prom
 }
 
 function referencePath(options: OpenPathOptions, patches: readonly Patch[] = []): Path {
-  const { config, checkpoint, dtype, compute, pageCount, pageSize } = options;
+  const { config, checkpoint, dtype, arithmetic, pageCount, pageSize } = options;
   const { graph, changed } = patchModel(config, checkpoint, patches);
-  return new ReferencePath({ config, parameters: checkpoint, graph, changed, dtype, compute, pageCount, pageSize });
+  return new ReferencePath({ config, parameters: checkpoint, graph, changed, dtype, arithmetic, pageCount, pageSize });
 }
 
 async function openGpuEngine(name: "standard" | "fused", options: OpenPathOptions): Promise<OpenedEngine> {
