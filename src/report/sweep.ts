@@ -59,7 +59,9 @@ function detailLines({ setting, layers, logits }: SettingEffect, first: ValueEff
     .filter(({ before, after }) => before !== after)
     .map(({ layer, before, after }) => ({ layer, shown: `${before} → ${after}` }));
   const stream =
-    changed.length > 0 ? `stream, largest |x| behind layer ${runs(changed)}` : "stream as large as without";
+    changed.length > 0
+      ? `stream, largest |x| behind layer ${runs(changed)}`
+      : "stream as large as without, to these digits";
   return [
     setting,
     ...wrapped(`${first.value}: ${change(first)}`),

@@ -37,6 +37,17 @@ const families: Record<string, TinyModelOptions> = {
     family: "llama",
     config: { model_type: "olmo2", rope_scaling: null },
   },
+  "Granite: factors on embeddings, branches and logits": {
+    family: "llama",
+    config: {
+      model_type: "granite",
+      rope_scaling: null,
+      embedding_multiplier: 3,
+      residual_multiplier: 0.5,
+      attention_multiplier: 0.2,
+      logits_scaling: 2,
+    },
+  },
   "SmolLM2: 9 query heads on 3, tied head": {
     family: "llama",
     config: {
