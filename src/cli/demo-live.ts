@@ -51,7 +51,8 @@ async function withFusedPath(options: LiveModelOptions, use: (live: LiveModel) =
       });
     } catch (error) {
       if (opened || !(error instanceof InputError) || i + 1 === ways.length) throw error;
-      if (i + 2 === ways.length) say(`\n${error.message}; the reference path runs instead.\n`);
+      if (i + 2 === ways.length)
+        say(`\n${error.message.replace(/^--path fused: /, "")}; the reference path runs instead.\n`);
     }
   }
 }
