@@ -8,6 +8,7 @@ import { causesAsPatch } from "../lab/live/causes.js";
 import { exclamationMark } from "../lab/live/faults.js";
 import { runLive } from "../lab/live/live-run.js";
 import { RecentRuns, type SettingEffect, sweep } from "../lab/live/sweep.js";
+import { quoted } from "../report/visible-text.js";
 import { RoundedArithmetic } from "../spec/arithmetic.js";
 import { decoderGraph } from "../spec/models/decoder.js";
 import { InputError } from "../tensor/errors.js";
@@ -59,7 +60,7 @@ async function withFusedPath(options: LiveModelOptions, use: (live: LiveModel) =
 
 async function act(live: LiveModel, model: string, recording: string): Promise<void> {
   const c = outputColors();
-  const text = (tokenIds: readonly number[]) => JSON.stringify(live.tokenizer.decode(tokenIds));
+  const text = (tokenIds: readonly number[]) => quoted(live.tokenizer.decode(tokenIds));
   const { device } = live.engine;
   await withProgress(async (progress) => {
     say(`\n${c.bold("The same, live")}\n`);
@@ -75,7 +76,7 @@ async function act(live: LiveModel, model: string, recording: string): Promise<v
     const runs = new RecentRuns(live);
     const faulty = await runs.under(exclamationMark, recorder);
     say(
-      `  ${JSON.stringify(prompt)} goes on with ${c.red(text(faulty.tokenIds))}\n\n  its first step, recorded and diagnosed:\n`,
+      `  ${quoted(prompt)} goes on with ${c.red(text(faulty.tokenIds))}\n\n  its first step, recorded and diagnosed:\n`,
     );
     await withJudged({ target: recording, model, progress }, async (judged) => {
       for (const line of causeLines(judged)) say(`    ${line}\n`);

@@ -14,10 +14,11 @@ export function demoCommand(): Command {
   return new Command("demo")
     .summary("the case of the exclamation mark, from symptom to proof")
     .description(
-      'Diagnoses the recording in cases/exclamation-mark: a fused attention layer that is right alone, and a model that says nothing but "!". Then puts its three faults into the running fused path, diagnoses that run, and takes them out again one by one.',
+      'Diagnoses the recording in cases/exclamation-mark: a fused attention layer that is right alone, and a model that says nothing but "!".',
     )
     .option("-v, --verbose", "all there is, as of faultline diagnose")
-    .action(async ({ verbose = false }: { verbose?: boolean }) => {
+    .option("--live", "then the same in the running engine: its faults put in, diagnosed, taken out one by one")
+    .action(async ({ verbose = false, live = false }: { verbose?: boolean; live?: boolean }) => {
       const run = {
         target: shipped(join("cases", "exclamation-mark")),
         model: shipped(join("models", "ishmael-7m")),
@@ -26,7 +27,7 @@ export function demoCommand(): Command {
       const token = verdict.proof.fromTokens?.recordedToken ?? 0;
       const said = detokenizer(run.model)?.([token]) ?? String(token);
       process.stdout.write(demoText(verdict, said, { ...terminalStyle(verbose), run }));
-      await liveAct(run.model);
+      if (live) await liveAct(run.model);
     });
 }
 

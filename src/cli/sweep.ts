@@ -5,8 +5,11 @@ import { exclamationMark, liveFaults } from "../lab/live/faults.js";
 import { knobs } from "../lab/live/knobs.js";
 import { parseSettings } from "../lab/live/parse-settings.js";
 import { type SettingEffect, sweep } from "../lab/live/sweep.js";
+import type { sweepSchema } from "../lab/live/sweep-schema.js";
 import { SweepTable } from "../report/sweep.js";
+import { quoted, visible, visibleJson } from "../report/visible-text.js";
 import { readModelConfig } from "../spec/models/config-file.js";
+import type { Printed } from "../tensor/printed.js";
 import { type LiveModel, withLiveModel } from "./live-model.js";
 import { colorsOnOutput } from "./style.js";
 import { withProgress } from "./verdict.js";
@@ -90,7 +93,7 @@ async function run(options: Options): Promise<void> {
   await withLiveModel(options, (live) =>
     withProgress(async (progress) => {
       for await (const effect of sweep(live, settings, progress)) effects.push(effect);
-      if (options.json) process.stdout.write(`${JSON.stringify(summary(options, live, effects), null, 2)}\n`);
+      if (options.json) process.stdout.write(`${visibleJson(summary(options, live, effects))}\n`);
       else process.stdout.write(text(options, live, faults, effects));
     }),
   );
@@ -105,10 +108,14 @@ function text(
   const table = new SweepTable(wordingOf(live), colorsOnOutput());
   for (const effect of effects) table.add(effect);
   const put = faults.map(({ name, title }) => `  with ${name}: ${title}\n`).join("");
-  return `${model}, ${path} path on ${live.engine.device}\n${put}  ${JSON.stringify(prompt)} …\n\n${table}`;
+  return `${visible(model)}, ${path} path on ${live.engine.device}\n${put}  ${quoted(prompt)} …\n\n${table}`;
 }
 
-function summary({ path, prompt, fault }: Options, live: LiveModel, effects: readonly SettingEffect[]) {
+function summary(
+  { path, prompt, fault }: Options,
+  live: LiveModel,
+  effects: readonly SettingEffect[],
+): Printed<typeof sweepSchema> {
   const wording = wordingOf(live);
   const settings = effects.map((effect) => {
     const { tokenIds } = effect;

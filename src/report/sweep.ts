@@ -3,6 +3,7 @@ import pc from "picocolors";
 import type { LayerEffect, Share, ValueEffect } from "../lab/live/effect.js";
 import type { SettingEffect } from "../lab/live/sweep.js";
 import { bareChars, wrap } from "./text.js";
+import { quoted, visible } from "./visible-text.js";
 
 /** Turns token ids into text. */
 export type Wording = (tokenIds: readonly number[]) => string;
@@ -28,7 +29,7 @@ export class SweepTable {
     const none = values.changed > 0 ? "none beyond rounding" : "none";
     const text = this.#text(tokenIds.with);
     this.#rows.push([
-      setting,
+      visible(setting),
       first ? first.value.replace(/^model\./, "") : none,
       `${values.changed} of ${values.of}`,
       percent(elements),
@@ -49,7 +50,7 @@ export class SweepTable {
   }
 
   #text(tokenIds: readonly number[]): string {
-    return JSON.stringify(this.wording(tokenIds));
+    return quoted(this.wording(tokenIds));
   }
 }
 
@@ -63,7 +64,7 @@ function detailLines({ setting, layers, logits }: SettingEffect, first: ValueEff
       ? `stream, largest |x| behind layer ${runs(changed)}`
       : "stream as large as without, to these digits";
   return [
-    setting,
+    visible(setting),
     ...wrapped(`${first.value}: ${change(first)}`),
     ...wrapped(stream),
     ...(logits ? wrapped(`logits: ${change(logits)}`) : []),

@@ -5,6 +5,7 @@ import { truncateModel } from "../../src/lab/model.js";
 import { InputError } from "../../src/tensor/errors.js";
 import { modelDirectory } from "../engine/ishmael.js";
 import { temporaryFolder } from "../lab/folder.js";
+import { expectPublished } from "../published.js";
 
 const directory = join(temporaryFolder(), "ishmael-3");
 // Three layers of the real model: the explosion, what follows it, and one before.
@@ -34,6 +35,7 @@ describe("faultline sweep", { timeout: 400_000 }, () => {
   it("gives the post-mortem's table on the faulty fused path: no scale of K changes the text", async () => {
     const scales = "layers.*.k_scale=1,0.1,0.01,0.0005";
     const printed = await run(...software, "--fault", "exclamation-mark", "--set", scales, "--json");
+    expectPublished("sweep", printed);
     const { path, faults, settings } = JSON.parse(printed);
     expect([path, faults]).toEqual(["fused", ["exclamation-mark"]]);
     expect(settings).toHaveLength(4);
