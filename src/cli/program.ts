@@ -11,8 +11,8 @@ import { mcpCommand } from "./mcp.js";
 import { mergeCommand } from "./merge.js";
 import { namesCommand } from "./names.js";
 import { reproCommand } from "./repro.js";
-import { viewCommand } from "./view.js";
 import { sweepCommand } from "./sweep.js";
+import { viewCommand } from "./view.js";
 
 const { version } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")) as {
   version: string;
