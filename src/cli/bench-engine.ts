@@ -1,11 +1,12 @@
 import Table from "cli-table3";
-import { Command, InvalidArgumentError, Option } from "commander";
+import { Command, Option } from "commander";
 import type { BenchmarkResult, KernelTime, PathSpeed } from "../engine/serve/benchmark.js";
 import { publishedShapes } from "../spec/families/shapes.js";
 import { type ModelConfig, parseModelConfig } from "../spec/models/config.js";
 import { readModelConfig } from "../spec/models/config-file.js";
 import { Checkpoint } from "../tensor/checkpoint.js";
 import { InputError } from "../tensor/errors.js";
+import { wholeNumber } from "./whole-number.js";
 
 const help = `
 Weights are bfloat16 as in the checkpoint, or random; the KV cache is bfloat16, the batch one sequence. Every number is
@@ -40,11 +41,11 @@ export function benchEngineCommand(): Command {
         .choices(Object.keys(publishedShapes))
         .conflicts("model"),
     )
-    .option("--prompt-tokens <n>", "tokens of the prompt before decoding", wholeNumber(1), 128)
-    .option("--new-tokens <n>", "tokens decoded", wholeNumber(1), 256)
-    .option("--prefill <n>", "tokens of the prefill measurement", wholeNumber(1), 2048)
-    .option("--runs <n>", "measurements per number", wholeNumber(1), 5)
-    .option("--warm-ups <n>", "runs before the first measurement", wholeNumber(0), 4)
+    .option("--prompt-tokens <n>", "tokens of the prompt before decoding", wholeNumber(1, 2 ** 24), 128)
+    .option("--new-tokens <n>", "tokens decoded", wholeNumber(1, 2 ** 24), 256)
+    .option("--prefill <n>", "tokens of the prefill measurement", wholeNumber(1, 2 ** 24), 2048)
+    .option("--runs <n>", "measurements per number", wholeNumber(1, 2 ** 24), 5)
+    .option("--warm-ups <n>", "runs before the first measurement", wholeNumber(0, 2 ** 24), 4)
     .option("--adapter <name>", 'part of a GPU\'s name, or "software"')
     .option("--json", "print the figures as JSON (docs/performance.md)")
     .addHelpText("after", help)
@@ -158,14 +159,6 @@ function table(head: readonly string[], rows: readonly (readonly string[])[]): s
   });
   made.push(...rows.map((row) => [...row]));
   return made.toString();
-}
-
-function wholeNumber(least: number) {
-  return (text: string): number => {
-    const value = Number(text);
-    if (text.trim() !== "" && Number.isInteger(value) && value >= least && value <= 2 ** 24) return value;
-    throw new InvalidArgumentError(`expected a whole number from ${least} to ${2 ** 24}`);
-  };
 }
 
 function whole(value: number): string {

@@ -4,6 +4,7 @@ import { fileURLToPath } from "node:url";
 import { Command } from "commander";
 import { demoText } from "../report/demo.js";
 import { InputError } from "../tensor/errors.js";
+import { liveAct } from "./demo-live.js";
 import { detokenizer } from "./detokenizer.js";
 import { runDiagnosis } from "./diagnose.js";
 import { terminalStyle } from "./style.js";
@@ -16,7 +17,8 @@ export function demoCommand(): Command {
       'Diagnoses the recording in cases/exclamation-mark: a fused attention layer that is right alone, and a model that says nothing but "!".',
     )
     .option("-v, --verbose", "all there is, as of faultline diagnose")
-    .action(async ({ verbose = false }: { verbose?: boolean }) => {
+    .option("--live", "then the same in the running engine: its faults put in, diagnosed, taken out one by one")
+    .action(async ({ verbose = false, live = false }: { verbose?: boolean; live?: boolean }) => {
       const run = {
         target: shipped(join("cases", "exclamation-mark")),
         model: shipped(join("models", "ishmael-7m")),
@@ -25,6 +27,7 @@ export function demoCommand(): Command {
       const token = verdict.proof.fromTokens?.recordedToken ?? 0;
       const said = detokenizer(run.model)?.([token]) ?? String(token);
       process.stdout.write(demoText(verdict, said, { ...terminalStyle(verbose), run }));
+      if (live) await liveAct(run.model);
     });
 }
 

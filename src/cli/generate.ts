@@ -4,7 +4,7 @@ import { Generation } from "../engine/serve/generation.js";
 import { type OpenedPath, openPath, type PathName, pathNames } from "../engine/serve/open-path.js";
 import { Recording } from "../engine/serve/recording.js";
 import type { Sequence } from "../engine/serve/scheduler.js";
-import { readChatTemplate, readJson, readTokenizer } from "../engine/text/model-folder.js";
+import { readChatTemplate, readEndTokens, readTokenizer } from "../engine/text/model-folder.js";
 import { TextStream, type Tokenizer } from "../engine/text/tokenizer.js";
 import { ModelParameters } from "../spec/formats/model-parameters.js";
 import type { ModelConfig } from "../spec/models/config.js";
@@ -13,6 +13,7 @@ import type { DType } from "../tensor/dtype.js";
 import { InputError } from "../tensor/errors.js";
 import type { Generated } from "./generate-schema.js";
 import { outputColors } from "./style.js";
+import { wholeNumber } from "./whole-number.js";
 
 interface GenerateOptions {
   readonly model: string;
@@ -138,13 +139,6 @@ function encodePrompts(options: GenerateOptions, tokenizer: Tokenizer, config: M
   });
 }
 
-/** End tokens of `config.json` and of `generation_config.json`, which may have more. */
-function readEndTokens(directory: string, config: ModelConfig): number[] {
-  const more = readJson(join(directory, "generation_config.json"))?.eos_token_id;
-  const ids = [more].flat().filter((id): id is number => typeof id === "number");
-  return [...new Set([...config.endTokens, ...ids])];
-}
-
 /** Text as it comes. Of several prompts the first unfinished one is live; the others wait for their turn. */
 class LiveText {
   readonly #streams: TextStream[];
@@ -231,14 +225,6 @@ function reportFailures(sequences: readonly Sequence[]): void {
 
 function collect(value: string, all: string[] | undefined): string[] {
   return [...(all ?? []), value];
-}
-
-function wholeNumber(least: number, most: number) {
-  return (text: string): number => {
-    const value = Number(text);
-    if (text.trim() !== "" && Number.isInteger(value) && value >= least && value <= most) return value;
-    throw new InvalidArgumentError(`expected a whole number from ${least} to ${most}`);
-  };
 }
 
 function numberWithin(least: number, most: number) {

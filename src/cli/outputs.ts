@@ -4,6 +4,7 @@ import { partSchema } from "../diagnose/threads/part-file.js";
 import { benchmarkSchema } from "../engine/serve/benchmark-schema.js";
 import { importedSchema } from "../importers/import-schema.js";
 import { namesSchema } from "../importers/names-file.js";
+import { sweepSchema } from "../lab/live/sweep-schema.js";
 import { faultsSchema, labRunSchema } from "../lab/score-schema.js";
 import { comparisonSchema } from "../report/comparison-schema.js";
 import { reproSchema, unitFileSchema } from "../repro/unit-schema.js";
@@ -29,6 +30,7 @@ export const outputs: Readonly<Record<string, Output>> = {
   "repro-unit": { of: "unit.json of faultline repro", schema: unitFileSchema },
   unit: { of: "the tool unit of faultline mcp", schema: unitAnswerSchema },
   generate: { of: "faultline generate --json", schema: generatedSchema },
+  sweep: { of: "faultline sweep --json", schema: sweepSchema },
   "lab-list": { of: "faultline lab list --json", schema: faultsSchema },
   "lab-run": { of: "faultline lab run --json", schema: labRunSchema },
   "bench-checker": { of: "faultline bench checker --json", schema: figuresSchema },

@@ -11,6 +11,7 @@ import { mcpCommand } from "./mcp.js";
 import { mergeCommand } from "./merge.js";
 import { namesCommand } from "./names.js";
 import { reproCommand } from "./repro.js";
+import { sweepCommand } from "./sweep.js";
 import { viewCommand } from "./view.js";
 
 const { version } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")) as {
@@ -31,6 +32,7 @@ export const program = new Command("faultline")
   .addCommand(reproCommand())
   .addCommand(viewCommand())
   .addCommand(generateCommand())
+  .addCommand(sweepCommand())
   .addCommand(labCommand())
   .addCommand(benchCommand())
   .addCommand(mcpCommand(version))

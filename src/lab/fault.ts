@@ -4,9 +4,9 @@ import type { Transform } from "../diagnose/causes/transforms.js";
 import type { Graph, GraphNode } from "../spec/graph.js";
 import type { ModelConfig } from "../spec/models/config.js";
 import type { PlacedStep } from "../spec/rows.js";
+import type { ChangedParameter } from "../tensor/changed-parameters.js";
 import type { ParameterReader } from "../tensor/checkpoint.js";
 import type { DType } from "../tensor/dtype.js";
-import type { ChangedParameter } from "./overlay.js";
 import type { PageMetadata } from "./paged-cache.js";
 
 /** Drawn settings of one injection. */

@@ -7,11 +7,12 @@ import type { LinearAttributes } from "../spec/ops/linear.js";
 import { type RmsNormAttributes, rmsNorm } from "../spec/ops/rmsnorm.js";
 import { type Recipe, UnitRecipe } from "../spec/recipe.js";
 import { type Place, roleOf, type What } from "../spec/site.js";
+import type { ChangedParameter } from "../tensor/changed-parameters.js";
 import type { ParameterReader } from "../tensor/checkpoint.js";
 import { type DType, roundTo } from "../tensor/dtype.js";
 import { choose } from "./fault.js";
 import { flashAttention } from "./flash-attention.js";
-import { type ChangedParameter, wholeParameter } from "./overlay.js";
+import { wholeParameter } from "./overlay.js";
 import { type OrderChoices, withArithmetic } from "./rounding.js";
 
 /** A correct implementation of a graph, drawn at random. */

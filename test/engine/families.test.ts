@@ -37,9 +37,14 @@ const families: Record<string, TinyModelOptions> = {
     family: "llama",
     config: { model_type: "olmo2", rope_scaling: null },
   },
-  "SmolLM2: 9 query heads on 3, tied head": {
+  "Granite: factors on embeddings, branches and logits; as SmolLM2, 9 query heads on 3, tied head": {
     family: "llama",
     config: {
+      model_type: "granite",
+      embedding_multiplier: 3,
+      residual_multiplier: 0.5,
+      attention_multiplier: 0.2,
+      logits_scaling: 2,
       hidden_size: 144,
       num_attention_heads: 9,
       num_key_value_heads: 3,

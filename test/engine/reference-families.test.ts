@@ -14,7 +14,7 @@ import { SafetensorsFile } from "../../src/tensor/safetensors.js";
 const folder = "test/golden/families";
 const families = readdirSync(folder);
 /** Whose layers the kernels of the GPU paths compute. */
-const onDevices = new Set(["qwen2", "qwen3", "llama", "smollm2", "mistral", "smollm3", "olmo2", "olmo3"]);
+const onDevices = new Set(["qwen2", "qwen3", "llama", "smollm2", "mistral", "smollm3", "olmo2", "olmo3", "granite"]);
 
 /** Prompt and last row of logits of a family's float32 recording. */
 function recorded(family: string): { prompt: number[]; logits: Float64Array } {

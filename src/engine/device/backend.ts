@@ -1,6 +1,6 @@
 import type { Graph } from "../../spec/graph.js";
 import type { Fusions } from "../program/fusions.js";
-import type { ProjectStep, Step } from "../program/step.js";
+import type { KernelStep, ProjectStep } from "../program/step.js";
 import type { Batch } from "../run/batch.js";
 import type { SplitPlan } from "../run/split-plan.js";
 import type { AppendCall, AttentionCall, MergeCall } from "./attention-call.js";
@@ -62,7 +62,7 @@ export interface StepKernels {
    * moves the place.
    * @param captured whether values that a fused step would keep to itself are wanted too.
    */
-  compile(step: Step, plan: LaunchPlan, places: Places, captured: boolean): Promise<readonly Launch[]>;
+  compile(step: KernelStep, plan: LaunchPlan, places: Places, captured: boolean): Promise<readonly Launch[]>;
   /** The launches that turn logits into tokens; `advance` also makes them the next step's input. */
   choose(options: { readonly nucleus: boolean; readonly advance: boolean }): Promise<readonly Launch[]>;
   destroy(): void;

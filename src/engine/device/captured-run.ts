@@ -1,11 +1,13 @@
+import type { Batch } from "../run/batch.js";
 import type { CapturedValue, CaptureSink } from "../run/captured-value.js";
-import type { Backend, Commands } from "./backend.js";
+import type { Backend } from "./backend.js";
 import type { BatchShape } from "./batch-buffer.js";
 import type { CompiledStep, Tap } from "./compiled-step.js";
 import { Epochs } from "./epochs.js";
 import type { KvStore } from "./kv-store.js";
 import type { Place } from "./places.js";
 import { Stage } from "./stage.js";
+import type { Submission } from "./submission.js";
 
 interface CaptureTarget {
   readonly backend: Backend;
@@ -27,26 +29,27 @@ interface Copy {
 }
 
 /**
- * Adds a path's steps to `commands`, with a copy of every wanted value before each reader and after each writer.
+ * Adds a path's steps to `submission`, with a copy of every wanted value before each reader and after each writer.
  * Kernels, operands and order are those of a run without capture, so results are the same.
  * @returns what to call after the submit: it waits and hands the values over.
  */
-export function runCaptured(
-  commands: Commands,
+export async function runCaptured(
+  submission: Submission,
   steps: readonly CompiledStep[],
-  shape: BatchShape,
+  { batch, shape }: { readonly batch: Batch; readonly shape: BatchShape },
   target: CaptureTarget,
-): () => Promise<void> {
+): Promise<() => Promise<void>> {
   const stage = new Stage(target.backend);
   const copies: Copy[] = [];
   const copy = (tap: Tap, role: "output" | "input", by: string) => {
     if (!target.sink.wants(tap.name)) return;
     const ranges = rangesOf(tap, shape, target);
-    copies.push({ tap, role, by, ranges, at: stage.copy(commands, tap.buffer, ranges) });
+    copies.push({ tap, role, by, ranges, at: stage.copy(submission.commands, tap.buffer, ranges) });
   };
-  for (const { label, launches, reads, writes } of steps) {
+  for (const { label, launches, onHost, reads, writes } of steps) {
     for (const tap of reads) copy(tap, "input", label);
-    commands.launch(launches, shape);
+    if (onHost) await submission.pause(() => onHost(batch));
+    else submission.commands.launch(launches, shape);
     for (const tap of writes) copy(tap, "output", label);
   }
   return async () => {

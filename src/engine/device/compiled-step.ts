@@ -1,3 +1,4 @@
+import type { Batch } from "../run/batch.js";
 import type { DeviceBuffer, Launch } from "./backend.js";
 import type { Place } from "./places.js";
 
@@ -13,6 +14,8 @@ export interface Tap {
 export interface CompiledStep {
   readonly label: string;
   readonly launches: readonly Launch[];
+  /** What the host computes in their place. */
+  readonly onHost?: (batch: Batch) => Promise<void>;
   readonly reads: readonly Tap[];
   readonly writes: readonly Tap[];
 }

@@ -1,13 +1,15 @@
 import type { Graph } from "../../spec/graph.js";
 import type { ModelConfig } from "../../spec/models/config.js";
 import { decoderGraph } from "../../spec/models/decoder.js";
+import type { ParameterReader } from "../../tensor/checkpoint.js";
 import type { DType } from "../../tensor/dtype.js";
 import { expectComplete, valuesRead, valuesShown, valuesWritten } from "../program/dataflow.js";
 import { fuse } from "../program/fuse.js";
 import type { Fusions } from "../program/fusions.js";
 import { standardProgram } from "../program/standard-program.js";
-import type { Step } from "../program/step.js";
+import type { HostStep, Step } from "../program/step.js";
 import type { Batch } from "../run/batch.js";
+import { decodeStepwise } from "../run/decode-stepwise.js";
 import type { DecodeOptions, ForwardOptions, ForwardResult, Path } from "../run/path.js";
 import { validateBatch } from "../run/validate-batch.js";
 import type { Backend, DeviceBuffer, Launch, LaunchPlan, StepKernels } from "./backend.js";
@@ -15,9 +17,11 @@ import { BatchBuffer, type BatchShape } from "./batch-buffer.js";
 import { runCaptured } from "./captured-run.js";
 import { type CompiledStep, expectUndisturbed, type Tap } from "./compiled-step.js";
 import { decodeAhead } from "./decode-ahead.js";
+import { runOnHost } from "./host-step.js";
 import { type KvLayout, KvStore } from "./kv-store.js";
 import { type Place, Places, placeValues } from "./places.js";
 import { RotaryTables } from "./rotary-tables.js";
+import { Submission } from "./submission.js";
 import { TokenChoice, unpackTokens } from "./token-choice.js";
 import type { Weights } from "./weights.js";
 
@@ -34,6 +38,19 @@ export interface PathOptions {
   readonly maxSequences?: number | undefined;
   /** Longest position plus one; the model's own limit unless given. */
   readonly maxPositions?: number | undefined;
+  /** What is run instead of the model's own spec. */
+  readonly rewritten?: RewrittenSpec | undefined;
+}
+
+/** A rewrite of the model's spec; parameters that it changes are those of the path's weights. */
+export interface RewrittenSpec {
+  readonly graph: Graph;
+  /** Values that the spec computes on the host. */
+  readonly onHost: ReadonlySet<string>;
+  /** What the host reads parameters from. */
+  readonly parameters: ParameterReader;
+  /** Called when the path is disposed of. */
+  release(): void;
 }
 
 /** The steps of one kind of batch, and their launches in a list for every way to choose tokens after them. */
@@ -50,6 +67,7 @@ export class DecoderPath implements Path {
   readonly maxSequences: number;
   readonly #graph: Graph;
   readonly #standard: readonly Step[];
+  readonly #rewritten: RewrittenSpec | undefined;
   readonly #store: KvStore;
   readonly #batch: BatchBuffer;
   readonly #places: ReadonlyMap<string, Place>;
@@ -73,9 +91,10 @@ export class DecoderPath implements Path {
     this.pageSize = options.pageSize;
     this.maxRows = options.maxRows ?? 512;
     this.maxSequences = Math.min(options.maxSequences ?? 64, this.maxRows);
-    const graph = decoderGraph(config);
+    const graph = options.rewritten?.graph ?? decoderGraph(config);
     this.#graph = graph;
-    this.#standard = standardProgram(graph);
+    this.#standard = standardProgram(graph, options.rewritten?.onHost);
+    this.#rewritten = options.rewritten;
     this.#store = new KvStore(backend, graph, {
       pageCount: options.pageCount,
       pageSize: options.pageSize,
@@ -113,15 +132,21 @@ export class DecoderPath implements Path {
     const { shape, compiled } = await this.#prepare(batch, Math.max(0, ...lengths), options.capture !== undefined);
     const nucleus = this.#choice.write(options.sampling, shape.sequences);
     const choice = { nucleus, advance: false };
-    const commands = backend.commands();
+    const submission = new Submission(backend);
     let finishCapture: (() => Promise<void>) | undefined;
     if (options.capture) {
       const pages = [...new Set(batch.kvIndices)].sort((a, b) => a - b);
       const target = { backend, sink: options.capture, store: this.#store, pages };
-      finishCapture = runCaptured(commands, compiled.steps, shape, target);
-      commands.launch(await this.#kernels.choose(choice), shape);
-    } else commands.launch(await this.#launches(compiled, choice), shape);
-    commands.submit();
+      finishCapture = await runCaptured(submission, compiled.steps, { batch, shape }, target);
+      submission.commands.launch(await this.#kernels.choose(choice), shape);
+    } else if (compiled.steps.some(({ onHost }) => onHost)) {
+      for (const { launches, onHost } of compiled.steps) {
+        if (onHost) await submission.pause(() => onHost(batch));
+        else submission.commands.launch(launches, shape);
+      }
+      submission.commands.launch(await this.#kernels.choose(choice), shape);
+    } else submission.commands.launch(await this.#launches(compiled, choice), shape);
+    submission.submit();
     await finishCapture?.();
     const history = new Uint32Array(await backend.read(this.#choice.history, 0, shape.sequences * 8));
     const chosen = unpackTokens(history, shape.sequences);
@@ -132,6 +157,8 @@ export class DecoderPath implements Path {
 
   async decode(batch: Batch, options: DecodeOptions): Promise<Int32Array[]> {
     const lengths = validateBatch(batch, this, options);
+    // What the host computes it computes from tokens that it has read.
+    if (this.#standard.some(({ kind }) => kind === "host")) return decodeStepwise(this, batch, options);
     const longest = Math.max(...lengths) + options.steps - 1;
     const { shape, compiled } = await this.#prepare(batch, longest, false, options.reserve);
     const nucleus = this.#choice.write(options.sampling, shape.sequences);
@@ -158,6 +185,7 @@ export class DecoderPath implements Path {
     for (const buffer of this.#values) buffer.destroy();
     this.#choice.destroy();
     this.#angles.destroy();
+    this.#rewritten?.release();
   }
 
   async #prepare(batch: Batch, longest: number, captured: boolean, reserve?: DecodeOptions["reserve"]) {
@@ -195,13 +223,20 @@ export class DecoderPath implements Path {
     const compiled: CompiledStep[] = [];
     for (const step of steps) {
       const reads = valuesRead(graph, step).map((name) => this.#tap(name, places));
-      const launches = await this.#kernels.compile(step, plan, places, captured);
+      const launches = step.kind === "host" ? [] : await this.#kernels.compile(step, plan, places, captured);
       const left = new Set([...valuesWritten(graph, step), ...valuesShown(step)]);
       const writes = [...left].map((name) => this.#tap(name, places));
-      compiled.push({ label: step.label, launches, reads, writes });
+      const onHost = step.kind === "host" ? this.#onHost(step, reads, places.of(step.output)) : undefined;
+      compiled.push({ label: step.label, launches, reads, writes, ...(onHost && { onHost }) });
     }
     expectUndisturbed(compiled);
     return { steps: compiled, lists: new Map() };
+  }
+
+  #onHost(step: HostStep, reads: readonly Tap[], output: Place): (batch: Batch) => Promise<void> {
+    const { backend } = this;
+    const memory = { backend, graph: this.#graph, parameters: this.#rewritten!.parameters, store: this.#store };
+    return (batch) => runOnHost(step, batch, reads, output, memory);
   }
 
   #tap(name: string, places: Places): Tap {

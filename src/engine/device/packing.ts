@@ -19,7 +19,11 @@ export interface Slot {
 
 /** Every parameter of the model in its slot: several together where the table says so, else alone. */
 export function slotsOf(config: ModelConfig): Slot[] {
-  const { parameters } = declareDecoder(config);
+  return slotsOfParameters(declareDecoder(config).parameters);
+}
+
+/** The same of any parameters: those that a patch adds beside the model's own. */
+export function slotsOfParameters(parameters: readonly DeclaredParameter[]): Slot[] {
   const slotOf = new Map<DeclaredParameter, Slot>();
   for (const parameter of parameters) {
     if (slotOf.has(parameter)) continue;

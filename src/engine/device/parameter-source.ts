@@ -1,4 +1,5 @@
 import type { ParameterBytes } from "../../spec/families/unpacked-parameters.js";
+import type { ChangedParameter } from "../../tensor/changed-parameters.js";
 import { byteWidth, type DType, decode, encode } from "../../tensor/dtype.js";
 import { InputError } from "../../tensor/errors.js";
 import type { Slot } from "./packing.js";
@@ -48,6 +49,29 @@ export class CheckpointSource implements ParameterSource {
       );
     }
     return entry;
+  }
+}
+
+/** The parameters of another source with some changed or added; those that share a slot with one are kept in float32. */
+export class ChangedSource implements ParameterSource {
+  constructor(
+    readonly base: ParameterSource,
+    readonly changed: ReadonlyMap<string, ChangedParameter>,
+  ) {}
+
+  dtypeOf(parameters: Slot["parameters"]): DType {
+    return parameters.some(({ name }) => this.changed.has(name)) ? "float32" : this.base.dtypeOf(parameters);
+  }
+
+  *rows(name: string, shape: readonly number[], dtype: DType): Generator<Uint8Array<ArrayBuffer>> {
+    const own = this.changed.get(name);
+    if (own) yield encode(own.values, dtype) as Uint8Array<ArrayBuffer>;
+    else yield* this.base.rows(name, shape, dtype);
+  }
+
+  vector(name: string, length: number): Float32Array {
+    const own = this.changed.get(name);
+    return own ? Float32Array.from(own.values) : this.base.vector(name, length);
   }
 }
 

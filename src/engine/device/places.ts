@@ -1,5 +1,6 @@
 import type { Graph, GraphNode } from "../../spec/graph.js";
 import type { LinearAttributes } from "../../spec/ops/linear.js";
+import { executionOrder, readersOf } from "../program/dataflow.js";
 import type { Backend, DeviceBuffer } from "./backend.js";
 import type { Slot } from "./packing.js";
 import type { Weights } from "./weights.js";
@@ -78,14 +79,12 @@ function arrange(graph: Graph, weights: Weights): Entry[] {
   const selected = new Set<string>();
   const counts = new Map<number | undefined, number>();
   const entries: Entry[] = [];
-  for (const node of graph.nodes.values()) {
+  for (const node of executionOrder(graph)) {
     if (node.op.kind === "select" || node.inputs.some((input) => selected.has(input))) selected.add(node.name);
     if (without.has(node.op.kind)) continue;
     const index = counts.get(node.layer) ?? 0;
     counts.set(node.layer, index + 1);
-    // The stream from layer to layer must outlast both, however many values each of them has.
-    const leaves = graph.consumers(node.name).some((reader) => graph.node(reader).layer !== node.layer);
-    let key = node.layer === undefined ? `model ${index}` : leaves ? "stream" : `layer ${index}`;
+    let key = storageKey(graph, node, index);
     let columns = node.columns;
     let offset = 0;
     if (node.op.kind === "linear") {
@@ -102,6 +101,17 @@ function arrange(graph: Graph, weights: Weights): Entry[] {
     entries.push({ node, storage, offset, rowStride: columns });
   }
   return entries;
+}
+
+/** What a value shares its memory with; `index` counts the values of its layer. */
+function storageKey(graph: Graph, { name, layer }: GraphNode, index: number): string {
+  if (layer === undefined) return `model ${index}`;
+  const readers = readersOf(graph, name).map((reader) => graph.node(reader).layer);
+  // What a rewrite reads of a layer that is over has memory of its own.
+  if (readers.some((reader) => reader !== undefined && (reader > layer + 1 || reader < layer))) return name;
+  // The stream from layer to layer must outlast both, however many values each of them has.
+  if (readers.some((reader) => reader !== layer)) return graph.streamAfter(layer)?.name === name ? "stream" : name;
+  return `layer ${index}`;
 }
 
 /** Norms and rotations address heads; products and attention leave rows of channels. */

@@ -1,13 +1,15 @@
+import type { DeclaredParameter } from "../../spec/families/declaration.js";
 import { type ParameterBytes, unpackedBytes } from "../../spec/families/unpacked-parameters.js";
 import type { ModelConfig } from "../../spec/models/config.js";
 import { declareDecoder, decoderGraph } from "../../spec/models/decoder.js";
+import type { ChangedParameter } from "../../tensor/changed-parameters.js";
 import { byteWidth, type DType } from "../../tensor/dtype.js";
 import { InputError } from "../../tensor/errors.js";
 import { standardProgram } from "../program/standard-program.js";
 import type { Backend, DeviceBuffer } from "./backend.js";
 import { formatOf } from "./element-format.js";
-import { type Slot, slotsOf } from "./packing.js";
-import { CheckpointSource, type ParameterSource, RandomSource } from "./parameter-source.js";
+import { type Slot, slotsOf, slotsOfParameters } from "./packing.js";
+import { ChangedSource, CheckpointSource, type ParameterSource, RandomSource } from "./parameter-source.js";
 
 /** A matrix [rows, columns] in device memory, row-major without padding. */
 export interface Matrix {
@@ -40,7 +42,12 @@ export class Weights {
   readonly #slots = new Map<string, Slot>();
   readonly #buffers: DeviceBuffer[] = [];
 
-  private constructor(readonly backend: Backend) {}
+  private constructor(
+    readonly backend: Backend,
+    readonly config: ModelConfig,
+    readonly source: ParameterSource,
+    readonly base?: Weights,
+  ) {}
 
   /** Fills every slot of a model from `source`, one after the other. */
   static load(backend: Backend, config: ModelConfig, source: ParameterSource): Weights {
@@ -48,25 +55,34 @@ export class Weights {
     const graph = decoderGraph(config);
     standardProgram(graph);
     backend.requireWidths(graph);
-    const weights = new Weights(backend);
-    for (const slot of slotsOf(config)) {
-      for (const { name } of slot.parameters) weights.#slots.set(name, slot);
-      if (slot.parameters[0]!.shape.length === 1) weights.#addVector(slot, source);
-      else weights.#addMatrix(slot, source);
-    }
+    const weights = new Weights(backend, config, source);
+    for (const slot of slotsOf(config)) weights.#add(slot, source);
+    return weights;
+  }
+
+  /**
+   * These weights with some parameters changed or added: whatever shares memory with one of them lies there anew, the
+   * rest stays where it is. To be destroyed before these are.
+   * @param added parameters that the model does not have, in the order of their values.
+   */
+  with(changed: ReadonlyMap<string, ChangedParameter>, added: readonly DeclaredParameter[] = []): Weights {
+    const weights = new Weights(this.backend, this.config, this.source, this);
+    const source = new ChangedSource(this.source, changed);
+    const own = slotsOf(this.config).filter(({ parameters }) => parameters.some(({ name }) => changed.has(name)));
+    for (const slot of [...own, ...slotsOfParameters(added)]) weights.#add(slot, source);
     return weights;
   }
 
   /** Where the matrix `name` lies. */
   matrix(name: string): MatrixRows {
-    const found = this.#matrices.get(name);
+    const found = this.#matrices.get(name) ?? this.base?.matrix(name);
     if (!found) throw new Error(`the model has no matrix "${name}"`);
     return found;
   }
 
   /** Where the vector `name` lies. */
   vector(name: string): VectorPart {
-    const found = this.#vectors.get(name);
+    const found = this.#vectors.get(name) ?? this.base?.vector(name);
     if (!found) throw new Error(`the model has no vector "${name}"`);
     return found;
   }
@@ -74,12 +90,19 @@ export class Weights {
   /** Label of the slot that holds exactly these parameters in this order, or undefined. */
   slotOf(names: readonly string[]): string | undefined {
     const slot = this.#slots.get(names[0]!);
+    if (!slot && this.base) return this.base.slotOf(names);
     const same = slot?.parameters.length === names.length && slot.parameters.every(({ name }, i) => name === names[i]);
     return same ? slot.label : undefined;
   }
 
   destroy(): void {
     for (const buffer of this.#buffers) buffer.destroy();
+  }
+
+  #add(slot: Slot, source: ParameterSource): void {
+    for (const { name } of slot.parameters) this.#slots.set(name, slot);
+    if (slot.parameters[0]!.shape.length === 1) this.#addVector(slot, source);
+    else this.#addMatrix(slot, source);
   }
 
   #addMatrix(slot: Slot, source: ParameterSource): void {

@@ -1,5 +1,18 @@
-import type { Graph } from "../../spec/graph.js";
+import type { Graph, GraphNode } from "../../spec/graph.js";
 import type { Step } from "./step.js";
+
+/** Every value behind those it is made from: a rewrite names its new values last, whoever reads them. */
+export function executionOrder(graph: Graph): GraphNode[] {
+  const order = new Map<string, GraphNode>();
+  const visit = (name: string) => {
+    if (order.has(name)) return;
+    const node = graph.node(name);
+    for (const input of node.inputs) visit(input);
+    order.set(name, node);
+  };
+  for (const name of graph.nodes.keys()) visit(name);
+  return [...order.values()];
+}
 
 /** The value that `name` is a second name of: the end of a chain of identities. */
 export function originOf(graph: Graph, name: string): string {

@@ -1,7 +1,8 @@
 import type { Graph, GraphNode } from "../../spec/graph.js";
-import { aliasesOf, originOf } from "./dataflow.js";
+import { InputError } from "../../tensor/errors.js";
+import { aliasesOf, executionOrder, originOf } from "./dataflow.js";
 import type { Rotation } from "./rotation.js";
-import type { Step } from "./step.js";
+import type { HostStep, PointwiseStep, Step } from "./step.js";
 import { attributesOf, refuse, type StepOp, stepOpOf } from "./typed-node.js";
 
 /** Values that are another one under a second name, or the choice of its last rows. */
@@ -9,21 +10,57 @@ const names = new Set(["identity", "select"]);
 
 /**
  * The spec as steps, one per op, from token ids to logits; the last op, which samples, is the sampler's.
+ * @param onHost values that the spec itself computes, on the host, whatever kernels there are.
  * @throws InputError naming a value whose op, or an attribute of it, no kernel computes.
  */
-export function standardProgram(graph: Graph): Step[] {
+export function standardProgram(graph: Graph, onHost: ReadonlySet<string> = new Set()): Step[] {
   const steps: Step[] = [];
-  for (const node of graph.nodes.values()) {
-    if (names.has(node.op.kind)) {
-      if (node.op.kind === "select" && node.op.attributes.rowOf) refuse(node, "rowOf of select");
-      continue;
-    }
-    if (node.op.kind === "argmax") continue;
-    const kind = stepOpOf(node);
-    if (!kind) refuse(node, `the op ${node.op.kind}`);
-    steps.push(makers[kind](node, graph));
+  for (const node of executionOrder(graph)) {
+    const step = onHost.has(node.name) ? hostStep(node, graph) : kernelStep(node, graph);
+    if (step) steps.push(step);
   }
   return steps;
+}
+
+/** Undefined for a value that needs no step of its own. */
+function kernelStep(node: GraphNode, graph: Graph): Step | undefined {
+  if (names.has(node.op.kind)) {
+    if (node.op.kind === "select" && node.op.attributes.rowOf) refuse(node, "rowOf of select");
+    return undefined;
+  }
+  if (node.op.kind === "argmax") return undefined;
+  const kind = stepOpOf(node);
+  if (!kind) refuse(node, `the op ${node.op.kind}`);
+  return makers[kind](node, graph);
+}
+
+/** Whether kernels compute a value, as steps of their own. */
+export function hasKernel(node: GraphNode, graph: Graph): boolean {
+  try {
+    kernelStep(node, graph);
+    return true;
+  } catch (error) {
+    if (error instanceof InputError) return false;
+    throw error;
+  }
+}
+
+/** @throws InputError for a value that is no result of one op on the rows of others. */
+function hostStep(node: GraphNode, graph: Graph): HostStep {
+  if (["append", "argmax", ...names].includes(node.op.kind))
+    throw new InputError(`${node.name}: expected an op that computes, ${node.op.kind} stays on the device`);
+  const chosen = node.inputs.map((name) => graph.node(name)).filter(({ op }) => op.kind === "select");
+  const inputs = node.inputs.map((name) => {
+    const read = graph.node(name);
+    return originOf(graph, read.op.kind === "select" ? read.inputs[0]! : name);
+  });
+  return {
+    kind: "host",
+    label: `${lastWord(node)} on the host`,
+    computes: [...chosen.map(({ name }) => name), ...aliasesOf(graph, node.name)],
+    inputs: [...new Set(inputs)],
+    output: node.name,
+  };
 }
 
 /** The last word of a value's name says which it is among the ops of its kind. */
@@ -112,6 +149,10 @@ const makers: { readonly [Kind in StepOp]: (node: GraphNode, graph: Graph) => St
       mergedBy: "itself",
     };
   },
+  scale(node, graph) {
+    const { factor } = attributesOf(node, "scale");
+    return { ...pointwise(node, graph, "scale"), factor };
+  },
   activation(node, graph) {
     const { activation } = attributesOf(node, "activation");
     if (activation !== "silu") refuse(node, `the activation ${activation}`);
@@ -128,7 +169,7 @@ const makers: { readonly [Kind in StepOp]: (node: GraphNode, graph: Graph) => St
   },
 };
 
-function pointwise(node: GraphNode, graph: Graph, operation: "silu" | "multiply" | "add"): Step {
+function pointwise(node: GraphNode, graph: Graph, operation: PointwiseStep["operation"]): PointwiseStep {
   return {
     kind: "pointwise",
     label: operation,

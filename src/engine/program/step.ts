@@ -5,7 +5,10 @@ import type { Rotation } from "./rotation.js";
  * computes, and parameters by their names in the checkpoint. What a step reads and leaves behind follows from the graph
  * (dataflow.ts); which kernels carry it out is the back end's business.
  */
-export type Step = EmbedStep | NormStep | ProjectStep | RotateStep | AppendStep | AttendStep | PointwiseStep;
+export type Step = KernelStep | HostStep;
+
+/** A step that a back end's kernels carry out. */
+export type KernelStep = EmbedStep | NormStep | ProjectStep | RotateStep | AppendStep | AttendStep | PointwiseStep;
 
 interface Named {
   /** What measurements and recordings call it. */
@@ -117,10 +120,19 @@ export interface AttentionMask {
   readonly causal: boolean;
 }
 
-/** One channel at a time: SiLU of one value, the product or the sum of two. */
+/** One channel at a time: SiLU of one value, the product or the sum of two, one value times a factor. */
 export interface PointwiseStep extends Named {
   readonly kind: "pointwise";
-  readonly operation: "silu" | "multiply" | "add";
+  readonly operation: "silu" | "multiply" | "add" | "scale";
+  readonly inputs: readonly string[];
+  readonly output: string;
+  /** Of `scale`. */
+  readonly factor?: number;
+}
+
+/** A value that the spec itself computes, on the host: an op swapped for its reference, or one that no kernel means. */
+export interface HostStep extends Named {
+  readonly kind: "host";
   readonly inputs: readonly string[];
   readonly output: string;
 }

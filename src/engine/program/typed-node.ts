@@ -14,6 +14,7 @@ interface AttributesOf {
   readonly rope: RopeAttributes;
   readonly append: object;
   readonly attention: AttentionAttributes;
+  readonly scale: { readonly factor: number };
   readonly activation: { readonly activation: ActivationName };
   readonly multiply: object;
   readonly add: { readonly weights: readonly number[] };
@@ -29,6 +30,7 @@ const understood: { readonly [Kind in StepOp]: readonly string[] } = {
   rope: ["headDim", "rotaryDim", "inverseFrequencies", "attentionFactor", "pairing"],
   append: [],
   attention: ["heads", "keyValueHeads", "headDim", "scale", "softCap", "windowLeft"],
+  scale: ["factor"],
   activation: ["activation"],
   multiply: [],
   add: ["weights"],

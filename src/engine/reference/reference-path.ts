@@ -4,13 +4,16 @@ import type { Graph, GraphNode } from "../../spec/graph.js";
 import type { ModelConfig } from "../../spec/models/config.js";
 import { declaredParameters, decoderGraph } from "../../spec/models/decoder.js";
 import { UnitRecipe } from "../../spec/recipe.js";
-import { RowTable } from "../../spec/rows.js";
+import type { RowTable } from "../../spec/rows.js";
 import type { What } from "../../spec/site.js";
+import { type ChangedParameter, overlayParameters } from "../../tensor/changed-parameters.js";
 import type { ParameterReader } from "../../tensor/checkpoint.js";
 import { type DType, encode } from "../../tensor/dtype.js";
-import { type Batch, expectConsistent, keyCountOf, lastRows, rowCountOf, slotOf } from "../run/batch.js";
+import { type Batch, expectConsistent, lastRows, slotOf } from "../run/batch.js";
 import type { CaptureSink } from "../run/captured-value.js";
+import { decodeStepwise } from "../run/decode-stepwise.js";
 import type { DecodeOptions, ForwardOptions, ForwardResult, Path } from "../run/path.js";
+import { placeRows } from "../run/placed-rows.js";
 import { greedy } from "../run/sampling.js";
 import { validateBatch } from "../run/validate-batch.js";
 import { chooseToken } from "./choose-token.js";
@@ -25,7 +28,9 @@ export interface ReferenceOptions {
   readonly dtype?: DType | undefined;
   /** What is run instead of the model's own spec: a rewrite of it. */
   readonly graph?: Graph | undefined;
-  /** Sums in another order than the exact one's. */
+  /** Parameters that are held otherwise than in the checkpoint, or that it does not have. */
+  readonly changed?: ReadonlyMap<string, ChangedParameter> | undefined;
+  /** Sums in float32 and another order than the exact one's: they overflow where a device's kernels do. */
   readonly arithmetic?: Arithmetic | undefined;
 }
 
@@ -54,7 +59,8 @@ export class ReferencePath implements Path {
     const dtype = options.dtype ?? "float32";
     this.dtype = dtype;
     this.graph = options.graph ?? decoderGraph(options.config);
-    this.#parameters = declaredParameters(options.config, options.parameters);
+    const declared = declaredParameters(options.config, options.parameters);
+    this.#parameters = options.changed ? overlayParameters(declared, options.changed) : declared;
     this.#arithmetic = options.arithmetic;
     const { keyValueHeadCount: heads, headDim } = options.config;
     for (const node of this.graph.nodes.values()) {
@@ -78,7 +84,7 @@ export class ReferencePath implements Path {
       graph: this.graph,
       parameters: this.#parameters,
       rows,
-      precision: { store: this.dtype, compute: "float64" },
+      precision: { store: this.dtype, compute: this.#arithmetic ? "float32" : "float64" },
       recipe: new UnitRecipe(this.dtype),
       ...(this.#arithmetic && { arithmetic: this.#arithmetic }),
       observations: this.#cacheReads(batch, rows, written),
@@ -104,15 +110,7 @@ export class ReferencePath implements Path {
 
   async decode(batch: Batch, options: DecodeOptions): Promise<Int32Array[]> {
     validateBatch(batch, this, options);
-    const produced: Int32Array[] = [];
-    let current = batch;
-    for (let step = 0; step < options.steps; step++) {
-      const { tokenIds, finite } = await this.forward(current, { sampling: options.sampling });
-      produced.push(tokenIds);
-      if (options.onTokens?.(step, tokenIds, finite) === false) break;
-      if (step + 1 < options.steps) current = advanced(current, tokenIds, batch, options.reserve);
-    }
-    return produced;
+    return decodeStepwise(this, batch, options);
   }
 
   poisonPages(pages: readonly number[], word: number): void {
@@ -162,40 +160,10 @@ export class ReferencePath implements Path {
   }
 }
 
-/** The batch's rows, after a row for every key already in the cache. */
-function placeRows(batch: Batch): RowTable {
-  const table = new RowTable();
-  const { seqIds, tokenIds, qoIndptr } = batch;
-  const unrecorded = seqIds.map((_, b) => keyCountOf(batch, b) - rowCountOf(batch, b));
-  table.append({ step: 0, seqIds, tokenIds, qoIndptr, unrecorded });
-  return table;
-}
-
 /** The pages the batch wrote, as written, and all pages of its table, as attention reads them. */
 function recordPages(sink: CaptureSink, cache: HostPages, batch: Batch, epoch: number): void {
   const touched = new Set(Array.from(batch.slotMapping, (slot) => Math.floor(slot / batch.pageSize)));
   const { name } = cache;
   sink.value({ name, role: "output", by: "append", view: cache.view([...touched], epoch) });
   sink.value({ name, role: "input", by: "attention", view: cache.view([...new Set(batch.kvIndices)], epoch) });
-}
-
-/** The batch of one more token per sequence, growing into the pages reserved for it. */
-function advanced(batch: Batch, tokenIds: Int32Array, start: Batch, reserve: readonly (readonly number[])[]): Batch {
-  const pages: number[] = [];
-  const kvIndptr = [0];
-  const positions = Int32Array.from(batch.positions, (position) => position + 1);
-  for (let b = 0; b < batch.seqIds.length; b++) {
-    const known = [...start.kvIndices.subarray(start.kvIndptr[b]!, start.kvIndptr[b + 1]!), ...reserve[b]!];
-    pages.push(...known.slice(0, Math.floor(positions[b]! / batch.pageSize) + 1));
-    kvIndptr.push(pages.length);
-  }
-  const next = {
-    ...batch,
-    tokenIds,
-    positions,
-    kvIndptr: Int32Array.from(kvIndptr),
-    kvIndices: Int32Array.from(pages),
-    kvLastPageLen: positions.map((position) => (position % batch.pageSize) + 1),
-  };
-  return { ...next, slotMapping: positions.map((position, b) => slotOf(next, b, position)) };
 }

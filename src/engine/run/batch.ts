@@ -54,6 +54,32 @@ export function slotOf(batch: Batch, b: number, position: number): number {
   return slotAt(batch.kvIndices, batch.kvIndptr[b]!, position, batch.pageSize);
 }
 
+/** The batch of one more token per sequence, growing into the pages reserved for it. */
+export function advanced(
+  batch: Batch,
+  tokenIds: Int32Array,
+  start: Batch,
+  reserve: readonly (readonly number[])[],
+): Batch {
+  const pages: number[] = [];
+  const kvIndptr = [0];
+  const positions = Int32Array.from(batch.positions, (position) => position + 1);
+  for (let b = 0; b < batch.seqIds.length; b++) {
+    const known = [...start.kvIndices.subarray(start.kvIndptr[b]!, start.kvIndptr[b + 1]!), ...reserve[b]!];
+    pages.push(...known.slice(0, Math.floor(positions[b]! / batch.pageSize) + 1));
+    kvIndptr.push(pages.length);
+  }
+  const next = {
+    ...batch,
+    tokenIds,
+    positions,
+    kvIndptr: Int32Array.from(kvIndptr),
+    kvIndices: Int32Array.from(pages),
+    kvLastPageLen: positions.map((position) => (position % batch.pageSize) + 1),
+  };
+  return { ...next, slotMapping: positions.map((position, b) => slotOf(next, b, position)) };
+}
+
 /** @throws RangeError unless positions and slots are what the page table and the lengths imply. */
 export function expectConsistent(batch: Batch): void {
   for (let b = 0; b < batch.seqIds.length; b++) {

@@ -19,6 +19,8 @@ export interface GenerationOptions {
   /** Most tokens generated per sequence between two decisions of the scheduler. @default 64 */
   readonly stepsAhead?: number | undefined;
   readonly recorder?: Recorder | undefined;
+  /** Steps that are recorded, from the first. @default all */
+  readonly recordedSteps?: number | undefined;
   /** Called with every token as it is known. */
   readonly onToken?: ((sequence: Sequence, token: number) => void) | undefined;
 }
@@ -26,6 +28,7 @@ export interface GenerationOptions {
 /** Sequences generated together on one path; they may be added and removed at any time between and during steps. */
 export class Generation {
   readonly scheduler: Scheduler;
+  #recorded = 0;
 
   constructor(
     readonly path: Path,
@@ -50,7 +53,7 @@ export class Generation {
   async step(): Promise<boolean> {
     const scheduled = this.scheduler.schedule();
     if (!scheduled) return false;
-    const most = this.options.recorder ? 1 : (this.options.stepsAhead ?? 64);
+    const most = this.#recorder ? 1 : (this.options.stepsAhead ?? 64);
     const steps = this.scheduler.reserveAhead(scheduled, most);
     if (steps > 1) await this.#decode(scheduled, steps);
     else await this.#forward(scheduled);
@@ -62,8 +65,14 @@ export class Generation {
     while (await this.step());
   }
 
+  get #recorder(): Recorder | undefined {
+    const { recorder, recordedSteps = Infinity } = this.options;
+    return this.#recorded < recordedSteps ? recorder : undefined;
+  }
+
   async #forward(scheduled: Scheduled): Promise<void> {
-    const { recorder } = this.options;
+    const recorder = this.#recorder;
+    this.#recorded++;
     const sampling = samplingOf(scheduled);
     recorder?.begin(scheduled.batch);
     const result = await this.path.forward(scheduled.batch, { sampling, capture: recorder });

@@ -1,8 +1,10 @@
+import type { Arithmetic } from "../../spec/arithmetic.js";
 import type { ParameterBytes } from "../../spec/families/unpacked-parameters.js";
 import type { ModelConfig } from "../../spec/models/config.js";
 import type { ParameterReader } from "../../tensor/checkpoint.js";
 import type { DType } from "../../tensor/dtype.js";
 import { InputError } from "../../tensor/errors.js";
+import { type Patch, patchModel } from "../program/patch.js";
 import { ReferencePath } from "../reference/reference-path.js";
 import type { Path } from "../run/path.js";
 
@@ -16,6 +18,8 @@ export interface OpenPathOptions {
   readonly pageSize: number;
   /** Type that the reference path stores values in. @default "float32" */
   readonly dtype?: DType | undefined;
+  /** How the reference path sums; exactly, unless given. */
+  readonly arithmetic?: Arithmetic | undefined;
   /** Type of the GPU paths' KV cache. @default "float32" */
   readonly cacheDtype?: DType | undefined;
   /** Substring of a GPU's name, or "software". */
@@ -29,39 +33,65 @@ export interface OpenedPath {
   close(): void;
 }
 
+/** Makes paths of one kind on one device, over weights that are loaded once. */
+export interface OpenedEngine {
+  /** "cpu", or the GPU's name. */
+  readonly device: string;
+  /**
+   * A path with patches in it, to be disposed of before the engine is closed.
+   * @throws InputError when a patch cannot be put into the model.
+   */
+  path(patches?: readonly Patch[]): Path;
+  close(): void;
+}
+
 /**
  * Makes a path by name. The GPU code is loaded only for the paths that need it, so that the rest runs without its packages.
  * @throws InputError when there is no such GPU, its packages are missing, or the model does not fit.
  */
 export async function openPath(name: PathName, options: OpenPathOptions): Promise<OpenedPath> {
-  const { config, checkpoint, dtype, pageCount, pageSize } = options;
-  if (name === "reference") {
-    const path = new ReferencePath({ config, parameters: checkpoint, dtype, pageCount, pageSize });
-    return { path, device: "cpu", close: () => path.dispose() };
-  }
+  const engine = await openEngine(name, options);
+  const path = engine.path();
+  return {
+    path,
+    device: engine.device,
+    close() {
+      path.dispose();
+      engine.close();
+    },
+  };
+}
+
+/** The same for many paths, one after the other or side by side. */
+export async function openEngine(name: PathName, options: OpenPathOptions): Promise<OpenedEngine> {
+  if (name === "reference") return { device: "cpu", path: (patches) => referencePath(options, patches), close() {} };
   try {
-    return await openGpuPath(name, options);
+    return await openGpuEngine(name, options);
   } catch (error) {
     throw error instanceof InputError ? error : new InputError(`--path ${name}: ${(error as Error).message}`);
   }
 }
 
-async function openGpuPath(name: "standard" | "fused", options: OpenPathOptions): Promise<OpenedPath> {
+function referencePath(options: OpenPathOptions, patches: readonly Patch[] = []): Path {
+  const { config, checkpoint, dtype, arithmetic, pageCount, pageSize } = options;
+  const { graph, changed } = patchModel(config, checkpoint, patches);
+  return new ReferencePath({ config, parameters: checkpoint, graph, changed, dtype, arithmetic, pageCount, pageSize });
+}
+
+async function openGpuEngine(name: "standard" | "fused", options: OpenPathOptions): Promise<OpenedEngine> {
   const { config, checkpoint, adapter, pageCount, pageSize, cacheDtype = "float32" } = options;
-  const [{ openDevice }, { loadWeights }, { standardPath, fusedPath }] = await Promise.all([
+  const [{ openDevice }, { loadWeights }, { patchedPath }] = await Promise.all([
     import("../webgpu/device.js"),
     import("../device/weights.js"),
     import("../device/paths.js"),
   ]);
   const gpu = await openDevice({ adapter });
   const weights = await loadWeights(gpu, config, checkpoint);
-  const make = name === "standard" ? standardPath : fusedPath;
-  const path = make(gpu, config, weights, { pageCount, pageSize, cacheDtype });
   return {
-    path,
     device: gpu.name,
+    path: (patches = []) =>
+      patchedPath(name, gpu, patchModel(config, checkpoint, patches), weights, { pageCount, pageSize, cacheDtype }),
     close() {
-      path.dispose();
       weights.destroy();
       gpu.destroy();
     },

@@ -1,5 +1,6 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import type { ModelConfig } from "../../spec/models/config.js";
 import { InputError } from "../../tensor/errors.js";
 import { parseJson } from "../../tensor/json.js";
 import { ChatTemplate } from "./chat.js";
@@ -53,4 +54,11 @@ function defaultTemplate(value: unknown): string | undefined {
   const named = value as { name?: unknown; template?: unknown }[];
   const chosen = named.find(({ name }) => name === "default") ?? named[0];
   return typeof chosen?.template === "string" ? chosen.template : undefined;
+}
+
+/** End tokens of `config.json` and of `generation_config.json`, which may have more. */
+export function readEndTokens(directory: string, config: ModelConfig): number[] {
+  const more = readJson(join(directory, "generation_config.json"))?.eos_token_id;
+  const ids = [more].flat().filter((id): id is number => typeof id === "number");
+  return [...new Set([...config.endTokens, ...ids])];
 }

@@ -76,17 +76,20 @@ export async function project(step: ProjectStep, context: StepContext): Promise<
   );
 }
 
-const operations = { silu: 0, multiply: 1, add: 2 };
+const operations = { silu: 0, multiply: 1, add: 2, scale: 3 };
 
 /** One channel at a time. */
 export async function pointwise(step: PointwiseStep, { gpu, memory, places }: StepContext): Promise<Dispatch[]> {
-  const { label, operation, inputs } = step;
+  const { label, operation, inputs, factor } = step;
   const [first, second] = inputs.map((name) => places.of(name));
   const output = places.of(step.output);
   const columns = columnsOf(output);
+  const perSequence = output.per === "sequence";
   const constants = {
     OPERATION: operations[operation],
     COLUMNS: columns,
+    PER_SEQUENCE: perSequence,
+    ...(factor !== undefined && { FACTOR: Math.fround(factor) }),
     FIRST_STRIDE: first!.rowStride,
     FIRST_OFFSET: first!.offset,
     ...(second && { SECOND_STRIDE: second.rowStride, SECOND_OFFSET: second.offset }),
@@ -98,5 +101,6 @@ export async function pointwise(step: PointwiseStep, { gpu, memory, places }: St
     output: dense(output, label),
   };
   const across = Math.ceil(columns / 128);
-  return [await dispatch(gpu, label, "elementwise", constants, operands, (shape) => [across, shape.rows, 1])];
+  const rows = perSequence ? "sequences" : "rows";
+  return [await dispatch(gpu, label, "elementwise", constants, operands, (shape) => [across, shape[rows], 1])];
 }

@@ -2,7 +2,7 @@ import type { StepKernels } from "../device/backend.js";
 import type { PathMemory } from "../device/path-memory.js";
 import type { Places } from "../device/places.js";
 import type { Fusions } from "../program/fusions.js";
-import type { Step } from "../program/step.js";
+import type { KernelStep } from "../program/step.js";
 import type { Batch } from "../run/batch.js";
 import { append, attend, rotate } from "./attention-steps.js";
 import { chooseTokens } from "./choice-kernels.js";
@@ -30,7 +30,7 @@ export class GpuStepKernels implements StepKernels {
     return planLaunches(batch, longest, fusions, this.memory.store.options.heads, this.gpu.features);
   }
 
-  compile(step: Step, plan: GpuPlan, places: Places, captured: boolean): Promise<Dispatch[]> {
+  compile(step: KernelStep, plan: GpuPlan, places: Places, captured: boolean): Promise<Dispatch[]> {
     const { gpu, memory } = this;
     const parameters = (bytes: Uint8Array<ArrayBuffer>) => this.#block(bytes);
     const context: StepContext = { gpu, memory, workspace: this.#workspace, plan, places, captured, parameters };

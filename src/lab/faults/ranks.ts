@@ -3,11 +3,12 @@ import type { ModelConfig } from "../../spec/models/config.js";
 import type { Op } from "../../spec/op.js";
 import type { AttentionAttributes } from "../../spec/ops/attention.js";
 import type { LinearAttributes } from "../../spec/ops/linear.js";
+import type { ChangedParameter } from "../../tensor/changed-parameters.js";
 import type { ParameterReader } from "../../tensor/checkpoint.js";
 import { roundTo } from "../../tensor/dtype.js";
 import { choose, type FaultContext, fault, integer, layerPath, streamInto } from "../fault.js";
 import { handAttention } from "../hand-attention.js";
-import { type ChangedParameter, wholeParameter } from "../overlay.js";
+import { wholeParameter } from "../overlay.js";
 
 import { attributesOf, elementwise, gathered, spoilt, withOp } from "../rewrite.js";
 

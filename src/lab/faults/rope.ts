@@ -2,10 +2,11 @@ import type { Op } from "../../spec/op.js";
 import { append } from "../../spec/ops/append.js";
 import type { RopeAttributes } from "../../spec/ops/rope.js";
 import type { RowTable } from "../../spec/rows.js";
+import type { ChangedParameter } from "../../tensor/changed-parameters.js";
 import { roundTo } from "../../tensor/dtype.js";
 import { choose, type Fault, type FaultContext, type FaultValues, fault, integer, layerPath } from "../fault.js";
 import { type HandRope, handRope } from "../hand-rope.js";
-import { type ChangedParameter, wholeParameter } from "../overlay.js";
+import { wholeParameter } from "../overlay.js";
 import { attributesOf, elementwise, gathered, spoilt, withOp } from "../rewrite.js";
 
 function rotated({ values }: FaultContext, layer: number): string[] {
