@@ -3,7 +3,7 @@ import { Command } from "commander";
 /** `faultline mcp`: the tools for agents and editors, over standard input and output. */
 export function mcpCommand(version: string): Command {
   return new Command("mcp")
-    .summary("serve diagnose, unit, compare, names and repro to agents and editors")
+    .summary("serve diagnose, unit, compare, names, repro and sweep to agents and editors")
     .description(
       "A Model Context Protocol server on standard input and output. It reads the files that calls name, writes only into an `out` that a call names, and opens no connection (docs/agents.md).",
     )

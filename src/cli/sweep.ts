@@ -1,7 +1,7 @@
 import { Command, Option } from "commander";
 import { allFusions } from "../engine/program/fusions.js";
 import { type PathName, pathNames } from "../engine/serve/open-path.js";
-import { exclamationMark, liveFaults } from "../lab/live/faults.js";
+import { exclamationMark, type LiveFault, liveFaults } from "../lab/live/faults.js";
 import { knobs } from "../lab/live/knobs.js";
 import { parseSettings } from "../lab/live/parse-settings.js";
 import { type SettingEffect, sweep } from "../lab/live/sweep.js";
@@ -15,7 +15,8 @@ import { colorsOnOutput } from "./style.js";
 import { withProgress } from "./verdict.js";
 import { wholeNumber } from "./whole-number.js";
 
-const defaultPrompt = "Call me Ishmael.";
+/** What is continued unless something else is asked for. */
+export const defaultPrompt = "Call me Ishmael.";
 
 const entry = (name: string, meaning: string) => `  ${name.padEnd(36)}${meaning}`;
 const valuesOf = { factor: "FACTOR", off: "off", "off or reference": "off|reference" };
@@ -47,7 +48,8 @@ Examples:
   faultline sweep --model models/ishmael-7m --set 'layers.0-3.attention=reference' --path standard --json
 `;
 
-interface Options {
+/** What is swept, in which path of which model. */
+export interface SweepOptions {
   readonly model: string;
   readonly set: string[];
   readonly fault: string[];
@@ -55,8 +57,12 @@ interface Options {
   readonly path: PathName;
   readonly maxTokens: number;
   readonly adapter?: string;
-  readonly json?: true;
 }
+
+/** Called with what is being done and how far it is, 0 to 1. */
+type Progress = (stage: string, done: number) => void;
+
+type Printing = SweepOptions & { readonly json?: true };
 
 /** `faultline sweep`: changes to the running engine, and what each does to its values and its text. */
 export function sweepCommand(): Command {
@@ -85,22 +91,41 @@ export function sweepCommand(): Command {
     .action(run);
 }
 
-async function run(options: Options): Promise<void> {
-  const { config } = readModelConfig(options.model);
-  const faults = [...new Set(options.fault.flatMap(liveFaults))];
-  const settings = options.set.flatMap((text) => parseSettings(text, config, faults));
-  const effects: SettingEffect[] = [];
-  await withLiveModel(options, (live) =>
-    withProgress(async (progress) => {
-      for await (const effect of sweep(live, settings, progress)) effects.push(effect);
+async function run(options: Printing): Promise<void> {
+  await withProgress((progress) =>
+    swept(options, progress, (live, faults, effects) => {
       if (options.json) process.stdout.write(`${visibleJson(summary(options, live, effects))}\n`);
       else process.stdout.write(text(options, live, faults, effects));
     }),
   );
 }
 
+/**
+ * What `--json` prints.
+ * @throws InputError when the model cannot be read, or something cannot be set.
+ */
+export function sweepJson(options: SweepOptions, progress: Progress): Promise<Printed<typeof sweepSchema>> {
+  return swept(options, progress, (live, _faults, effects) => summary(options, live, effects));
+}
+
+/** Runs every setting, and hands on what each does. */
+function swept<Result>(
+  options: SweepOptions,
+  progress: Progress,
+  use: (live: LiveModel, faults: readonly LiveFault[], effects: readonly SettingEffect[]) => Result,
+): Promise<Result> {
+  const { config } = readModelConfig(options.model);
+  const faults = [...new Set(options.fault.flatMap(liveFaults))];
+  const settings = options.set.flatMap((text) => parseSettings(text, config, faults));
+  return withLiveModel(options, async (live) => {
+    const effects: SettingEffect[] = [];
+    for await (const effect of sweep(live, settings, progress)) effects.push(effect);
+    return use(live, faults, effects);
+  });
+}
+
 function text(
-  { path, prompt, model }: Options,
+  { path, prompt, model }: SweepOptions,
   live: LiveModel,
   faults: readonly { name: string; title: string }[],
   effects: readonly SettingEffect[],
@@ -112,7 +137,7 @@ function text(
 }
 
 function summary(
-  { path, prompt, fault }: Options,
+  { path, prompt, fault }: SweepOptions,
   live: LiveModel,
   effects: readonly SettingEffect[],
 ): Printed<typeof sweepSchema> {

@@ -40,7 +40,7 @@ async function call(name: string, words: Record<string, unknown>, { onprogress }
 describe("faultline mcp", () => {
   it("says what it can do, and what each tool takes and gives", async () => {
     const { tools } = await client.listTools();
-    expect(tools.map(({ name }) => name)).toEqual(["diagnose", "unit", "compare", "names", "repro"]);
+    expect(tools.map(({ name }) => name)).toEqual(["diagnose", "unit", "compare", "names", "repro", "sweep"]);
     for (const { inputSchema, outputSchema, annotations, name } of tools) {
       expect(inputSchema.properties).toHaveProperty("limit");
       expect(outputSchema!.properties).toHaveProperty("leftOut");
@@ -101,6 +101,17 @@ describe("faultline mcp", () => {
     const named = await call("names", { ...words, out: "names.json" });
     expect(named.answer).toMatchObject({ isSure: true, format: "faultline-names" });
     expectPublished("names", readFileSync(join(folder, "names.json"), "utf8"));
+  });
+
+  it("changes the running engine", async () => {
+    const words = { model: at("models/ishmael-7m"), path: "reference", prompt: "Call me", maxTokens: 1 };
+    const { answer } = await call("sweep", { ...words, set: ["layers.27.k_scale=1,0.5"] });
+    expectPublished("sweep", { ...answer, leftOut: undefined });
+    const [same, changed] = answer.settings;
+    expect(same).toMatchObject({ values: { changed: 0 }, sameText: true });
+    expect(changed.first.value).toMatch(/^model\.layers\.27\.self_attn\./);
+    const wrong = await call("sweep", { ...words, set: ["layers.99.mlp=off"] });
+    expect(wrong.isError).toBe(true);
   });
 
   it("answers what is wrong with a question in one sentence, as an error of the tool", async () => {

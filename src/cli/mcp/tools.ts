@@ -1,8 +1,10 @@
 import { existsSync } from "node:fs";
 import { z } from "zod";
 import { diagnosisSchema } from "../../diagnose/reference/reference-schema.js";
+import { pathNames } from "../../engine/serve/open-path.js";
 import { namesSchema, writeNames } from "../../importers/names-file.js";
 import { openDump } from "../../importers/recording.js";
+import { sweepSchema } from "../../lab/live/sweep-schema.js";
 import { comparisonJson } from "../../report/comparison-json.js";
 import { comparisonSchema } from "../../report/comparison-schema.js";
 import { makeCase } from "../../repro/make-case.js";
@@ -13,6 +15,7 @@ import { whole } from "../../tensor/printed.js";
 import { compareRuns } from "../compare.js";
 import { diagnoseRun } from "../diagnose.js";
 import { mapOnto, namesFor } from "../names-of.js";
+import { defaultPrompt, sweepJson } from "../sweep.js";
 import { pathInput, runInput, runPath, type Tool, tool } from "./tool.js";
 import { unitAnswer } from "./unit-answer.js";
 import { unitAnswerSchema } from "./unit-schema.js";
@@ -127,5 +130,34 @@ const repro = tool({
   },
 });
 
+const sweep = tool({
+  name: "sweep",
+  title: "Change the running engine",
+  description:
+    "Runs a model in faultline's engine with changes, one setting after the other, and says which values and what of the text each changes: factors on queries, keys and values (layers.*.k_scale=1,0.1), ops swapped for their reference (layers.0-3.attention=reference), branches and layers off, faults put in or taken out. The fused and standard paths need the GPU packages; reference needs none.",
+  input: z.object({
+    model: runInput.model,
+    set: z
+      .array(z.string().min(1).max(1000))
+      .min(1)
+      .max(256)
+      .describe("what is set, to which values: faultline sweep --help"),
+    fault: z
+      .array(z.string().min(1).max(200))
+      .max(64)
+      .optional()
+      .describe("faults in the running path, before anything is set"),
+    prompt: z.string().min(1).max(100_000).optional(),
+    path: z.enum(pathNames).optional().describe("default: fused"),
+    maxTokens: z.int().min(1).max(65_536).optional().describe("tokens generated under each setting, default 8"),
+    adapter: z.string().max(200).optional().describe('part of a GPU\'s name, or "software"'),
+  }),
+  output: sweepSchema,
+  lessImportant: ["promptTokenIds"],
+  writes: false,
+  answer: ({ fault = [], prompt = defaultPrompt, path = "fused", maxTokens = 8, adapter, ...rest }, { told }) =>
+    sweepJson({ ...rest, fault, prompt, path, maxTokens, ...(adapter !== undefined && { adapter }) }, told),
+});
+
 /** The tools of `faultline mcp`. */
-export const tools: readonly Tool[] = [diagnose, unit, compare, names, repro];
+export const tools: readonly Tool[] = [diagnose, unit, compare, names, repro, sweep];
