@@ -21,13 +21,15 @@ export function placeSteps(capture: Capture): RowTable {
       available -= claimed;
       return claimed;
     });
+    const placed = columns.of(event, capture.paddings?.get(event.step), table, unrecorded);
     table.append({
       step: event.step,
       seqIds: event.seq_ids,
       tokenIds: event.token_ids,
       qoIndptr: event.qo_indptr,
       unrecorded,
-      columns: columns.of(event, capture.paddings?.get(event.step), table, unrecorded),
+      ...placed,
+      keyColumns: event.attention?.mask?.shape.at(-1) ?? placed.keyColumns,
     });
   }
   settleRotary(table, capture.steps);
@@ -44,7 +46,7 @@ class Columns {
     padding: Padding | undefined,
     table: RowTable,
     unrecorded: readonly number[],
-  ): Int32Array | undefined {
+  ): { columns?: Int32Array; keyColumns?: number } {
     this.#padded ||= padding !== undefined;
     const own = padding && columnsOf(padding);
     const columns = new Int32Array(indptr.at(-1)!);
@@ -54,7 +56,8 @@ class Columns {
       for (let row = first; row < end; row++) columns[row] = before + (own?.[row] ?? row - first);
       this.#before.set(id, before + (padding?.tokens ?? end - first));
     }
-    return this.#padded ? columns : undefined;
+    // Without its mask: a padded batch attends over all columns there are.
+    return this.#padded ? { columns, keyColumns: Math.max(...ids.map((id) => this.#before.get(id)!)) } : {};
   }
 }
 

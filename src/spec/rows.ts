@@ -8,6 +8,8 @@ export interface Step {
   readonly unrecorded?: readonly number[];
   /** Column of each row in a padded batch; only a padded step has them. */
   readonly columns?: ArrayLike<number> | undefined;
+  /** Columns of keys that attention ran over, masked ones among them; absent where it was given no mask. */
+  readonly keyColumns?: number | undefined;
 }
 
 /** What RoPE counts: a token's place in its sequence, or its column in the padded row. RoPE is relative: both are right. */
@@ -23,6 +25,7 @@ export interface PlacedStep {
   readonly lengths: readonly number[];
   /** Row that computed each position of each sequence. */
   readonly histories: readonly (readonly number[])[];
+  readonly keyColumns: number | undefined;
 }
 
 /** Token of a row that stands for an unrecorded one. */
@@ -96,6 +99,7 @@ export class RowTable {
       qoIndptr: Array.from(step.qoIndptr),
       lengths: histories.map((history) => history.length),
       histories,
+      keyColumns: step.keyColumns,
     };
     this.steps.push(placed);
     return placed;
@@ -109,6 +113,16 @@ export class RowTable {
   /** Place of a row in its padded row, tokens of earlier steps and their padding included; undefined where nothing is padded. */
   columnOf(row: number): number | undefined {
     return this.#columns.get(row);
+  }
+
+  /** Whether any row has a column of its own. */
+  get isPadded(): boolean {
+    return this.#columns.size > 0;
+  }
+
+  /** Column of the key at `position` of the row's own sequence. */
+  columnOfKey(row: number, position: number): number {
+    return this.#columns.get(this.keyRow(row, position)) ?? position;
   }
 
   /** Number of keys the row's sequence holds after the row's step. */

@@ -54,12 +54,12 @@ export function softmaxRow(
   const { scores } = scored;
   let sink = sinkOf(context, a, query.head);
   if (settings.centred) sink = centre(scored, sink, store, noise);
-  const maxima = runningMaxima(scores, positions, settings, query.keyCount);
+  const maxima = runningMaxima(scores, query.columns, settings, query.keyColumns ?? query.keyCount);
   // A sink is a score like the others: the running maximum begins with it.
   const last = Math.max(maxima.last, sink ?? -Infinity);
   if (sink !== undefined) for (let j = 0; j < scores.length; j++) maxima.of[j] = Math.max(maxima.of[j]!, sink);
   const { compute } = context.arithmetic;
-  const whole = settings.fastExponential ? wholeVectors(query, positions, settings.tile) : 0;
+  const whole = settings.fastExponential ? wholeVectors(query, settings.tile) : 0;
   const unrounded = scores.map((score, j) => {
     const exponent = score - maxima.of[j]!;
     return j < whole ? fastExponential(exponent) : compute(Math.exp(exponent));
