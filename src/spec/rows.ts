@@ -1,3 +1,5 @@
+import { type Phase, phaseOf } from "./phase.js";
+
 /** One forward pass: which tokens of which sequences it computed. Shapes: token_ids [rows], qo_indptr [sequences + 1]. */
 export interface Step {
   readonly step: number;
@@ -26,6 +28,8 @@ export interface PlacedStep {
   /** Row that computed each position of each sequence. */
   readonly histories: readonly (readonly number[])[];
   readonly keyColumns: number | undefined;
+  /** Phase of each sequence's rows. */
+  readonly phases: readonly Phase[];
 }
 
 /** Token of a row that stands for an unrecorded one. */
@@ -91,6 +95,9 @@ export class RowTable {
         this.#push(step.seqIds[b]!, step.tokenIds[i]!, this.steps.length, b, histories[b]!);
       }
     }
+    const queries = histories.map((_, b) => step.qoIndptr[b + 1]! - step.qoIndptr[b]!);
+    const mostQueries = queries.reduce((most, count) => Math.max(most, count), 0);
+    const masked = step.keyColumns !== undefined;
     const placed: PlacedStep = {
       step: step.step,
       firstRow,
@@ -100,6 +107,7 @@ export class RowTable {
       lengths: histories.map((history) => history.length),
       histories,
       keyColumns: step.keyColumns,
+      phases: histories.map(({ length }, b) => phaseOf({ queries: queries[b]!, mostQueries, keys: length, masked })),
     };
     this.steps.push(placed);
     return placed;
@@ -123,6 +131,11 @@ export class RowTable {
   /** Column of the key at `position` of the row's own sequence. */
   columnOfKey(row: number, position: number): number {
     return this.#columns.get(this.keyRow(row, position)) ?? position;
+  }
+
+  /** What the row's step asks of kernels; rows of no recorded step count as a prefill's. */
+  phaseOf(row: number): Phase {
+    return this.steps[this.stepOf[row]!]?.phases[this.sequenceOf[row]!] ?? "prefill";
   }
 
   /** Number of keys the row's sequence holds after the row's step. */
