@@ -158,8 +158,6 @@ const stepSchema = z.looseObject({
   padded: z.tuple([z.int().positive().max(rows), z.int().positive().max(rows)]).optional(),
   /** Place of each row in the padded batch: sequence × columns + column. */
   row_map: integers(rows).optional(),
-  /** What attention was given besides queries, keys and values: its mask, [sequences, heads, queries, columns of keys]. */
-  attention: z.looseObject({ mask: denseViewSchema.optional() }).nullish().catch(undefined),
 });
 
 const sampleSchema = z.looseObject({

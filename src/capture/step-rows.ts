@@ -1,3 +1,4 @@
+import { z } from "zod";
 import { type RotaryConvention, RowTable } from "../spec/rows.js";
 import type { Capture } from "./capture.js";
 import type { StepEvent } from "./format.js";
@@ -29,11 +30,18 @@ export function placeSteps(capture: Capture): RowTable {
       qoIndptr: event.qo_indptr,
       unrecorded,
       ...placed,
-      keyColumns: event.attention?.mask?.shape.at(-1) ?? placed.keyColumns,
+      keyColumns: maskColumns(event) ?? placed.keyColumns,
     });
   }
   settleRotary(table, capture.steps);
   return table;
+}
+
+const masked = z.looseObject({ mask: z.looseObject({ shape: z.array(z.int().positive()).min(1) }) });
+
+/** Columns of keys that the mask covers which attention was given, [sequences, heads, queries, columns]. */
+function maskColumns({ attention }: StepEvent): number | undefined {
+  return masked.safeParse(attention).data?.mask.shape.at(-1);
 }
 
 /** Columns of padded rows, counted over all steps of a sequence: where a batch was padded, its later tokens come after the pads. */
