@@ -189,7 +189,8 @@ function claimedLengths(
   const plan = stalePlan(investigation);
   if (plan && !plan.isBeforeTokens) {
     const { planned } = plan;
-    return [one("page-table-stale", { visible }, `attention reads the page table of step ${planned}`, { planned })];
+    const statement = `attention reads the page table of step ${planned}, planned once and run again: keys that came since are not in it`;
+    return [one("page-table-stale", { visible }, statement, { planned })];
   }
   if (differences.size !== 1) return [];
   const [difference] = [...differences] as [number];

@@ -114,7 +114,7 @@ describe("a dense value recorded on both sides", () => {
   });
 
   it.each([
-    ["query-unrotated", { source: other.source, view: { ...own.view, storage: "elsewhere" } }],
+    ["query-unrotated", { source: other.source, view: { ...other.view, storage: "elsewhere" } }],
     ["operand-differs", { source: elsewhere.source, view: { ...own.view, storage: "elsewhere" } }],
     ["overwritten-before-read", { source: other.source, view: { ...own.view, epoch: (own.view.epoch ?? 0) + 1 } }],
     [
