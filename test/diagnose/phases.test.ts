@@ -5,6 +5,7 @@ import { diagnose } from "../../src/diagnose/diagnose.js";
 import { byPhase } from "../../src/spec/by-phase.js";
 import { attentionRecipes } from "../../src/spec/ops/attention-recipes.js";
 import { wholeVectors } from "../../src/spec/ops/attention-tiles.js";
+import { fastExponential, fastExponentialVariance } from "../../src/spec/ops/exponential.js";
 import { type Phase, phaseOf } from "../../src/spec/phase.js";
 import { UnitRecipe } from "../../src/spec/recipe.js";
 import { RowTable } from "../../src/spec/rows.js";
@@ -115,6 +116,16 @@ describe("whole vectors of 16 keys", () => {
     expect(wholeVectors({ ...query, keyColumns: 33 }, 512)).toBe(5);
     expect(wholeVectors({ ...query, keyColumns: 33, columns: [30, 31, 32] }, 512)).toBe(2);
   });
+});
+
+it("the fast exponential moves in steps of 2^-17 where its argument's last bits change", () => {
+  const steps = Array.from({ length: 4000 }, (_, i) => {
+    const x = -0.9 - i * 1e-4;
+    return Math.abs(fastExponential(x * (1 + 2 ** -24)) / fastExponential(x) - 1);
+  }).filter((step) => step > 0);
+  expect(steps.length).toBeGreaterThan(0);
+  expect(Math.min(...steps)).toBeGreaterThan(2 ** -19);
+  expect(Math.max(...steps) ** 2).toBeLessThanOrEqual(fastExponentialVariance * 1.01);
 });
 
 describe("real runs", () => {

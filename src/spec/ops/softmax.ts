@@ -98,7 +98,7 @@ export function softmaxRow(
   if (!normalised) for (let j = 0; j < scores.length; j++) weight[j]! *= rescale[j]!;
   if (parts) for (let j = 0; j < weight.length; j++) weight[j]! *= parts.factors[j]! * (normalised ? total : 1);
   const divisor = parts ? parts.total : normalised ? 1 : total;
-  const spread = noise ? weightNoise(context, settings, scored, unrounded, rescale, total) : noSpread;
+  const spread = noise ? weightNoise(context, settings, scored, unrounded, rescale, total, whole) : noSpread;
   return { weight, total: divisor, overflow: scored.overflow, ...spread };
 }
 
