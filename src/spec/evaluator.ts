@@ -1,26 +1,18 @@
 import type { ParameterReader } from "../tensor/checkpoint.js";
-import { type DType, floatFormat, unitInLastPlace } from "../tensor/dtype.js";
+import type { DType } from "../tensor/dtype.js";
 import { roundAll } from "../tensor/rounding.js";
 import { floats } from "../tensor/scratch.js";
 import { type Arithmetic, exactArithmetic } from "./arithmetic.js";
 import { byPhase } from "./by-phase.js";
 import { assemble, keptBlock, pick, type Row, rowOf, unknownRow } from "./evaluated-row.js";
 import type { Graph, GraphNode } from "./graph.js";
-import { flipVariance, type Precision, storeVariance } from "./noise.js";
-import {
-  areAll,
-  type Block,
-  indices,
-  type MutableBlock,
-  type Op,
-  type OpContext,
-  type OpRounding,
-  raiseJump,
-} from "./op.js";
+import { type Precision, storeVariance } from "./noise.js";
+import { areAll, type Block, indices, type MutableBlock, type Op, type OpContext, type OpRounding } from "./op.js";
 import { isCopy } from "./ops/identity.js";
 import type { UnitRecipe } from "./recipe.js";
 import type { RowTable } from "./rows.js";
 import { roleOf } from "./site.js";
+import { storeNoise } from "./store-noise.js";
 
 /** Where evaluation stops: values somebody recorded. */
 export interface Observations {
@@ -306,17 +298,6 @@ export class Evaluator {
         this.observations.has(node.name) ? this.observations.row(node.name, row, node.name)?.value : undefined,
       settled: (row) => this.observations.settled?.(node.name, row, node.op),
     };
-  }
-}
-
-/** Errors of stored values: none, or that of a flip to the other neighbour. */
-function storeNoise(out: MutableBlock, before: Float64Array | undefined, store: DType): void {
-  const format = floatFormat(store);
-  for (let i = 0; i < out.value.length; i++) {
-    if (out.variance[i] === 0) continue;
-    out.variance[i] = flipVariance(out.value[i]!, out.variance[i]!, store, before?.[i]);
-    if (out.variance[i] === 0 || !format) continue;
-    raiseJump(out, i, Math.max(before?.[i] ?? 0, unitInLastPlace(out.value[i]!, format)));
   }
 }
 
