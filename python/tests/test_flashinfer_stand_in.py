@@ -36,7 +36,10 @@ def test_a_right_run_is_clean(tmp_path: Path, diagnose: Diagnose) -> None:
     [
         ("exclamation-mark", {"embedding-scaled", "residual-dropped", "additive-constant"}),
         ("combined-split", {"stride-mismatch"}),
-        ("indices-long", {"page-table-wrong", "slot-mapping", "cache-overwritten"}),
+        ("indices-long", {"dtype-bits"}),
+        ("plan-stale", {"page-table-stale"}),
+        ("cached-unrotated", {"cached-before-rope"}),
+        ("key-unrotated", {"key-unrotated"}),
     ],
 )
 def test_a_fault_is_named(name: str, causes: set[str], tmp_path: Path, diagnose: Diagnose) -> None:

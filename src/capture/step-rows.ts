@@ -1,3 +1,4 @@
+import { z } from "zod";
 import { type RotaryConvention, RowTable } from "../spec/rows.js";
 import type { Capture } from "./capture.js";
 import type { StepEvent } from "./format.js";
@@ -21,17 +22,26 @@ export function placeSteps(capture: Capture): RowTable {
       available -= claimed;
       return claimed;
     });
+    const placed = columns.of(event, capture.paddings?.get(event.step), table, unrecorded);
     table.append({
       step: event.step,
       seqIds: event.seq_ids,
       tokenIds: event.token_ids,
       qoIndptr: event.qo_indptr,
       unrecorded,
-      columns: columns.of(event, capture.paddings?.get(event.step), table, unrecorded),
+      ...placed,
+      keyColumns: maskColumns(event) ?? placed.keyColumns,
     });
   }
   settleRotary(table, capture.steps);
   return table;
+}
+
+const masked = z.looseObject({ mask: z.looseObject({ shape: z.array(z.int().positive()).min(1) }) });
+
+/** Columns of keys that the mask covers which attention was given, [sequences, heads, queries, columns]. */
+function maskColumns({ attention }: StepEvent): number | undefined {
+  return masked.safeParse(attention).data?.mask.shape.at(-1);
 }
 
 /** Columns of padded rows, counted over all steps of a sequence: where a batch was padded, its later tokens come after the pads. */
@@ -44,7 +54,7 @@ class Columns {
     padding: Padding | undefined,
     table: RowTable,
     unrecorded: readonly number[],
-  ): Int32Array | undefined {
+  ): { columns?: Int32Array; keyColumns?: number } {
     this.#padded ||= padding !== undefined;
     const own = padding && columnsOf(padding);
     const columns = new Int32Array(indptr.at(-1)!);
@@ -54,7 +64,8 @@ class Columns {
       for (let row = first; row < end; row++) columns[row] = before + (own?.[row] ?? row - first);
       this.#before.set(id, before + (padding?.tokens ?? end - first));
     }
-    return this.#padded ? columns : undefined;
+    // Without its mask: a padded batch attends over all columns there are.
+    return this.#padded ? { columns, keyColumns: Math.max(...ids.map((id) => this.#before.get(id)!)) } : {};
   }
 }
 

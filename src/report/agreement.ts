@@ -40,7 +40,8 @@ export function agreement({ units, recipes, coverage }: Verdict, c: Colors): str
 
 /** What each recipe means, and who is known to round so. */
 function roundings(recipes: readonly RecipeSummary[], c: Colors): string[] {
-  const seen = new Map(recipes.filter(({ recipe }) => recipe !== null).map((recipe) => [recipe.recipe!, recipe]));
+  const ways = recipes.flatMap((recipe) => [recipe, ...recipe.phases]);
+  const seen = new Map(ways.filter(({ recipe }) => recipe !== null).map((way) => [way.recipe!, way]));
   return [...seen.values()].map(({ recipe, title, known }) =>
     c.dim(`  ${recipe}: ${title}${known.length > 0 ? ` (${known.join(", ")})` : ""}`),
   );

@@ -8,10 +8,19 @@ export function recordingWords({ rows, sequences, steps, values, dtype, compute 
 }
 
 /** How a kind of unit rounds. */
-export function recipeWords({ recipe, matched, of, kept }: RecipeSummary): string {
+export function recipeWords({ recipe, matched, of, kept, phases }: RecipeSummary): string {
   if (recipe === null) return "no recipe gives its bits";
   const inside = kept.length > 0 ? ", more digits kept inside" : "";
-  return `${recipe}${inside}${matched < of ? ` (${matched} of ${of})` : ""}`;
+  return `${byPhase(recipe, phases)}${inside}${matched < of ? ` (${matched} of ${of})` : ""}`;
+}
+
+/** One recipe, or "prefill: …; decode: …" where phases have their own. */
+function byPhase(common: string, phases: RecipeSummary["phases"]): string {
+  const groups = new Map<string, string[]>();
+  for (const { phase, recipe } of phases)
+    groups.set(recipe ?? common, [...(groups.get(recipe ?? common) ?? []), phase]);
+  if (groups.size < 2) return common;
+  return [...groups].map(([recipe, those]) => `${those.join(", ")}: ${recipe}`).join("; ");
 }
 
 /** How much of the recording was looked at, and how. */

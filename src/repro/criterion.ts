@@ -70,8 +70,9 @@ function byBits(investigation: Investigation, unit: string, { rows, columns }: S
     const moved = improbableFrom(variance, block.jump?.[i] ?? 0, investigation.limit);
     return format ? moved + unitInLastPlace(Math.abs(value) + moved, format) / 2 : moved;
   });
-  const id = recipe.ops.get(roleOf(node))?.id ?? node.op.recipes?.[0]?.id;
-  return { by: "bits", expected: block.value, farthest, ...(id && { recipe: id }) };
+  const used = new Set([...rows].map((row) => recipe.at(investigation.observations.rows.phaseOf(row))));
+  const ids = new Set([...used].flatMap(({ ops }) => ops.get(roleOf(node))?.id ?? node.op.recipes?.[0]?.id ?? []));
+  return { by: "bits", expected: block.value, farthest, ...(ids.size > 0 && { recipe: [...ids].join(", ") }) };
 }
 
 /** The distance from which an error is more improbable than `limit` says. */

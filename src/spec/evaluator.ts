@@ -1,25 +1,18 @@
 import type { ParameterReader } from "../tensor/checkpoint.js";
-import { type DType, floatFormat, unitInLastPlace } from "../tensor/dtype.js";
+import type { DType } from "../tensor/dtype.js";
 import { roundAll } from "../tensor/rounding.js";
 import { floats } from "../tensor/scratch.js";
 import { type Arithmetic, exactArithmetic } from "./arithmetic.js";
+import { byPhase } from "./by-phase.js";
 import { assemble, keptBlock, pick, type Row, rowOf, unknownRow } from "./evaluated-row.js";
 import type { Graph, GraphNode } from "./graph.js";
-import { flipVariance, type Precision, storeVariance } from "./noise.js";
-import {
-  areAll,
-  type Block,
-  indices,
-  type MutableBlock,
-  type Op,
-  type OpContext,
-  type OpRounding,
-  raiseJump,
-} from "./op.js";
+import { type Precision, storeVariance } from "./noise.js";
+import { areAll, type Block, indices, type MutableBlock, type Op, type OpContext, type OpRounding } from "./op.js";
 import { isCopy } from "./ops/identity.js";
 import type { UnitRecipe } from "./recipe.js";
 import type { RowTable } from "./rows.js";
 import { roleOf } from "./site.js";
+import { storeNoise } from "./store-noise.js";
 
 /** Where evaluation stops: values somebody recorded. */
 export interface Observations {
@@ -142,15 +135,19 @@ export class Evaluator {
   /** What the spec means by `name`, from the recorded inputs of its unit; its own record is not consulted. */
   evaluate(name: string, rows: Int32Array, columns?: Int32Array): Block {
     const node = this.graph.node(name);
-    return node.op.evaluate(this.#context(node), rows, columns ?? indices(node.columns));
+    const wanted = columns ?? indices(node.columns);
+    return byPhase(this.recipe, this.rows, rows, wanted.length, (own, recipe) =>
+      node.op.evaluate(this.#context(node, recipe), own, wanted),
+    );
   }
 
   /** Elements of `name` as `consumer` gets them: recorded ones as recorded, others evaluated. */
   read(name: string, rows: Int32Array, consumer: string, columns?: Int32Array, readAt?: number): Block {
     const node = this.graph.node(name);
     const wanted = columns ?? indices(node.columns);
-    const recorded = this.observations.has(name) && !this.#recomputes(node);
-    if (recorded && !this.noise && this.observations.block && areAll(wanted, node.columns)) {
+    const recorded = this.observations.has(name);
+    const recomputed = recorded && (this.recipe?.ways.some((way) => this.#recomputes(node, way)) ?? false);
+    if (recorded && !recomputed && !this.noise && this.observations.block && areAll(wanted, node.columns)) {
       const value = this.observations.block(name, rows, consumer, readAt);
       if (value) return { value, variance: nothingUncertain };
     }
@@ -161,7 +158,8 @@ export class Evaluator {
     const memory = this.#memoryOf(name);
     for (let i = 0; i < rows.length; i++) {
       const row = rows[i]!;
-      const observed = recorded ? this.observations.row(name, row, consumer, readAt) : undefined;
+      const readBack = recorded && !(recomputed && this.#recomputes(node, this.recipe!.at(this.rows.phaseOf(row))));
+      const observed = readBack ? this.observations.row(name, row, consumer, readAt) : undefined;
       if (observed) out[i] = this.#fromObservation(observed);
       else if ((this.rows.stepOf[row] ?? -1) < 0) out[i] = unknownRow(node.columns);
       else {
@@ -227,17 +225,26 @@ export class Evaluator {
   }
 
   /** Whether the unit's kernel had this recorded value in float32 instead of reading it back. */
-  #recomputes(node: GraphNode): boolean {
-    const { recipe } = this;
-    return (
-      recipe !== undefined && recipe.recomputed.size > 0 && recipe.recomputed.has(placedRole(node, this.recipeLayer))
-    );
+  #recomputes(node: GraphNode, { recomputed }: UnitRecipe): boolean {
+    return recomputed.size > 0 && recomputed.has(placedRole(node, this.recipeLayer));
   }
 
   #stored(node: GraphNode, rows: Int32Array, columns: Int32Array, readAt?: number): Block {
-    const block = node.op.evaluate(this.#context(node, readAt), rows, columns);
+    return byPhase(this.recipe, this.rows, rows, columns.length, (own, recipe) =>
+      this.#storedUnder(recipe, node, own, columns, readAt),
+    );
+  }
+
+  #storedUnder(
+    recipe: UnitRecipe | undefined,
+    node: GraphNode,
+    rows: Int32Array,
+    columns: Int32Array,
+    readAt?: number,
+  ): Block {
+    const block = node.op.evaluate(this.#context(node, recipe, readAt), rows, columns);
     const { value, variance } = block;
-    if (!this.recipe) {
+    if (!recipe) {
       if (this.noise) {
         const store = node.op.dtype ?? this.precision.store;
         for (let i = 0; i < value.length; i++) variance[i]! += storeVariance(value[i]!, store);
@@ -246,8 +253,8 @@ export class Evaluator {
     }
     // Another name of a value is not another store.
     if (node.op.stored || node.op.kind === "identity" || node.op.kind === "select") return block;
-    if (this.recipe.kept.has(roleOf(node)) || this.#recomputes(node)) return block;
-    const store = node.op.dtype ?? this.recipe.store;
+    if (recipe.kept.has(roleOf(node)) || this.#recomputes(node, recipe)) return block;
+    const store = node.op.dtype ?? recipe.store;
     const out: MutableBlock = { value, variance, jump: undefined, range: block.range };
     if (this.noise) storeNoise(out, block.jump, store);
     roundAll(value, store);
@@ -268,8 +275,7 @@ export class Evaluator {
     return { value: observed.value, variance };
   }
 
-  #rounding(node: GraphNode): OpRounding | undefined {
-    const { recipe } = this;
+  #rounding(node: GraphNode, recipe: UnitRecipe | undefined): OpRounding | undefined {
     if (!recipe) return undefined;
     const store = node.op.dtype ?? recipe.store;
     // In float64 nothing is rounded inside an op: only stores are.
@@ -278,31 +284,20 @@ export class Evaluator {
     return { store, settings: chosen?.settings ?? {} };
   }
 
-  #context(node: GraphNode, readAt?: number): OpContext {
+  #context(node: GraphNode, recipe: UnitRecipe | undefined, readAt?: number): OpContext {
     return {
       rows: this.rows,
       parameters: this.parameters,
       arithmetic: this.arithmetic,
       precision: node.op.dtype ? { ...this.precision, store: node.op.dtype } : this.precision,
       noise: this.noise,
-      rounding: this.#rounding(node),
+      rounding: this.#rounding(node, recipe),
       input: (index, rows, columns, at) => this.read(node.inputs[index]!, rows, node.name, columns, at ?? readAt),
       width: (index) => this.graph.node(node.inputs[index]!).columns,
       recorded: (row) =>
         this.observations.has(node.name) ? this.observations.row(node.name, row, node.name)?.value : undefined,
       settled: (row) => this.observations.settled?.(node.name, row, node.op),
     };
-  }
-}
-
-/** Errors of stored values: none, or that of a flip to the other neighbour. */
-function storeNoise(out: MutableBlock, before: Float64Array | undefined, store: DType): void {
-  const format = floatFormat(store);
-  for (let i = 0; i < out.value.length; i++) {
-    if (out.variance[i] === 0) continue;
-    out.variance[i] = flipVariance(out.value[i]!, out.variance[i]!, store, before?.[i]);
-    if (out.variance[i] === 0 || !format) continue;
-    raiseJump(out, i, Math.max(before?.[i] ?? 0, unitInLastPlace(out.value[i]!, format)));
   }
 }
 

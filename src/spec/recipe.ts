@@ -1,4 +1,5 @@
 import type { DType } from "../tensor/dtype.js";
+import type { Phase } from "./phase.js";
 
 /** What an op's evaluation looks up in a recipe. */
 export type RecipeSettings = Readonly<Record<string, string | number | boolean>>;
@@ -32,8 +33,26 @@ export class UnitRecipe {
     readonly kept: ReadonlySet<string> = new Set(),
     /** Roles of recorded values that the consumer had in float32: it did not read what was stored. */
     readonly recomputed: ReadonlySet<string> = new Set(),
+    /** How rows of phases round that have a kernel of their own; all others round as the above says. */
+    readonly phases: ReadonlyMap<Phase, UnitRecipe> = new Map(),
   ) {}
 
+  /** How rows of a phase round. */
+  at(phase: Phase): UnitRecipe {
+    return this.phases.get(phase) ?? this;
+  }
+
+  /** Each way in which some rows round. */
+  get ways(): readonly UnitRecipe[] {
+    return [this, ...this.phases.values()];
+  }
+
+  /** The same, rows of `phases` rounding as those say. */
+  withPhases(phases: ReadonlyMap<Phase, UnitRecipe>): UnitRecipe {
+    return new UnitRecipe(this.store, this.ops, this.kept, this.recomputed, phases);
+  }
+
+  /** The same with one choice made in all phases. */
   with(change: {
     op?: readonly [role: string, recipe: Recipe];
     kept?: readonly [role: string, kept: boolean];
@@ -42,7 +61,8 @@ export class UnitRecipe {
     const ops = change.op ? new Map(this.ops).set(...change.op) : this.ops;
     const kept = change.kept ? toggled(this.kept, ...change.kept) : this.kept;
     const recomputed = change.recomputed ? toggled(this.recomputed, ...change.recomputed) : this.recomputed;
-    return new UnitRecipe(this.store, ops, kept, recomputed);
+    const phases = new Map([...this.phases].map(([phase, recipe]) => [phase, recipe.with(change)] as const));
+    return new UnitRecipe(this.store, ops, kept, recomputed, phases);
   }
 }
 

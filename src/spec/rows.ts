@@ -1,3 +1,5 @@
+import { type Phase, phaseOf } from "./phase.js";
+
 /** One forward pass: which tokens of which sequences it computed. Shapes: token_ids [rows], qo_indptr [sequences + 1]. */
 export interface Step {
   readonly step: number;
@@ -8,6 +10,8 @@ export interface Step {
   readonly unrecorded?: readonly number[];
   /** Column of each row in a padded batch; only a padded step has them. */
   readonly columns?: ArrayLike<number> | undefined;
+  /** Columns of keys that attention ran over, masked ones among them; absent where it was given no mask. */
+  readonly keyColumns?: number | undefined;
 }
 
 /** What RoPE counts: a token's place in its sequence, or its column in the padded row. RoPE is relative: both are right. */
@@ -23,6 +27,9 @@ export interface PlacedStep {
   readonly lengths: readonly number[];
   /** Row that computed each position of each sequence. */
   readonly histories: readonly (readonly number[])[];
+  readonly keyColumns: number | undefined;
+  /** Phase of each sequence's rows. */
+  readonly phases: readonly Phase[];
 }
 
 /** Token of a row that stands for an unrecorded one. */
@@ -88,6 +95,9 @@ export class RowTable {
         this.#push(step.seqIds[b]!, step.tokenIds[i]!, this.steps.length, b, histories[b]!);
       }
     }
+    const queries = histories.map((_, b) => step.qoIndptr[b + 1]! - step.qoIndptr[b]!);
+    const mostQueries = queries.reduce((most, count) => Math.max(most, count), 0);
+    const masked = step.keyColumns !== undefined;
     const placed: PlacedStep = {
       step: step.step,
       firstRow,
@@ -96,6 +106,8 @@ export class RowTable {
       qoIndptr: Array.from(step.qoIndptr),
       lengths: histories.map((history) => history.length),
       histories,
+      keyColumns: step.keyColumns,
+      phases: histories.map(({ length }, b) => phaseOf({ queries: queries[b]!, mostQueries, keys: length, masked })),
     };
     this.steps.push(placed);
     return placed;
@@ -109,6 +121,21 @@ export class RowTable {
   /** Place of a row in its padded row, tokens of earlier steps and their padding included; undefined where nothing is padded. */
   columnOf(row: number): number | undefined {
     return this.#columns.get(row);
+  }
+
+  /** Whether any row has a column of its own. */
+  get isPadded(): boolean {
+    return this.#columns.size > 0;
+  }
+
+  /** Column of the key at `position` of the row's own sequence. */
+  columnOfKey(row: number, position: number): number {
+    return this.#columns.get(this.keyRow(row, position)) ?? position;
+  }
+
+  /** What the row's step asks of kernels; rows of no recorded step count as a prefill's. */
+  phaseOf(row: number): Phase {
+    return this.steps[this.stepOf[row]!]?.phases[this.sequenceOf[row]!] ?? "prefill";
   }
 
   /** Number of keys the row's sequence holds after the row's step. */

@@ -1,5 +1,7 @@
+import pc from "picocolors";
 import { describe, expect, test } from "vitest";
 import { diagnose } from "../../src/diagnose/diagnose.js";
+import { agreement } from "../../src/report/agreement.js";
 import { expectRecipes, ofKernels } from "./recipe-shares.js";
 
 const model = "models/ishmael-7m";
@@ -18,9 +20,19 @@ describe("FlashInfer 0.6.18 on an NVIDIA H100, recorded by python/faultline", ()
     expect(Object.values(verdict.audits).every(({ pass }) => pass)).toBe(true);
   });
 
-  test("a prompt by the ragged kernel, then decode steps: clean, its attention of two kernels within rounding", async () => {
+  test("a prompt by the ragged kernel, then decode steps: clean, each kernel by its own recipe", async () => {
     const verdict = await diagnose({ target: `${golden}/fused-ragged`, model, quick: true });
     expect(verdict).toMatchObject({ verdict: "clean", causes: [], findings: [] });
+    expectRecipes(verdict, ofKernels);
+    const attention = verdict.recipes.find(({ unit }) => unit.endsWith("o_proj.input"));
+    expect(attention?.phases).toMatchObject([
+      { phase: "prefill", recipe: "exponentials-rounded-and-summed" },
+      { phase: "decode", recipe: "float32" },
+    ]);
+    for (const { equal } of attention?.phases ?? []) expect(equal).toBeGreaterThan(0.999);
+    expect(agreement(verdict, pc.createColors(false))).toContain(
+      "prefill: exponentials-rounded-and-summed; decode: float32",
+    );
     expect(verdict.audits.cache.evidence).toContain("bit for bit");
   });
 

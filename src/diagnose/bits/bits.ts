@@ -1,8 +1,10 @@
 import type { Evaluator } from "../../spec/evaluator.js";
 import { surprise } from "../../spec/noise.js";
+import type { Phase } from "../../spec/phase.js";
 import { type DType, type FloatFormat, floatFormat, unitInLastPlace } from "../../tensor/dtype.js";
 import { roundAll } from "../../tensor/rounding.js";
 import { copied } from "../../tensor/scratch.js";
+import { countPhases, type PhaseCounts } from "./phase-counts.js";
 import type { Sample } from "./sample.js";
 import { isLegal } from "./statistics.js";
 
@@ -23,6 +25,8 @@ export interface BitMatch {
   readonly ulps: number;
   /** Some of the elements beyond, as indices into the sample. */
   readonly worst: readonly number[];
+  /** Elements compared and equal by the phase of their rows, where that was asked. */
+  readonly phases?: PhaseCounts | undefined;
   /** What one store took from the equal elements, in units of its standard error: root mean square and largest. */
   readonly rmsZ: number;
   readonly maxZ: number;
@@ -85,6 +89,8 @@ export interface MatchOptions {
   readonly independent?: (() => ReadonlySet<number>) | undefined;
   /** Stop at the first elements that are beyond: whether the recipe gives the bits is all that is asked. */
   readonly decide?: boolean;
+  /** Phase of a row: matches are counted by it. */
+  readonly phaseOf?: ((row: number) => Phase) | undefined;
 }
 
 /** Elements that are looked at first where only a decision is wanted. */
@@ -101,7 +107,7 @@ export function matchBits(
   { rows, columns }: Sample,
   observed: Float64Array,
   dtype: DType,
-  { limit, include, independent, decide = false }: MatchOptions,
+  { limit, include, independent, decide = false, phaseOf }: MatchOptions,
 ): BitMatch {
   const { value } = evaluator.evaluate(name, rows, columns);
   const expected = copied(value);
@@ -116,8 +122,9 @@ export function matchBits(
   // What was looked at closely stands for the rest.
   const share = look.count > 0 ? differing.length / look.count : 0;
   return {
-    compared: compared - Math.round(look.skipped * share),
+    compared: compared - Math.round(look.skipped.size * share),
     equal,
+    ...(phaseOf && { phases: countPhases(rows, phaseOf, ...countRows(look, kept, differing)) }),
     beyond: Math.ceil(look.worst.length * share),
     surprise: Math.max(look.surprise, jointSurprise(look.byRow, columns.length, independent)),
     ulps: look.ulps,
@@ -153,6 +160,23 @@ function tally({ value, expected, observed, dtype }: Compared, kept: ((i: number
   return { compared, equal, squares, maxZ, differing };
 }
 
+/** Elements of each row that are equal, and those that were compared: not those that a closer look could not judge. */
+function countRows(
+  { sample, compared: { expected, observed }, skipped }: CloserLook,
+  kept: ((i: number) => boolean) | undefined,
+  differing: readonly Difference[],
+): [equal: Int32Array, compared: Int32Array] {
+  const width = sample.columns.length;
+  const equal = Int32Array.from(sample.rows, (_, r) => {
+    let count = 0;
+    for (let i = r * width; i < (r + 1) * width; i++) if (observed[i] === expected[i] && (!kept || kept(i))) count++;
+    return count;
+  });
+  const compared = equal.slice();
+  for (const { i } of differing) if (!skipped.has(i)) compared[Math.floor(i / width)]!++;
+  return [equal, compared];
+}
+
 /** An element that is not the recorded one, by its index into the sample. */
 interface Difference {
   readonly i: number;
@@ -171,9 +195,10 @@ interface Compared {
 /** Works out how improbable single differences are. */
 class CloserLook {
   count = 0;
-  skipped = 0;
   surprise = 0;
   ulps = 0;
+  /** Elements that rest on values nobody knows, or leave the range of their types. */
+  readonly skipped = new Set<number>();
   readonly worst: number[] = [];
   /** The most improbable difference of each row that has any. */
   readonly byRow = new Map<number, number>();
@@ -216,7 +241,7 @@ class CloserLook {
       Number.isNaN(variance) ||
       isLegal(value[i]!, seen, Math.sqrt(variance), range, dtype)
     ) {
-      this.skipped++;
+      this.skipped.add(i);
       return;
     }
     const improbable = Number.isFinite(seen) ? surprise(distanceTo(value[i]!, seen, format), variance, jump) : Infinity;

@@ -2,7 +2,8 @@ import type { GraphNode } from "../../spec/graph.js";
 import { type Recipe, UnitRecipe } from "../../spec/recipe.js";
 import { roleOf } from "../../spec/site.js";
 import type { DType } from "../../tensor/dtype.js";
-import { type RecipeScore, type RecipeSearch, searchRecipe } from "./recipe-search.js";
+import { searchPhases } from "./phase-search.js";
+import type { PhasedSearch, RecipeScore } from "./recipe-search.js";
 
 /** What one role of units was found to round like. */
 export interface SettledRecipe {
@@ -13,7 +14,8 @@ export interface SettledRecipe {
 }
 
 /**
- * The roundings of a run. A kernel is the same in every layer, so they are settled once per role, on a few of its units.
+ * The roundings of a run. A kernel is the same in every layer, so they are settled once per role, on a few of its units;
+ * where the bits say so, once per phase.
  */
 export class RecipeBook {
   readonly #settled = new Map<string, SettledRecipe>();
@@ -35,7 +37,7 @@ export class RecipeBook {
   }
 
   /** The recipe of `unit`'s role, found on first use by `search` over some of its units. */
-  settle(unit: GraphNode, search: () => RecipeSearch): SettledRecipe {
+  settle(unit: GraphNode, search: () => PhasedSearch): SettledRecipe {
     const role = roleOf(unit);
     const known = this.#settled.get(role);
     if (known) return known;
@@ -50,7 +52,7 @@ export class RecipeBook {
   }
 
   /** Replaces the recipe of `unit`'s role by a better one, if the units it was settled on agree. */
-  refine(unit: GraphNode, recipe: UnitRecipe, search: () => RecipeSearch): void {
+  refine(unit: GraphNode, recipe: UnitRecipe, search: () => PhasedSearch): void {
     const role = roleOf(unit);
     const known = this.#settled.get(role);
     if (!known) return;
@@ -59,8 +61,8 @@ export class RecipeBook {
   }
 
   /** The best recipe of one unit or a few, from what is known of the run so far. */
-  search(search: RecipeSearch, again = false): SettledRecipe {
-    const found = searchRecipe(search, this.start(search.interior), again);
+  search(search: PhasedSearch, again = false): SettledRecipe {
+    const found = searchPhases(search, this.start(search.interior), again);
     if (found.score.matched) {
       for (const node of search.interior) {
         const recipe = found.recipe.ops.get(roleOf(node)) ?? node.op.recipes?.[0];

@@ -1,5 +1,6 @@
 import { placedRole } from "../../spec/evaluator.js";
 import type { Graph, GraphNode } from "../../spec/graph.js";
+import type { Phase } from "../../spec/phase.js";
 import type { Recipe, UnitRecipe } from "../../spec/recipe.js";
 import { roleOf } from "../../spec/site.js";
 
@@ -28,6 +29,12 @@ export interface RecipeSearch {
   score(recipe: UnitRecipe): RecipeScore;
 }
 
+/** A search over rows of several phases, and over those of one. */
+export interface PhasedSearch extends RecipeSearch {
+  readonly phases: readonly Phase[];
+  during(phase: Phase): RecipeSearch;
+}
+
 /** Gains below this share of the elements are chance. */
 const gain = 0.01;
 const sweeps = 3;
@@ -37,7 +44,8 @@ const fewestTries = 4;
 /** Multiply-adds of unrecorded products in one search. */
 const searchCost = 1.5e8;
 
-interface Found {
+/** A recipe and what it scores. */
+export interface Found {
   readonly recipe: UnitRecipe;
   readonly score: RecipeScore;
 }

@@ -6,6 +6,7 @@ import type { CauseEntries } from "./cause-entry.js";
 import type { Hypothesis } from "./hypothesis.js";
 import { longest } from "./mask.js";
 import type { Search } from "./proposal.js";
+import { stalePlan } from "./stale-plan.js";
 
 /** Which of the keys that it may see a query does see: lengths, tiles, sequences. */
 export const keyCauses = {
@@ -24,6 +25,14 @@ export const keyCauses = {
     hiddenBy: "recordings without page metadata",
     confusedWith: ["key-length-short", "page-count"],
     report: ["microsoft/onnxruntime#24485", "a length meant as the last valid index was given as a count"],
+  },
+  "page-table-stale": {
+    kind: "metadata",
+    transform: "T18",
+    legend:
+      "Attention reads the page table of an earlier step: it was planned once and run again, or frozen in a graph.",
+    hiddenBy: "a single step after the plan: lengths from before the token look the same",
+    confusedWith: ["last-page-length", "page-count"],
   },
   "history-unseen": {
     kind: "kernel",
@@ -92,7 +101,7 @@ export const keySearches: readonly Search[] = [
       return [...out, one("first-keys-skipped", { visible }, statement, { keys: skipped, by: "later" }, { fitted })];
     });
   }),
-  search(["last-page-length"], (one, _, { investigation }) => claimedLengths(one, investigation)),
+  search(["last-page-length", "page-table-stale"], (one, _, { investigation }) => claimedLengths(one, investigation)),
   search(["history-unseen"], (one, _, { investigation }) => {
     const table = investigation.observations.rows;
     const chunks = table.steps.some(({ qoIndptr, lengths }) =>
@@ -163,7 +172,11 @@ export const keySearches: readonly Search[] = [
 ];
 
 /** Lengths that a step's page metadata claims where token counts say others: attention reads as many keys as claimed. */
-function claimedLengths(one: Change<"last-page-length">, { capture, observations }: Investigation): Hypothesis[] {
+function claimedLengths(
+  one: Change<"last-page-length" | "page-table-stale">,
+  investigation: Investigation,
+): Hypothesis[] {
+  const { capture, observations } = investigation;
   const table = observations.rows;
   const claimed = capture.steps.map((step) => step.seq_ids.map((_, b) => claimedKeys(step, b)));
   const lengthOf = (row: number) => claimed[table.stepOf[row]!]?.[table.sequenceOf[row]!];
@@ -172,9 +185,15 @@ function claimedLengths(one: Change<"last-page-length">, { capture, observations
     for (const [b, length] of lengths.entries()) differences.add((claimed[step]?.[b] ?? length) - length);
   });
   differences.delete(0);
+  const visible = (row: number, position: number) => position < (lengthOf(row) ?? Infinity);
+  const plan = stalePlan(investigation);
+  if (plan && !plan.isBeforeTokens) {
+    const { planned } = plan;
+    const statement = `attention reads the page table of step ${planned}, planned once and run again: keys that came since are not in it`;
+    return [one("page-table-stale", { visible }, statement, { planned })];
+  }
   if (differences.size !== 1) return [];
   const [difference] = [...differences] as [number];
-  const visible = (row: number, position: number) => position < (lengthOf(row) ?? Infinity);
   const statement = "attention reads as many keys as kv_last_page_len says, not as many as there are tokens";
   return [one("last-page-length", { visible }, statement, { difference })];
 }

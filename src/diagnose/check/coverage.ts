@@ -1,6 +1,7 @@
 import { indices } from "../../spec/op.js";
 import { withScratch } from "../../tensor/scratch.js";
 import { type BitMatch, matchBits } from "../bits/bits.js";
+import { addCounts } from "../bits/phase-counts.js";
 import type { Investigation } from "./investigation.js";
 import { residualSums } from "./product-sums.js";
 import { type Suspicion, suspicionOf } from "./suspicion.js";
@@ -77,6 +78,7 @@ function compareRows(investigation: Investigation, check: UnitCheck, share: numb
   // Rows of which the sample has all columns are compared already.
   const sample = investigation.sample(name);
   const known = new Set(sample.columns.length === node.columns ? sample.rows : []);
+  const phaseOf = (row: number) => investigation.observations.rows.phaseOf(row);
   const all = investigation.observations.outputRows(name).filter((row) => !known.has(row));
   const wanted = share >= 1 ? all : all.filter((_, i) => Math.floor((i + 1) * share) > Math.floor(i * share));
   const columns = indices(node.columns);
@@ -88,7 +90,8 @@ function compareRows(investigation: Investigation, check: UnitCheck, share: numb
     const rows = wanted.subarray(first, first + perBlock);
     const block = withScratch(() => {
       const observed = investigation.observed(name, rows, columns);
-      return matchBits(emulated, name, { rows, columns }, observed, dtype, { limit: investigation.limit });
+      const options = { limit: investigation.limit, phaseOf };
+      return matchBits(emulated, name, { rows, columns }, observed, dtype, options);
     });
     for (const i of block.worst.slice(0, mostSuspects)) {
       if (suspectRows.size >= mostSuspects) break;
@@ -105,6 +108,7 @@ function compareRows(investigation: Investigation, check: UnitCheck, share: numb
       ulps: Math.max(bits.ulps, block.ulps),
       rmsZ: compared > 0 ? Math.sqrt(squares / compared) : 0,
       maxZ: Math.max(bits.maxZ, block.maxZ),
+      phases: addCounts(bits.phases, block.phases),
       worst: [],
     };
   }

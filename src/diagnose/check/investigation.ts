@@ -7,13 +7,12 @@ import type { Precision } from "../../spec/noise.js";
 import type { UnitRecipe } from "../../spec/recipe.js";
 import { roleOf } from "../../spec/site.js";
 import type { ParameterReader } from "../../tensor/checkpoint.js";
-import { withScratch } from "../../tensor/scratch.js";
 import { type Included, matchBits } from "../bits/bits.js";
 import { excess, surpriseLimit } from "../bits/limits.js";
 import { RecipeBook } from "../bits/recipe-book.js";
-import type { RecipeSearch } from "../bits/recipe-search.js";
 import type { Sample, SampleLimits } from "../bits/sample.js";
 import { type Comparison, compareBlock, type Statistics, statisticsOf, statisticsOfBits } from "../bits/statistics.js";
+import { recipeSearch } from "./recipe-probes.js";
 import { RecordedRun, type SharedRun } from "./recorded-run.js";
 import { magnitudeOf, UnitCheck } from "./unit-check.js";
 
@@ -22,8 +21,6 @@ export { UnitCheck } from "./unit-check.js";
 const probeLimits: SampleLimits = { rows: 6, columns: 192 };
 const ownLimits: SampleLimits = { rows: 12, columns: 512 };
 const probedUnits = 3;
-/** Multiply-adds of unrecorded products from which a try of a recipe looks at fewer rows. */
-const fewRowsFrom = 2e7;
 
 /** A recorded run and how its units are judged: by the bits of recipes, and where none is in reach by the noise model. */
 export class Investigation extends RecordedRun {
@@ -92,16 +89,16 @@ export class Investigation extends RecordedRun {
 
   #checkBits(name: string): UnitCheck {
     const node = this.graph.node(name);
-    const settled = this.book.settle(node, () => this.#search(this.#probes(node)));
+    const settled = this.book.settle(node, () => recipeSearch(this, this.#probes(node), probeLimits));
     const check = this.checkUnder(name, settled.recipe, this.evaluator);
     if (check.matched) return check;
     // A layer may depart from its siblings; where none of them was given back, neither is this one.
     if (!settled.score.matched && !settled.probes.includes(name)) return this.#within(check, name);
-    const own = this.book.search(this.#search([name], ownLimits, this.#rowsBeyond(name, check)));
+    const own = this.book.search(recipeSearch(this, [name], ownLimits, this.#rowsBeyond(name, check)));
     const departing = this.checkUnder(name, own.recipe, this.evaluator);
     if (departing.matched) {
       // Or the few elements of the probes could not tell two recipes apart.
-      this.book.refine(node, own.recipe, () => this.#search(this.#probes(node)));
+      this.book.refine(node, own.recipe, () => recipeSearch(this, this.#probes(node), probeLimits));
       return departing;
     }
     return this.#within((departing.bits?.equal ?? 0) > (check.bits?.equal ?? 0) ? departing : check, name);
@@ -159,7 +156,9 @@ export class Investigation extends RecordedRun {
     const observed = this.observed(name, rows, columns);
     const quiet = evaluator.under(recipe, node, false);
     const independent = dtype === "float32" ? undefined : () => this.#independentRows(name, rows);
-    const bits = matchBits(quiet, name, sample, observed, dtype, { limit: this.limit, include, independent, decide });
+    const phaseOf = (row: number) => this.observations.rows.phaseOf(row);
+    const options = { limit: this.limit, include, independent, decide, phaseOf: decide ? undefined : phaseOf };
+    const bits = matchBits(quiet, name, sample, observed, dtype, options);
     // In float32 every element differs in its last places, and all of them together are held against the sum's own error.
     const emulated = dtype === "float32" ? quiet.withNoise() : quiet;
     const compare = lazily(() => {
@@ -238,56 +237,11 @@ export class Investigation extends RecordedRun {
     return [...new Set(places.map((i) => from[i]!))];
   }
 
-  /** Multiply-adds per row of the products that were not recorded. */
-  #productsInside(interior: readonly GraphNode[]): number {
-    return interior
-      .slice(1)
-      .filter(({ op }) => op.kind === "linear")
-      .reduce((sum, { columns, inputs }) => sum + columns * this.graph.node(inputs[0]!).columns, 0);
-  }
-
   /** A few rows in which a unit's bits are not its recipe's: only there another recipe can show. */
   #rowsBeyond(name: string, { bits }: UnitCheck): number[] {
     const { rows, columns } = this.sample(name);
     const beyond = bits?.worst.map((i) => rows[Math.floor(i / columns.length)]!) ?? [];
     return [...new Set(beyond)].slice(0, ownLimits.rows / 4);
-  }
-
-  /** @param more rows that every probe takes besides those it draws. */
-  #search(names: readonly string[], limits = probeLimits, more: readonly number[] = []): RecipeSearch {
-    const table = this.observations.rows;
-    // The first layer reads the embeddings, which no kernel recomputes: a later one has all choices.
-    const interior = this.interior(names.at(-1)!);
-    const perRow = this.#productsInside(interior);
-    const rows = perRow * limits.rows * names.length > fewRowsFrom ? 3 : limits.rows;
-    const probes = names.map((name) => {
-      const drawn = this.draw(name, { ...limits, rows });
-      return { name, sample: { ...drawn, rows: Int32Array.from(new Set([...drawn.rows, ...more])).sort() } };
-    });
-    return {
-      names,
-      graph: this.graph,
-      interior,
-      cost: perRow * rows * names.length,
-      isRecorded: (name) => this.observations.has(name),
-      longest: Math.max(...probes.flatMap(({ sample }) => Array.from(sample.rows, (row) => table.keyCount(row)))),
-      score: (recipe) => {
-        let equal = 0;
-        let compared = 0;
-        let matched = true;
-        for (const { name, sample } of probes) {
-          const under = withScratch(
-            () => this.checkUnder(name, recipe, this.evaluator, sample, undefined, true).judgement,
-          );
-          const { equal: same = 0, compared: of = 0, surprise = 0 } = under.bits ?? {};
-          // In float32 hardly an element is the same: how improbable the worst one is, tells recipes apart.
-          equal += this.observations.dtype(name) === "float32" ? of / (1 + Math.log1p(surprise)) : same;
-          compared += of;
-          matched &&= under.matched;
-        }
-        return { equal, compared, matched };
-      },
-    };
   }
 }
 

@@ -10,7 +10,7 @@ export function choosePrecision(investigation: Investigation): Investigation {
   const roles = new Map(products.map((node) => [roleOf(node), node]));
   const tf32 = [...roles].some(([role, node]) => {
     const { recipe, matched } = investigation.check(node.name);
-    return matched && recipe?.ops.get(role)?.settings.tf32 === true;
+    return matched && recipe?.ways.some(({ ops }) => ops.get(role)?.settings.tf32 === true);
   });
   // One product in TF32 means that it is allowed: any other may use it.
   return tf32 ? investigation.withCompute("tf32") : investigation;

@@ -1,3 +1,4 @@
+import { rowsByRecipe } from "../../spec/by-phase.js";
 import type { GraphNode } from "../../spec/graph.js";
 import { indices, type OpRounding } from "../../spec/op.js";
 import type { LinearAttributes } from "../../spec/ops/linear.js";
@@ -50,9 +51,38 @@ let kernels: BlockSums | undefined;
  * one pass over the weights. Freivalds, "Probabilistic machines can use less running time", 1977.
  * @returns undefined where the product's operands are not at hand.
  */
-export function residualSums(investigation: Investigation, check: UnitCheck): ResidualSums | undefined {
+export function residualSums(investigation: Investigation, { node, recipe }: UnitCheck): ResidualSums | undefined {
+  if (!recipe) return undefined;
+  const { observations } = investigation;
+  const rows = observations.outputRows(node.name);
+  const width = narrowest * Math.max(1, Math.ceil(rows.length / rowsOfNarrowest));
+  const parts: ResidualSums[] = [];
+  for (const [own, places] of rowsByRecipe(recipe, observations.rows, rows)) {
+    const taken = Int32Array.from(places, (i) => rows[i]!);
+    const sums = sumsUnder(investigation, { node, recipe: own, rows: taken, width });
+    if (!sums) return undefined;
+    parts.push(sums);
+  }
+  if (parts.length < 2) return parts[0];
+  const z = new Float64Array(rows.length * parts[0]!.blocks);
+  let at = 0;
+  for (const part of parts) {
+    z.set(part.z, at);
+    at += part.z.length;
+  }
+  return { ...parts[0]!, rows: Int32Array.from(parts.flatMap((part) => [...part.rows])), z };
+}
+
+interface Rows {
+  readonly node: GraphNode;
+  readonly recipe: UnitRecipe;
+  readonly rows: Int32Array;
+  readonly width: number;
+}
+
+/** The sums of rows that round by one recipe. */
+function sumsUnder(investigation: Investigation, { node, recipe, rows, width }: Rows): ResidualSums | undefined {
   const { observations, parameters } = investigation;
-  const { node, recipe } = check;
   const { attributes, operand, terms: summed } = productOf(investigation, node);
   const { weight, bias, terms, weightFormat: product } = attributes;
   const format = floatFormat(observations.dtype(node.name)!);
@@ -60,16 +90,14 @@ export function residualSums(investigation: Investigation, check: UnitCheck): Re
     .interior(node.name)
     .slice(1)
     .filter(({ name }) => !summed.includes(name));
-  if (!format || !recipe || (terms && terms.w !== terms.x)) return undefined;
+  if (!format || (terms && terms.w !== terms.x)) return undefined;
   if (inside.some(({ op }) => op.kind === "linear" || op.kind === "attention")) return undefined;
   const reader = investigation.graph.node(summed[0] ?? node.name);
   const settings = settingsOf(recipe, reader);
   const inputs = investigation.graph.node(operand).columns;
   const stored = storedWeight(parameters, weight, { store: recipe.store, settings });
   if (!stored) return undefined;
-  const rows = observations.outputRows(node.name);
   const { columns } = node;
-  const width = narrowest * Math.max(1, Math.ceil(rows.length / rowsOfNarrowest));
   const blocks = Math.ceil(columns / width);
   const signs = randomSigns(seedOf(node.name), columns);
   // Parts of the sum that are stored on their way scatter like numbers of the row's size.

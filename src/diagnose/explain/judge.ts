@@ -197,13 +197,15 @@ export class Judge {
   /**
    * Whether a unit within rounding is given back by more than chance. Where a kernel rounds in a way nobody described, a
    * small change of the numbers turns an element near a boundary to the recorded side or not, with even chances; and for
-   * each one that it turns there is another as near that it must leave alone.
+   * each one that it turns there is another as near that it must leave alone. It was tried under several ways of rounding,
+   * in each phase: their number is paid for.
    */
-  #isEvident(check: UnitCheck, { bits }: UnitCheck): boolean {
+  #isEvident(check: UnitCheck, { bits, recipe }: UnitCheck): boolean {
     const { node, bits: spec } = check;
     if (this.investigation.observations.dtype(node.name) === "float32" || !spec || !bits) return true;
     const turned = bits.equal - spec.equal * (bits.compared / spec.compared);
-    return 2 * turned * Math.LN2 > this.investigation.limit;
+    const choices = (recipe?.ways.length ?? 1) * Math.log(node.op.recipes?.length ?? 1);
+    return 2 * turned * Math.LN2 > this.investigation.limit + choices;
   }
 
   /** Whether a rewrite means what the spec means: the same numbers, were nothing rounded. */
@@ -300,6 +302,8 @@ function isInformative(check: UnitCheck, { checked }: Statistics, { heldOut }: H
 function sameRecipe(a: UnitRecipe, b: UnitRecipe): boolean {
   const same = (p: Iterable<unknown>, q: Iterable<unknown>) => [...p].join() === [...q].join();
   const ids = ({ ops }: UnitRecipe) => [...ops].map(([role, { id }]) => `${role} ${id}`).sort();
+  if (a.phases.size !== b.phases.size) return false;
+  for (const [phase, own] of a.phases) if (!sameRecipe(own, b.at(phase))) return false;
   return same(ids(a), ids(b)) && same([...a.kept].sort(), [...b.kept].sort()) && same(a.recomputed, b.recomputed);
 }
 

@@ -18,7 +18,8 @@ export interface RecordReport {
 /** Second: metadata, seams, caches and parameters against what they must be, and records that were overwritten. */
 export function examine(investigation: Investigation, failing: readonly UnitCheck[]): RecordReport {
   const metadata = checkMetadata(investigation);
-  const seams = checkSeams(investigation);
+  const tables = metadata.causes.filter(({ unit }) => unit === "kv_indices");
+  const seams = checkSeams(investigation, new Set(tables.map(({ step }) => step)));
   const parameters = checkParameters(investigation);
   const ranks = differingRanks(investigation, failing);
   const left = failing.filter(({ node }) => !ranks.settled.has(node.name));

@@ -2,14 +2,19 @@ import type { StepEvent } from "../../capture/format.js";
 import { claimedKeys } from "../../capture/key-slots.js";
 import { classed } from "../causes/catalogue.js";
 import type { DirectCause } from "../causes/direct-cause.js";
+import { type StalePlan, stalePlan } from "../causes/stale-plan.js";
 import type { Transform } from "../causes/transforms.js";
 import { ranges } from "../check/extent.js";
 import type { Investigation } from "../check/investigation.js";
+import { misreadNumbers } from "./page-tables.js";
 
 /** Compares positions, lengths, page counts, page tables and slots with what token counts alone imply. */
 export function checkMetadata(investigation: Investigation): { causes: DirectCause[]; checked: string[] } {
   const causes: DirectCause[] = [];
   const checked = new Set<string>();
+  const found = stalePlan(investigation);
+  // Where lengths from before the token look the same, they are named as what they are.
+  const plan = found?.isBeforeTokens ? undefined : found;
   investigation.capture.steps.forEach((event, stepIndex) => {
     const report = (found: DirectCause | undefined, what: string) => {
       checked.add(what);
@@ -27,13 +32,37 @@ export function checkMetadata(investigation: Investigation): { causes: DirectCau
       if (event.slot_mapping) report(checkSlots(investigation, event, stepIndex), "slots");
     }
     if (!event.kv_indptr || !event.page_size || event.kv_runs) return;
-    report(checkPageCounts(investigation, event, stepIndex), "page counts");
-    if (event.kv_last_page_len) report(checkLengths(investigation, event, stepIndex), "lengths");
+    const counts = checkPageCounts(investigation, event, stepIndex);
+    checked.add("page counts");
+    const lengths = event.kv_last_page_len && checkLengths(investigation, event, stepIndex);
+    if (event.kv_last_page_len) checked.add("lengths");
+    const stale = plan && ofPlan(investigation, plan, event, stepIndex);
+    causes.push(...(stale ? [stale] : [counts, lengths].filter((found) => found !== undefined)));
     if (!event.kv_indices) return;
-    report(checkSharing(investigation, event, stepIndex), "page tables");
-    if (event.slot_mapping) report(checkSlots(investigation, event, stepIndex), "slots");
+    const table = misreadNumbers(investigation, event, stepIndex) ?? checkSharing(investigation, event, stepIndex);
+    report(table, "page tables");
+    // Slots are held against the table: where that is wrong, they say nothing.
+    if (event.slot_mapping && !table) report(checkSlots(investigation, event, stepIndex), "slots");
   });
   return { causes, checked: [...checked] };
+}
+
+/** The table of an earlier step, where that is behind all lengths that are wrong. */
+function ofPlan(
+  { observations }: Investigation,
+  { planned, readIn }: StalePlan,
+  event: StepEvent,
+  stepIndex: number,
+): DirectCause | undefined {
+  if (!readIn.has(stepIndex)) return undefined;
+  const { lengths } = observations.rows.steps[stepIndex]!;
+  const grown = lengths.reduce((sum, length, b) => sum + length - (claimedKeys(event, b) ?? length), 0);
+  return direct(event, lengths.length, {
+    cause: "page-table-stale",
+    unit: "kv_indptr",
+    parameters: { planned },
+    statement: `attention reads the page table of step ${planned}, planned once and run again: ${grown} tokens that came since are not in it`,
+  });
 }
 
 type Found = Pick<DirectCause, "cause" | "parameters" | "statement"> & {

@@ -7,6 +7,8 @@ import type { DirectCause } from "../causes/direct-cause.js";
 import { ranges } from "../check/extent.js";
 import type { Investigation } from "../check/investigation.js";
 import { explainCache } from "./cache-cause.js";
+import { writtenSlot } from "./page-tables.js";
+import { readInstead } from "./read-instead.js";
 
 /** How the records of producers and consumers agree. */
 export interface SeamReport {
@@ -14,15 +16,19 @@ export interface SeamReport {
   readonly compared: { pages: number; keys: number; dense: number };
 }
 
-/** Compares both views of every recorded seam: KV caches as written and as read, and dense values with two records. */
-export function checkSeams(investigation: Investigation): SeamReport {
+/**
+ * Compares both views of every recorded seam: KV caches as written and as read, and dense values with two records.
+ * @param wrongTables steps whose page table is known to be wrong: keys read elsewhere than they were written follow from it.
+ */
+export function checkSeams(investigation: Investigation, wrongTables: ReadonlySet<number> = new Set()): SeamReport {
   const causes: DirectCause[] = [];
   const compared = { pages: 0, keys: 0, dense: 0 };
   for (const node of investigation.graph.nodes.values()) {
     for (const placed of investigation.observations.pagedRecords(node.name)) {
       if (placed.record.role !== "input") continue;
       compared.pages += placed.record.pages.size;
-      const found = checkCache(investigation, node.name, placed, compared);
+      const isWrong = wrongTables.has(placed.record.step);
+      const found = checkCache(investigation, node.name, placed, compared, isWrong);
       if (found) causes.push(found);
     }
     const found = checkDense(investigation, node.name, compared);
@@ -86,11 +92,14 @@ function checkCache(
   name: string,
   placed: PlacedPaged,
   compared: { keys: number },
+  hasWrongTable: boolean,
 ): DirectCause | undefined {
   const type = investigation.observations.cachedType(placed);
   if (!type) return undefined;
-  const { wrong, own, checked } = wrongKeys(investigation, name, placed);
+  const { wrong: found, own, checked } = wrongKeys(investigation, name, placed);
   compared.keys += checked;
+  const isElsewhere = ({ key }: WrongKey) => (writtenSlot(investigation, key.row) ?? key.slot) !== key.slot;
+  const wrong = hasWrongTable ? found.filter((key) => !isElsewhere(key)) : found;
   if (wrong.length === 0) return undefined;
   const { cause, kind, transform, statement, parameters } = explainCache(investigation, name, placed, wrong, own, type);
   const { layer, site } = investigation.graph.node(name);
@@ -130,6 +139,13 @@ function checkDense(investigation: Investigation, name: string, compared: { dens
       ? a.strides.join() !== b.strides.join()
       : a.storage === b.storage && addressesOf(output) !== addressesOf(input);
     const bits = a.dtype !== b.dtype;
+    const other = bits ? undefined : readInstead(investigation, investigation.graph.node(name), input);
+    if (other) {
+      const { layer } = investigation.graph.node(name);
+      const where = { unit: name, step: input.record.step, layer };
+      out.push({ ...other, ...where, samples: input.rows.length, rows: ranges(wrong) });
+      continue;
+    }
     const cause = bits
       ? "dtype-bits"
       : strides

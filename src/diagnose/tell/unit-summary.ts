@@ -1,8 +1,11 @@
+import { type Phase, phases } from "../../spec/phase.js";
+import type { UnitRecipe } from "../../spec/recipe.js";
 import { roleOf } from "../../spec/site.js";
+import { addCounts, type PhaseCounts } from "../bits/phase-counts.js";
 import { short } from "../causes/hypothesis.js";
 import type { Investigation, UnitCheck } from "../check/investigation.js";
 import { finite } from "../explain/assemble.js";
-import type { CoverageSummary, JudgedUnit, RecipeSummary, UnitSummary } from "./verdict.js";
+import type { CoverageSummary, JudgedUnit, PhaseSummary, RecipeSummary, UnitSummary } from "./verdict.js";
 
 export function unchecked(
   investigation: Investigation,
@@ -77,7 +80,13 @@ export function settledRecipes({ book, graph }: Investigation, checks: readonly 
     const usual = settled?.recipe.ops.get(unit) ?? op.recipes?.[0];
     if (!settled || !usual) return [];
     const right = group.filter(({ matched }) => matched);
-    const departing = right.filter(({ recipe }) => (recipe?.ops.get(unit) ?? op.recipes?.[0]) !== usual);
+    const inPhase = (recipe: UnitRecipe | undefined, phase: Phase) =>
+      recipe?.at(phase).ops.get(unit) ?? op.recipes?.[0] ?? usual;
+    const counts = group.reduce<PhaseCounts>((sum, { bits }) => addCounts(sum, bits?.phases), {});
+    const seen = phases.filter((phase) => counts[phase]);
+    const departing = right.filter(({ recipe }) =>
+      seen.some((phase) => inPhase(recipe, phase) !== inPhase(settled.recipe, phase)),
+    );
     return [
       {
         unit,
@@ -89,6 +98,12 @@ export function settledRecipes({ book, graph }: Investigation, checks: readonly 
         equal: equalShare(group) ?? 0,
         kept: [...settled.recipe.kept, ...settled.recipe.recomputed],
         departing: departing.flatMap(({ node }) => (node.layer === undefined ? [] : [node.layer])),
+        phases: seen.map((phase): PhaseSummary => {
+          const { id, title, known } = inPhase(settled.recipe, phase);
+          const { compared, equal } = counts[phase]!;
+          const share = compared > 0 ? equal / compared : 0;
+          return { phase, recipe: right.length > 0 ? id : null, title, known, equal: share, compared };
+        }),
       },
     ];
   });

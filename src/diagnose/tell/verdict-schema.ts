@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { phases } from "../../spec/phase.js";
 import { measured, printed, whole } from "../../tensor/printed.js";
 import type { Cause } from "../explain/cause.js";
 import type { Proof } from "../prove/proof.js";
@@ -155,6 +156,18 @@ export const verdictSchema = printed<Verdict>()(
           equal: share,
           kept: names,
           departing: z.array(whole),
+          phases: z
+            .array(
+              z.object({
+                phase: z.enum(phases),
+                recipe: z.string().nullable(),
+                title: z.string(),
+                known: names,
+                equal: share,
+                compared: whole,
+              }),
+            )
+            .describe("the rows of each phase by themselves: prefill and decode may be other kernels'"),
         }),
       )
       .describe("how each kind of unit rounds"),

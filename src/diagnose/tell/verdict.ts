@@ -1,3 +1,4 @@
+import type { Phase } from "../../spec/phase.js";
 import type { Extent } from "../check/extent.js";
 import type { Span } from "../check/span.js";
 import type { Cause } from "../explain/cause.js";
@@ -94,6 +95,15 @@ export interface RecipeSummary {
   readonly kept: readonly string[];
   /** Layers that round otherwise than their siblings. */
   readonly departing: readonly number[];
+  /** The same for the rows of each phase that the recording has: prefill and decode may be other kernels'. */
+  readonly phases: readonly PhaseSummary[];
+}
+
+export interface PhaseSummary extends Pick<RecipeSummary, "title" | "known" | "equal"> {
+  readonly phase: Phase;
+  readonly recipe: string | null;
+  /** Elements compared. */
+  readonly compared: number;
 }
 
 /** Elements of the units that were judged; the rest is stood for by a sample. */

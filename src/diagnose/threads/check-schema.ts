@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { phases } from "../../spec/phase.js";
 import { dtypes } from "../../tensor/dtype.js";
 import { InputError } from "../../tensor/errors.js";
 import type { Investigation } from "../check/investigation.js";
@@ -16,11 +17,15 @@ const indices = z
   .max(2 ** 20)
   .transform((list) => Int32Array.from(list));
 
-const recipe = z.object({
+const recipeOfPhase = z.object({
   store: z.enum(dtypes),
   ops: z.array(z.tuple([name, name])).max(256),
   kept: names,
   recomputed: names,
+  phases: z.array(z.never()).max(0),
+});
+const recipe = recipeOfPhase.extend({
+  phases: z.array(z.tuple([z.enum(phases), recipeOfPhase])).max(phases.length),
 });
 
 /** A unit's check as a file holds it, read as threads pass it on. */
@@ -31,6 +36,7 @@ export const checkSchema = z.object({
     .object({
       compared: count,
       equal: count,
+      phases: z.partialRecord(z.enum(phases), z.object({ compared: count, equal: count })).optional(),
       beyond: count,
       surprise: number,
       ulps: number,
@@ -94,8 +100,9 @@ export function expectChecks(investigation: Investigation, check: CheckOnWire, w
   if (suspects && ![...suspects.rows].every((row) => rows.has(row))) fail("suspects.rows: expected recorded rows");
   if (suspects && !suspects.columns.every((column) => column < columns))
     fail(`suspects.columns: expected columns below ${columns}`);
-  for (const used of [recipe, settled?.recipe]) {
-    const unknown = used?.ops.find(([role, id]) => !hasRecipe(graph, role, id));
+  const ways = (used = recipe) => (used ? [used, ...used.phases.map(([, own]) => own)] : []);
+  for (const used of [...ways(), ...(settled ? ways(settled.recipe) : [])]) {
+    const unknown = used.ops.find(([role, id]) => !hasRecipe(graph, role, id));
     if (unknown)
       fail(`recipe: expected recipes that the spec has, found ${JSON.stringify(unknown[1])} of ${unknown[0]}`);
   }

@@ -1,4 +1,5 @@
 import type { Graph } from "../../spec/graph.js";
+import type { Phase } from "../../spec/phase.js";
 import { type Recipe, UnitRecipe } from "../../spec/recipe.js";
 import { roleOf } from "../../spec/site.js";
 import type { DType } from "../../tensor/dtype.js";
@@ -18,6 +19,7 @@ interface RecipeOnWire {
   readonly ops: readonly (readonly [role: string, id: string])[];
   readonly kept: readonly string[];
   readonly recomputed: readonly string[];
+  readonly phases: readonly (readonly [phase: Phase, recipe: RecipeOnWire])[];
 }
 
 /** A unit's check as threads pass it on: what was found, not the elements it was found on. */
@@ -68,8 +70,14 @@ export function fromWire(investigation: Investigation, check: CheckOnWire): Unit
   return new UnitCheck({ ...judgement, node, recipe }, compare);
 }
 
-function recipeToWire({ store, ops, kept, recomputed }: UnitRecipe): RecipeOnWire {
-  return { store, ops: [...ops].map(([role, { id }]) => [role, id]), kept: [...kept], recomputed: [...recomputed] };
+function recipeToWire({ store, ops, kept, recomputed, phases }: UnitRecipe): RecipeOnWire {
+  return {
+    store,
+    ops: [...ops].map(([role, { id }]) => [role, id]),
+    kept: [...kept],
+    recomputed: [...recomputed],
+    phases: [...phases].map(([phase, recipe]) => [phase, recipeToWire(recipe)]),
+  };
 }
 
 const recipesByRole = new WeakMap<Graph, Map<string, readonly Recipe[]>>();
@@ -88,11 +96,12 @@ function findRecipe(graph: Graph, role: string, id: string): Recipe | undefined 
   return known.get(role)?.find((candidate) => candidate.id === id);
 }
 
-function recipeFromWire(graph: Graph, { store, ops, kept, recomputed }: RecipeOnWire): UnitRecipe {
+function recipeFromWire(graph: Graph, { store, ops, kept, recomputed, phases }: RecipeOnWire): UnitRecipe {
   const found = ops.map(([role, id]): [string, Recipe] => {
     const recipe = findRecipe(graph, role, id);
     if (!recipe) throw new Error(`the spec has no recipe "${id}" for ${role}`);
     return [role, recipe];
   });
-  return new UnitRecipe(store, new Map(found), new Set(kept), new Set(recomputed));
+  const own = phases.map(([phase, recipe]) => [phase, recipeFromWire(graph, recipe)] as const);
+  return new UnitRecipe(store, new Map(found), new Set(kept), new Set(recomputed), new Map(own));
 }

@@ -2,6 +2,7 @@ import type { AttentionAttributes } from "../../spec/ops/attention.js";
 import type { PlacedStep } from "../../spec/rows.js";
 import { type Fault, fault, layerPath } from "../fault.js";
 import { handAttention } from "../hand-attention.js";
+import type { PageMetadata } from "../paged-cache.js";
 import { attributesOf, dependent, withOp } from "../rewrite.js";
 
 /** Whether every sequence of the step adds one token to those it has. */
@@ -41,6 +42,45 @@ export const pageFaults: readonly Fault[] = [
           decodes(step)
             ? { ...metadata, kv_last_page_len: metadata.kv_last_page_len.map((length) => length - 1) }
             : metadata,
+      };
+    },
+  }),
+  fault({
+    id: "I50-plan-stale",
+    title: "decode is planned once: later steps read the page table of the first",
+    kind: "metadata",
+    transform: "T18",
+    scope: "model",
+    situation: "paged",
+    expected: ["page-table-stale"],
+    hiddenWhen: "fewer than three decode steps",
+    firstBad: ({ config }) => [
+      "kv_indptr",
+      ...Array.from({ length: config.layerCount }, (_, layer) => `${layerPath(layer).attn}.o_proj.input`),
+    ],
+    inject({ graph, config }) {
+      const nodes = Array.from({ length: config.layerCount }, (_, layer) => {
+        const name = `${layerPath(layer).attn}.o_proj.input`;
+        const a = attributesOf<AttentionAttributes>(graph, name);
+        const op = dependent("attention", ({ rows: table }) =>
+          handAttention(a, {
+            visible: (row, position) => {
+              const planned = table.steps.find(decodes);
+              const step = table.steps[table.stepOf[row]!]!;
+              return !planned || !decodes(step) || position < planned.lengths[table.sequenceOf[row]!]!;
+            },
+          }),
+        );
+        return withOp(graph, name, op);
+      });
+      let planned: PageMetadata | undefined;
+      return {
+        nodes,
+        pages: (metadata, step) => {
+          if (!decodes(step)) return metadata;
+          planned ??= metadata;
+          return { ...planned, slot_mapping: metadata.slot_mapping };
+        },
       };
     },
   }),

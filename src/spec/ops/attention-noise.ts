@@ -13,11 +13,13 @@ import {
 import { type MutableBlock, type OpContext, raiseJump, scaled } from "../op.js";
 import type { AttentionRounding } from "./attention-recipes.js";
 import { isTf32, type Scores } from "./attention-scores.js";
+import { fastExponentialVariance } from "./exponential.js";
 import type { SoftmaxRow } from "./softmax.js";
 
 /**
  * What uncertain scores make of the weights, and which of them may have been rounded the other way.
  * @param unrounded exponentials or probabilities before they are rounded.
+ * @param whole first keys whose exponential is the fast one.
  */
 export function weightNoise(
   { precision, rounding }: OpContext,
@@ -26,6 +28,7 @@ export function weightNoise(
   unrounded: Float64Array,
   rescale: Float64Array,
   total: number,
+  whole: number,
 ): Pick<SoftmaxRow, "weightVariance" | "weightJump" | "totalVariance" | "shared"> {
   const count = scores.length;
   const weightVariance = new Float64Array(count);
@@ -42,7 +45,9 @@ export function weightNoise(
     // A flipped score moves its exponential by e^jump.
     const steep = jump[j]! > 0 ? (Math.expm1(Math.min(jump[j]!, 30)) / jump[j]!) ** 2 : 1;
     const share = normalised ? unrounded[j]! : (unrounded[j]! * rescale[j]!) / total;
-    return shareVariance(variance[j]! * steep, share) + exponent + functionVariance;
+    return (
+      shareVariance(variance[j]! * steep, share) + exponent + (j < whole ? fastExponentialVariance : functionVariance)
+    );
   });
   // What moves one exponential moves the sum that divides them all.
   const ofSum = relatives.reduce((sum, relative, j) => sum + scaled(unrounded[j]! ** 2, relative), 0);

@@ -35,6 +35,10 @@ export interface Query {
   readonly queries: number;
   /** Keys of its sequence after the step, visible or not. */
   readonly keyCount: number;
+  /** Columns of keys that a masked kernel runs over, padding and free ones among them; undefined without a mask. */
+  readonly keyColumns: number | undefined;
+  /** Column of each visible key: its place in the sequence, but for padding before it. */
+  readonly columns: readonly number[];
 }
 
 /** A changed copy of an array, made once: all heads of a row share their operands. */

@@ -10,7 +10,7 @@ import {
 } from "../op.js";
 import { valueNoise } from "./attention-noise.js";
 import { attentionRecipes } from "./attention-recipes.js";
-import { asTf32, isTf32 } from "./attention-scores.js";
+import { asTf32, isTf32, type Query } from "./attention-scores.js";
 import { type SoftmaxRow, softmaxRow, uniformRow } from "./softmax.js";
 import type { SoftmaxRewrite } from "./softmax-rewrites.js";
 
@@ -128,13 +128,20 @@ function visiblePositions({ rows: table }: OpContext, a: AttentionAttributes, ro
   return positions;
 }
 
-/** Where a row stands among its sequence's rows of the step, and how many those are. */
-function placeInStep({ rows: table }: OpContext, row: number): { index: number; queries: number } {
+/** Where a row stands among its sequence's rows of the step, how many those are, and where its keys lie. */
+function placeInStep(
+  { rows: table }: OpContext,
+  row: number,
+  positions: readonly number[],
+  keyCount: number,
+): Pick<Query, "index" | "queries" | "columns" | "keyColumns"> {
   const step = table.steps[table.stepOf[row]!]!;
   const b = table.sequenceOf[row]!;
   return {
     index: row - step.firstRow - step.qoIndptr[b]!,
     queries: step.qoIndptr[b + 1]! - step.qoIndptr[b]!,
+    keyColumns: step.keyColumns !== undefined && step.keyColumns >= keyCount ? step.keyColumns : undefined,
+    columns: table.isPadded ? positions.map((position) => table.columnOfKey(row, position)) : positions,
   };
 }
 
@@ -157,7 +164,7 @@ function attendRow(
   const own = context.rows.position[row]!;
   if (positions.length === 0 && a.emptyRow === "self") positions = [own];
   const reached = context.noise ? brokenHeads(keys.value, values.value, own, headDim, keyValueHeads) : undefined;
-  const place = placeInStep(context, row);
+  const place = placeInStep(context, row, positions, count);
   for (let c = 0, end = 0; c < columns.length; c = end) {
     const head = Math.floor(columns[c]! / headDim);
     while (end < columns.length && Math.floor(columns[end]! / headDim) === head) end++;

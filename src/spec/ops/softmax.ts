@@ -54,12 +54,12 @@ export function softmaxRow(
   const { scores } = scored;
   let sink = sinkOf(context, a, query.head);
   if (settings.centred) sink = centre(scored, sink, store, noise);
-  const maxima = runningMaxima(scores, positions, settings, query.keyCount);
+  const maxima = runningMaxima(scores, query.columns, settings, query.keyColumns ?? query.keyCount);
   // A sink is a score like the others: the running maximum begins with it.
   const last = Math.max(maxima.last, sink ?? -Infinity);
   if (sink !== undefined) for (let j = 0; j < scores.length; j++) maxima.of[j] = Math.max(maxima.of[j]!, sink);
   const { compute } = context.arithmetic;
-  const whole = settings.fastExponential ? wholeVectors(query, positions, settings.tile) : 0;
+  const whole = settings.fastExponential ? wholeVectors(query, settings.tile) : 0;
   const unrounded = scores.map((score, j) => {
     const exponent = score - maxima.of[j]!;
     return j < whole ? fastExponential(exponent) : compute(Math.exp(exponent));
@@ -98,7 +98,7 @@ export function softmaxRow(
   if (!normalised) for (let j = 0; j < scores.length; j++) weight[j]! *= rescale[j]!;
   if (parts) for (let j = 0; j < weight.length; j++) weight[j]! *= parts.factors[j]! * (normalised ? total : 1);
   const divisor = parts ? parts.total : normalised ? 1 : total;
-  const spread = noise ? weightNoise(context, settings, scored, unrounded, rescale, total) : noSpread;
+  const spread = noise ? weightNoise(context, settings, scored, unrounded, rescale, total, whole) : noSpread;
   return { weight, total: divisor, overflow: scored.overflow, ...spread };
 }
 

@@ -210,6 +210,17 @@ export const shown: Readonly<Record<Exclude<CauseId, keyof typeof recordCauses |
   "window-missing": { fault: "I57-window-absent", at: attended, family: "qwen2" },
   "first-keys-skipped": { fault: "T04-first-keys-masked", values: { keys: 2 }, at: attended },
   "last-page-length": { fault: "I50-last-page-length", at: attended, ...paged },
+  "page-table-stale": {
+    fault: "I50-plan-stale",
+    at: attended,
+    ...paged,
+    lengths: [
+      [6, 4],
+      [1, 1],
+      [1, 1],
+      [1, 1],
+    ],
+  },
   "history-unseen": { fault: "I24-history-unseen", at: attended },
   "key-length-short": { fault: "I50-newest-key-unseen", at: attended },
   "keys-of-other-sequence": {

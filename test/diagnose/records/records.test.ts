@@ -4,6 +4,7 @@ import { type Capture, type DenseRecord, isPagedRecord, type PagedRecord } from 
 import { openCapture } from "../../../src/capture/reader.js";
 import { Investigation } from "../../../src/diagnose/check/investigation.js";
 import { explainCache } from "../../../src/diagnose/records/cache-cause.js";
+import { examine } from "../../../src/diagnose/records/examine.js";
 import { checkMetadata } from "../../../src/diagnose/records/metadata.js";
 import { createdNonFinite } from "../../../src/diagnose/records/non-finite.js";
 import { checkParameters } from "../../../src/diagnose/records/parameters.js";
@@ -57,10 +58,52 @@ describe("metadata", () => {
   });
 });
 
+describe("a page table that is read wrongly", () => {
+  const changedSteps = (change: (step: Capture["steps"][number], i: number) => Partial<Capture["steps"][number]>) => ({
+    ...paged,
+    steps: paged.steps.map((step, i) => ({ ...step, ...change(step, i) })),
+  });
+  const table = ({ kv_indptr, kv_indices, kv_last_page_len }: Capture["steps"][number]) => ({
+    kv_indptr,
+    kv_indices,
+    kv_last_page_len,
+  });
+  const last = paged.steps.length - 1;
+
+  it("dtype-bits: page numbers of 64 bits read as 32, and nothing that follows from it", () => {
+    const wide = ({ kv_indices: indices }: Capture["steps"][number]) => ({
+      kv_indices: indices!.map((_, i) => (i % 2 === 0 ? indices![i / 2]! : 0)),
+    });
+    const run = ofPaged(changedSteps((step, i) => (i === 0 ? wide(step) : {})));
+    const { causes: found } = checkMetadata(run);
+    expect(found).toMatchObject([
+      { cause: "dtype-bits", unit: "kv_indices", step: 0, parameters: { written: "int64", read: "int32" } },
+    ]);
+    expect(examine(run, []).causes).toEqual(found);
+  });
+
+  it("page-table-stale: the table of an earlier step, in a step to which a sequence has grown by more than its tokens", () => {
+    const planned = paged.steps.findLastIndex(
+      ({ seq_ids: ids }, i) => i < last - 1 && ids.join() === paged.steps[last]!.seq_ids.join(),
+    );
+    const stale = (_: unknown, i: number) => (i > planned ? table(paged.steps[planned]!) : {});
+    const { causes: found } = checkMetadata(ofPaged(changedSteps(stale)));
+    expect(causes(found)).toEqual(["page-table-stale"]);
+    expect(found.map(({ step }) => step)).toEqual(paged.steps.slice(planned + 1).map(({ step }) => step));
+  });
+
+  it("a length from before the token alone is named as that", () => {
+    const short = (step: Capture["steps"][number], i: number) =>
+      i === last ? { kv_last_page_len: step.kv_last_page_len!.map((length) => Math.max(1, length - 1)) } : {};
+    expect(causes(checkMetadata(ofPaged(changedSteps(short))).causes)).toEqual(["last-page-length"]);
+  });
+});
+
 describe("a dense value recorded on both sides", () => {
   const name = "model.layers.0.self_attn.q_rope";
   const own = recordOf(run, name);
   const other = recordOf(run, "model.layers.0.self_attn.q_norm");
+  const elsewhere = recordOf(run, "model.layers.1.self_attn.q_norm");
   const seen = (input: Partial<DenseRecord>) => {
     const record = { ...own, role: "input", by: "model.layers.0.self_attn", ...input } as DenseRecord;
     return causes(checkSeams(ofDense({ ...run, records: [...run.records, record] })).causes);
@@ -71,7 +114,8 @@ describe("a dense value recorded on both sides", () => {
   });
 
   it.each([
-    ["operand-differs", { source: other.source, view: { ...own.view, storage: "elsewhere" } }],
+    ["query-unrotated", { source: other.source, view: { ...other.view, storage: "elsewhere" } }],
+    ["operand-differs", { source: elsewhere.source, view: { ...own.view, storage: "elsewhere" } }],
     ["overwritten-before-read", { source: other.source, view: { ...own.view, epoch: (own.view.epoch ?? 0) + 1 } }],
     [
       "stride-mismatch",
