@@ -9,6 +9,7 @@ import type { Investigation, UnitCheck } from "../check/investigation.js";
 import { type Distance, type NearestCause, NearestCauses } from "./nearest-causes.js";
 import { probeSample } from "./probe-sample.js";
 import { distances, farthestZ, isTypical } from "./remainder.js";
+import { SpanBits } from "./span-bits.js";
 
 /** A hypothesis that explains a unit: by its bits, or where no recipe gives them, to within rounding. */
 export interface Explanation {
@@ -53,7 +54,11 @@ export class Judge {
   readonly #known = new WeakMap<UnitCheck, UnitRecipe[]>();
   readonly #nearest = new WeakMap<UnitCheck, NearestCauses>();
 
-  constructor(readonly investigation: Investigation) {}
+  readonly spans: SpanBits;
+
+  constructor(readonly investigation: Investigation) {
+    this.spans = new SpanBits(investigation);
+  }
 
   /** The explanation a hypothesis gives, or undefined when it does not explain. */
   judge(
@@ -74,6 +79,8 @@ export class Judge {
     }
     // Within rounding already: only bits can say more.
     if (!failing) return undefined;
+    const bySpan = this.spans.judge(check, hypothesis, evaluator);
+    if (bySpan) return bySpan;
     if (hypothesis.fitted === 0) {
       if (!this.#comesNear(check, hypothesis, this.quiet(base).rewritten(hypothesis.replacements))) return undefined;
       const probe = investigation.checkNoise(name, evaluator, this.#probe(check).sample);
