@@ -60,6 +60,7 @@ import { routerCauses, routerSearches } from "./router.js";
 import { scoreCauses, scoreSearches } from "./score.js";
 import { sharedExpertCauses, sharedExpertSearches } from "./shared-expert.js";
 import { unseenSearches } from "./unseen.js";
+import { unseenElementSearches } from "./unseen-element.js";
 import { weightFormatCauses, weightFormatSearches } from "./weight-format.js";
 import { weightCauses, weightSearches } from "./weights.js";
 
@@ -181,6 +182,7 @@ const searches: readonly Search[] = [
   ...relabellingSearches,
   ...otherValueSearches,
   ...unseenSearches,
+  ...unseenElementSearches,
   ...coverageSearches,
   ...constantSearches,
   ...gainSearches,
