@@ -1,4 +1,4 @@
-import type { GraphNode } from "../../spec/graph.js";
+import type { Graph, GraphNode } from "../../spec/graph.js";
 import { elementCauses } from "./element.js";
 import type { Hypothesis } from "./hypothesis.js";
 import { short } from "./hypothesis.js";
@@ -7,9 +7,10 @@ import { affine, replaced, restricted } from "./transform.js";
 
 /** |z| from which an element of the record is wrong. */
 const wrongFrom = 8;
-/** Channels of one value that are tried, those first whose change points where the record's error does. */
-const mostColumns = 512;
+/** Channels that are followed up: those whose change points where the record's error does. */
 const followed = 4;
+/** Multiply-adds that one value may cost: each of its channels asks for a row of the span once. */
+const mostCost = 3e8;
 const passes = 6;
 /** What a channel is changed by to see where its change points, relative to the value's size. */
 const bump = 1 / 64;
@@ -22,16 +23,22 @@ const hypothesis = hypothesesOf(elementCauses);
 export const unseenElementSearches: readonly Search[] = [
   {
     causes: ["element-wrong"],
-    stage: "named",
+    stage: "fitted",
     appliesTo: ({ site, investigation, finding }) =>
       site.op.kind === "linear" &&
       !investigation.observations.has(site.name) &&
       !investigation.hasBits(finding.node.name) &&
-      site.columns <= mostColumns &&
+      site.columns * perRow(investigation.interior(finding.node.name), investigation.graph) < mostCost &&
       wrongRow({ site, investigation, finding }) !== undefined,
     rewrites: strayElements,
   },
 ];
+
+/** Multiply-adds of a row of a span. */
+function perRow(interior: readonly GraphNode[], graph: Graph): number {
+  const products = interior.filter(({ op }) => op.kind === "linear");
+  return products.reduce((sum, { columns, inputs }) => sum + columns * graph.node(inputs[0]!).columns, 0);
+}
 
 /** The first row of the record that is wrong, where those before it are right; undefined where that is the first of all. */
 function wrongRow({ finding }: Proposal): number | undefined {
