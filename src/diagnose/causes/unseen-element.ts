@@ -55,7 +55,7 @@ function strayElements(proposal: Proposal): Hypothesis[] {
   const r = wrongRow(proposal)!;
   const row = rows[r]!;
   const one = Int32Array.of(row);
-  const quiet = investigation.evaluator.withoutNoise();
+  const { quiet } = investigation;
   const meant = quiet.read(site.name, one, finding.node.name).value;
   const size = Math.sqrt(meant.reduce((sum, x) => sum + x * x, 0) / meant.length);
   // Every other column says which element and how much, the rest judges.

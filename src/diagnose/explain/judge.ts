@@ -69,7 +69,6 @@ export class Judge {
     const { investigation } = this;
     const { name } = check.node;
     const evaluator = base.rewritten(hypothesis.replacements);
-    const failing = check.excess > 1;
     if (investigation.hasBits(name)) {
       const nearest = this.nearest(check, evaluator, hypothesis);
       if (!nearest) return undefined;
@@ -78,7 +77,7 @@ export class Judge {
       if (byBits) return byBits;
     }
     // Within rounding already: only bits can say more.
-    if (!failing) return undefined;
+    if (check.excess <= 1) return undefined;
     const bySpan = this.spans.judge(check, hypothesis, evaluator);
     if (bySpan) return bySpan;
     if (hypothesis.fitted === 0) {
