@@ -53,7 +53,6 @@ export class Judge {
   readonly #quietOnes = new WeakMap<Evaluator, Evaluator>();
   readonly #known = new WeakMap<UnitCheck, UnitRecipe[]>();
   readonly #nearest = new WeakMap<UnitCheck, NearestCauses>();
-
   readonly spans: SpanBits;
 
   constructor(readonly investigation: Investigation) {
