@@ -7,7 +7,7 @@ import { expectRecipes, ofKernels } from "./recipe-shares.js";
 const model = "models/ishmael-7m";
 const golden = "test/golden/flashinfer";
 
-describe("FlashInfer 0.6.18 on an NVIDIA H100, recorded by python/faultline", () => {
+describe("FlashInfer 0.6.18 on an NVIDIA H100 and H200, recorded by python/faultline", () => {
   test.each([
     ["fused-decode", "float32"],
     ["fused-tensor-cores", "exponentials-rounded-and-summed"],
@@ -34,6 +34,33 @@ describe("FlashInfer 0.6.18 on an NVIDIA H100, recorded by python/faultline", ()
       "prefill: exponentials-rounded-and-summed; decode: float32",
     );
     expect(verdict.audits.cache.evidence).toContain("bit for bit");
+  });
+
+  test("the standard path with FlashInfer's own rotation, whose fast angles differ in a few bits: clean", async () => {
+    const verdict = await diagnose({ target: `${golden}/standard-rope-kernel`, model, quick: true });
+    expect(verdict).toMatchObject({ verdict: "clean", causes: [], findings: [] });
+    for (const { unit, recipe, equal } of verdict.recipes) {
+      expect(recipe, unit).not.toBeNull();
+      expect(equal, unit).toBeGreaterThan(ofKernels(unit));
+    }
+  });
+
+  test.each([
+    ["layout-mixed", "layout-mismatch"],
+    ["strides-forgotten", "stride-mismatch"],
+    ["combined-split", "stride-mismatch"],
+    ["indices-long", "dtype-bits"],
+    ["last-page-short", "last-page-length"],
+    ["scale-wrong", "softmax-scale"],
+    ["causal-forgotten", "causal-missing"],
+    ["plan-stale", "page-table-stale"],
+    ["key-unrotated", "key-unrotated"],
+    ["cached-unrotated", "cached-before-rope"],
+  ])("a seam between right kernels, %s: %s alone, and nothing unexplained", async (run, cause) => {
+    const verdict = await diagnose({ target: `${golden}/${run}`, model, quick: true });
+    expect(verdict.verdict).toBe("fault");
+    expect([...new Set(verdict.causes.map(({ cause }) => cause))]).toEqual([cause]);
+    expect(verdict.findings.filter(({ cause }) => cause === null)).toEqual([]);
   });
 
   test("the exclamation mark: its three faults, each in its place", async () => {

@@ -1,7 +1,7 @@
 import { type LinearAttributes, linear } from "../../spec/ops/linear.js";
 import type { CauseEntries } from "./cause-entry.js";
 import type { Hypothesis } from "./hypothesis.js";
-import { hypothesesOf, type Proposal, type Search } from "./proposal.js";
+import { hypothesesOf, ofKind, type Proposal, type Search } from "./proposal.js";
 import { replaced } from "./transform.js";
 
 /** In what a product is summed up. */
@@ -10,7 +10,7 @@ export const accumulatorCauses = {
     kind: "kernel",
     transform: "T16",
     legend: "The running sum of a product is kept in 16 bits.",
-    hiddenBy: "sums whose terms come out even; float32 noise of a unit over several ops",
+    hiddenBy: "sums whose terms come out even; noise of a unit over several ops",
     confusedWith: ["weight-quantised", "activation-quantised"],
     report: ["tenstorrent/tt-xla#6009", "sums in bfloat16: the error grew with their length"],
   },
@@ -24,9 +24,8 @@ const accumulatedTerms = [1, 4, 8, 16, 32, 64, 128, 256];
 export const accumulatorSearches: readonly Search[] = [
   {
     causes: ["accumulator-narrow"],
-    stage: "named",
-    appliesTo: ({ site, investigation, finding }) =>
-      site.op.kind === "linear" && investigation.hasBits(finding.node.name),
+    stage: "fine",
+    appliesTo: ofKind("linear"),
     rewrites: accumulators,
   },
 ];

@@ -20,11 +20,11 @@ export function attendingSearches<T extends CauseEntries>(entries: T) {
   return <Id extends keyof T & CauseId>(
     causes: readonly Id[],
     rewrites: (one: Change<Id>, a: AttentionAttributes, proposal: Proposal) => Hypothesis[],
-    applies: Search["appliesTo"] = () => true,
+    { stage = "large", appliesTo = () => true }: Partial<Pick<Search, "stage" | "appliesTo">> = {},
   ): Search => ({
     causes,
-    stage: "large",
-    appliesTo: (proposal) => isAttention(proposal) && applies(proposal),
+    stage,
+    appliesTo: (proposal) => isAttention(proposal) && appliesTo(proposal),
     rewrites(proposal) {
       const a = proposal.site.op.attributes as unknown as AttentionAttributes;
       const one: Change<Id> = (cause, change, statement, parameters = {}, more = {}) =>

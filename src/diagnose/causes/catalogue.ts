@@ -60,6 +60,7 @@ import { routerCauses, routerSearches } from "./router.js";
 import { scoreCauses, scoreSearches } from "./score.js";
 import { sharedExpertCauses, sharedExpertSearches } from "./shared-expert.js";
 import { unseenSearches } from "./unseen.js";
+import { unseenElementSearches } from "./unseen-element.js";
 import { weightFormatCauses, weightFormatSearches } from "./weight-format.js";
 import { weightCauses, weightSearches } from "./weights.js";
 
@@ -181,6 +182,7 @@ const searches: readonly Search[] = [
   ...relabellingSearches,
   ...otherValueSearches,
   ...unseenSearches,
+  ...unseenElementSearches,
   ...coverageSearches,
   ...constantSearches,
   ...gainSearches,
@@ -216,17 +218,30 @@ export function causesAt(proposal: Proposal): CauseId[] {
 
 /** Every rewrite of a site that would mean one of these causes; of any cause unless some are asked for. */
 export function propose(proposal: Proposal, causes?: ReadonlySet<CauseId>): Hypothesis[] {
-  if (!causes) return among(searches, proposal);
+  if (!causes) return among(coarseAt(proposal), proposal);
   const asked = searches.filter((search) => search.causes.some((id) => causes.has(id)));
   return among(asked, proposal).filter(({ cause }) => causes.has(cause));
 }
 
 /** The rewrites of a site that are what they are whatever was recorded: all, those that change much, or the others. */
 export function proposeNamed(proposal: Proposal, part?: "large" | "other"): Hypothesis[] {
-  const chosen = searches.filter(
+  const chosen = coarseAt(proposal).filter(
     ({ stage }) => stage !== "fitted" && (!part || (stage === "large") === (part === "large")),
   );
   return among(chosen, proposal);
+}
+
+/** The rewrites of a site that change little, named formats all: inside a span of many ops they are asked for by themselves. */
+export function proposeFine(proposal: Proposal): Hypothesis[] {
+  return among(
+    searches.filter(({ stage }) => stage === "fine"),
+    proposal,
+  );
+}
+
+/** All searches where bits tell small changes apart, else all but the fine ones. */
+function coarseAt({ investigation, finding }: Proposal): readonly Search[] {
+  return investigation.hasBits(finding.node.name) ? searches : searches.filter(({ stage }) => stage !== "fine");
 }
 
 /** The rewrites of a site whose numbers are taken from the finding's elements. */

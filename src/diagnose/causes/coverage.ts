@@ -168,6 +168,8 @@ function leftovers(proposal: Proposal, region: Region): Hypothesis[] {
   const { graph, observations } = investigation;
   const order = [...graph.nodes.keys()];
   const own = order.indexOf(site.name);
+  // A buffer of the same size that the layer before used: its value is known where that was not recorded as well.
+  const before = site.layer === undefined ? undefined : graph.inLayer(site, site.layer - 1);
   const out: Hypothesis[] = [];
   const seen = new Set<string>();
   const tryValue = (name: string, rowOf: ((row: number) => number) | undefined, title: string) => {
@@ -192,7 +194,7 @@ function leftovers(proposal: Proposal, region: Region): Hypothesis[] {
     if (
       node.columns !== site.columns ||
       site.inputs.includes(node.name) ||
-      !observations.has(node.name) ||
+      !(observations.has(node.name) || node === before) ||
       seen.has(node.name) ||
       node.op.kind === "identity"
     )

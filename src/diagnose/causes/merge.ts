@@ -25,11 +25,9 @@ const rules: readonly [PartMerge["rule"], string][] = [
 ];
 
 export const mergeSearches: readonly Search[] = [
-  attendingSearches(mergeCauses)(
-    ["merge-wrong"],
-    (one, _, proposal) => merges(one, proposal),
-    ({ investigation, finding }) => investigation.hasBits(finding.node.name),
-  ),
+  attendingSearches(mergeCauses)(["merge-wrong"], (one, _, proposal) => merges(one, proposal), {
+    appliesTo: ({ investigation, finding }) => investigation.hasBits(finding.node.name),
+  }),
 ];
 
 function merges(one: Change<"merge-wrong">, { finding, investigation }: Proposal): Hypothesis[] {

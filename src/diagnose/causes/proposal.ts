@@ -22,9 +22,10 @@ export interface Search {
   readonly causes: readonly CauseId[];
   /**
    * Whether its numbers are taken from the finding's elements. Of the others, those that change much are marked: where a
-   * unit spans many ops small changes are not told apart, and these come first.
+   * unit spans many ops small changes are not told apart, and these come first. Finer ones, of which there are many, are
+   * asked for last there, and by themselves.
    */
-  readonly stage: "large" | "named" | "fitted";
+  readonly stage: "large" | "named" | "fine" | "fitted";
   /** Whether a site, as it was recorded or not, is one of them. */
   readonly appliesTo: (proposal: Proposal) => boolean;
   readonly rewrites: (proposal: Proposal) => Hypothesis[];

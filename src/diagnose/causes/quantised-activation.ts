@@ -4,7 +4,7 @@ import { quantised } from "../../spec/ops/quantised.js";
 import { withinPart } from "../../spec/ops/terms.js";
 import type { CauseEntries } from "./cause-entry.js";
 import type { Hypothesis } from "./hypothesis.js";
-import { freshName, hypothesesOf, type Proposal, type Search } from "./proposal.js";
+import { freshName, hypothesesOf, ofKind, type Proposal, type Search } from "./proposal.js";
 import { activationQuantisations } from "./quantisation-table.js";
 import { storeType } from "./store-type.js";
 import { replaced } from "./transform.js";
@@ -25,9 +25,8 @@ const hypothesis = hypothesesOf(quantisedActivationCauses);
 export const quantisedActivationSearches: readonly Search[] = [
   {
     causes: ["activation-quantised"],
-    stage: "named",
-    appliesTo: ({ site, investigation, finding }) =>
-      site.op.kind === "linear" && investigation.hasBits(finding.node.name),
+    stage: "fine",
+    appliesTo: ofKind("linear"),
     rewrites: quantisedOperands,
   },
 ];

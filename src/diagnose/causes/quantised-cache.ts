@@ -3,7 +3,7 @@ import type { AttentionAttributes } from "../../spec/ops/attention.js";
 import { quantised } from "../../spec/ops/quantised.js";
 import type { CauseEntries } from "./cause-entry.js";
 import type { Hypothesis } from "./hypothesis.js";
-import { freshName, hypothesesOf, isRecorded, type Proposal, type Search } from "./proposal.js";
+import { freshName, hypothesesOf, isRecorded, ofKind, type Proposal, type Search } from "./proposal.js";
 import { cacheQuantisations, type NamedQuantisation } from "./quantisation-table.js";
 import { storeType } from "./store-type.js";
 import { replaced } from "./transform.js";
@@ -25,9 +25,8 @@ const hypothesis = hypothesesOf(quantisedCacheCauses);
 export const quantisedCacheSearches: readonly Search[] = [
   {
     causes: ["cache-rounded"],
-    stage: "named",
-    appliesTo: ({ site, investigation, finding }) =>
-      site.op.kind === "attention" && investigation.hasBits(finding.node.name),
+    stage: "fine",
+    appliesTo: ofKind("attention"),
     rewrites: attended,
   },
   {

@@ -39,6 +39,6 @@ export const probabilitySearches: readonly Search[] = [
         ),
       );
     },
-    ({ investigation, finding }) => investigation.hasBits(finding.node.name),
+    { stage: "fine" },
   ),
 ];

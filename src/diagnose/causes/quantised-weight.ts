@@ -3,7 +3,7 @@ import { quantisedParameters } from "../../spec/quantised-parameters.js";
 import type { DType } from "../../tensor/dtype.js";
 import type { CauseEntries } from "./cause-entry.js";
 import type { Hypothesis } from "./hypothesis.js";
-import { hypothesesOf, type Proposal, type Search } from "./proposal.js";
+import { hypothesesOf, ofKind, type Proposal, type Search } from "./proposal.js";
 import { type NamedQuantisation, weightQuantisations } from "./quantisation-table.js";
 import { storeType } from "./store-type.js";
 import { replaced } from "./transform.js";
@@ -25,10 +25,8 @@ const hypothesis = hypothesesOf(quantisedWeightCauses);
 export const quantisedWeightSearches: readonly Search[] = [
   {
     causes: ["weight-quantised"],
-    stage: "named",
-    // So small a change is not told from others across many ops.
-    appliesTo: ({ site, investigation, finding }) =>
-      ["linear", "embedding"].includes(site.op.kind) && investigation.hasBits(finding.node.name),
+    stage: "fine",
+    appliesTo: ofKind("linear", "embedding"),
     rewrites: quantisedWeights,
   },
 ];

@@ -57,6 +57,12 @@ export const weightSearches: readonly Search[] = [
     rewrites: otherWeights,
   },
   {
+    causes: ["key-value-swapped", "gate-up-swapped", "weight-swapped"],
+    stage: "named",
+    appliesTo: (proposal) => isProduct(proposal) && !proposal.investigation.observations.has(proposal.site.name),
+    rewrites: exchangedWeights,
+  },
+  {
     causes: ["weight-transposed"],
     stage: "named",
     appliesTo: isProduct,
@@ -113,6 +119,33 @@ function otherWeights({ site, investigation }: Proposal): Hypothesis[] {
     out.push(...partialWeight(site, op, cause, description, name));
   }
   return out;
+}
+
+/**
+ * Two products of the same operand, neither of them recorded, each with the other's weight and bias: apart, neither of the two
+ * brings what follows nearer.
+ */
+function exchangedWeights({ site, investigation }: Proposal): Hypothesis[] {
+  const { parameters, graph, observations } = investigation;
+  const own = site.op.attributes as unknown as LinearAttributes;
+  const shape = parameters.shape(own.weight)?.join();
+  const siblings = graph.consumers(site.inputs[0]!).map((name) => graph.node(name));
+  // Each pair once, at its first product.
+  return siblings.slice(siblings.indexOf(site) + 1).flatMap((sibling) => {
+    const other = sibling.op.attributes as unknown as LinearAttributes;
+    if (sibling.op.kind !== "linear" || observations.has(sibling.name)) return [];
+    if (parameters.shape(other.weight)?.join() !== shape) return [];
+    const multiply = (node: GraphNode, { weight, bias }: LinearAttributes) =>
+      replaced(node, { op: linear({ ...(node.op.attributes as unknown as LinearAttributes), weight, bias }) });
+    return [
+      hypothesis(siblingCause(site, sibling), site, [multiply(site, other), multiply(sibling, own)], {
+        kind: "parameter",
+        transform: "T19",
+        parameters: { exchanged: `${lastName(site.name)}, ${lastName(sibling.name)}` },
+        statement: `${lastName(site.name)} and ${lastName(sibling.name)} multiply by each other's weights`,
+      }),
+    ];
+  });
 }
 
 function siblingCause({ site }: GraphNode, reader: GraphNode | undefined): WeightCause {

@@ -75,7 +75,7 @@ function assemble(
     steps: [...steps].sort((a, b) => a - b),
     extent: widest(checks),
     parameters: merged(hypotheses),
-    statement: located(investigation.graph.node(first.site), first.statement, layers, hypotheses.length),
+    statement: located(investigation.graph.node(first.site), first.statement, layers, new Set(sites).size),
     evidence: {
       rmsZ: finite(Math.max(...checks.map((check) => check.statistics.rmsZ))),
       rmsZExplained: finite(Math.max(...explained.map(({ statistics }) => statistics.rmsZ))),

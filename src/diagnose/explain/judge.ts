@@ -9,6 +9,7 @@ import type { Investigation, UnitCheck } from "../check/investigation.js";
 import { type Distance, type NearestCause, NearestCauses } from "./nearest-causes.js";
 import { probeSample } from "./probe-sample.js";
 import { distances, farthestZ, isTypical } from "./remainder.js";
+import { SpanBits } from "./span-bits.js";
 
 /** A hypothesis that explains a unit: by its bits, or where no recipe gives them, to within rounding. */
 export interface Explanation {
@@ -52,8 +53,11 @@ export class Judge {
   readonly #quietOnes = new WeakMap<Evaluator, Evaluator>();
   readonly #known = new WeakMap<UnitCheck, UnitRecipe[]>();
   readonly #nearest = new WeakMap<UnitCheck, NearestCauses>();
+  readonly spans: SpanBits;
 
-  constructor(readonly investigation: Investigation) {}
+  constructor(readonly investigation: Investigation) {
+    this.spans = new SpanBits(investigation);
+  }
 
   /** The explanation a hypothesis gives, or undefined when it does not explain. */
   judge(
@@ -64,7 +68,6 @@ export class Judge {
     const { investigation } = this;
     const { name } = check.node;
     const evaluator = base.rewritten(hypothesis.replacements);
-    const failing = check.excess > 1;
     if (investigation.hasBits(name)) {
       const nearest = this.nearest(check, evaluator, hypothesis);
       if (!nearest) return undefined;
@@ -73,7 +76,9 @@ export class Judge {
       if (byBits) return byBits;
     }
     // Within rounding already: only bits can say more.
-    if (!failing) return undefined;
+    if (check.excess <= 1) return undefined;
+    const bySpan = this.spans.judge(check, hypothesis, evaluator);
+    if (bySpan) return bySpan;
     if (hypothesis.fitted === 0) {
       if (!this.#comesNear(check, hypothesis, this.quiet(base).rewritten(hypothesis.replacements))) return undefined;
       const probe = investigation.checkNoise(name, evaluator, this.#probe(check).sample);

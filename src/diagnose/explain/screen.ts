@@ -1,4 +1,5 @@
 import type { Evaluator } from "../../spec/evaluator.js";
+import { roundAll } from "../../tensor/rounding.js";
 import type { Hypothesis } from "../causes/hypothesis.js";
 import type { UnitCheck } from "../check/investigation.js";
 import type { Judge } from "./judge.js";
@@ -33,14 +34,18 @@ export class Screen {
   readonly #observed: Float64Array;
   readonly #sigma: Float64Array;
   readonly #base: Evaluator;
+  /** The same as the run rounds, by the values that a rewrite introduces. */
+  readonly #rounded = new Map<string, Evaluator>();
+  readonly #hasOthers: boolean;
   /** The spec's own errors at these rows, and at the first. */
   readonly before: number;
   readonly #beforeFirst: number;
 
   constructor(
-    judge: Judge,
+    readonly judge: Judge,
     readonly check: UnitCheck,
   ) {
+    this.#hasOthers = check.magnitude.notANumber + check.magnitude.infinite > 0;
     const { comparison } = check;
     const { rows } = judge.investigation.observations;
     const width = comparison.columns.length;
@@ -73,26 +78,48 @@ export class Screen {
     this.#beforeFirst = rms(z.subarray(0, width), this.#sigma);
   }
 
-  /** The errors a rewrite leaves; undefined when those of the first row are hardly smaller than the spec's. */
-  left({ replacements }: Hypothesis): number | undefined {
-    const evaluator = this.#base.rewritten(replacements);
-    const { name } = this.check.node;
-    const first = evaluator.evaluate(name, this.#rows.subarray(0, 1), this.#columns).value;
+  /**
+   * The errors a rewrite leaves; undefined when those of the first row are hardly smaller than the spec's.
+   * @param fine whether so little changes that it matters how the run rounds.
+   */
+  left(hypothesis: Hypothesis, fine = false): number | undefined {
+    this.judge.spans.count(this.check);
+    const values = this.#values(hypothesis, fine);
+    const first = values(this.#rows.subarray(0, 1));
     if (this.#errors(first) > Math.max(screenLimit, promising * this.#beforeFirst)) return undefined;
-    return this.#errors(evaluator.evaluate(name, this.#rows, this.#columns).value);
+    return this.#errors(values(this.#rows));
+  }
+
+  /** Values with a rewrite: exact, or rounded as the run does where that decides, as what has left the range of its type does. */
+  #values(hypothesis: Hypothesis, fine: boolean): (rows: Int32Array) => Float64Array {
+    const { judge, check } = this;
+    const { name } = check.node;
+    if (!((fine || this.#hasOthers) && judge.spans.decides(check))) {
+      const evaluator = this.#base.rewritten(hypothesis.replacements);
+      return (rows) => evaluator.evaluate(name, rows, this.#columns).value;
+    }
+    const [recipe] = judge.spans.recipes(check, hypothesis);
+    const key = [...recipe!.kept].join();
+    const base = this.#rounded.get(key) ?? judge.investigation.evaluator.under(recipe!, check.node, false);
+    this.#rounded.set(key, base);
+    const evaluator = base.rewritten(hypothesis.replacements);
+    return (rows) => {
+      const { value } = evaluator.evaluate(name, rows, this.#columns);
+      roundAll(value, judge.investigation.observations.dtype(name)!);
+      return value;
+    };
   }
 
   /** The nearest ones: where few rows leave more than are judged, by all rows. */
-  closest(screened: readonly Screened[]): Screened[] {
+  closest(screened: readonly Screened[], fine = false): Screened[] {
     const few = closest(screened, rescreened);
     if (few.length <= judged) return few;
-    const { node, comparison } = this.check;
+    const { rows, observed, noise } = this.check.comparison;
     return closest(
-      few.map(({ hypothesis }) => {
-        const evaluator = this.#base.rewritten(hypothesis.replacements);
-        const { value } = evaluator.evaluate(node.name, comparison.rows, this.#columns);
-        return { hypothesis, left: errorsOf(value, comparison.observed, comparison.noise) };
-      }),
+      few.map(({ hypothesis }) => ({
+        hypothesis,
+        left: errorsOf(this.#values(hypothesis, fine)(rows), observed, noise),
+      })),
     );
   }
 

@@ -1,6 +1,6 @@
 import type { Graph, GraphNode } from "../../spec/graph.js";
 import { roleOf } from "../../spec/site.js";
-import { proposeNamed } from "../causes/catalogue.js";
+import { proposeFine, proposeNamed } from "../causes/catalogue.js";
 import type { Hypothesis } from "../causes/hypothesis.js";
 import type { Proposal } from "../causes/proposal.js";
 import type { Investigation, UnitCheck } from "../check/investigation.js";
@@ -9,8 +9,11 @@ import type { Deadline } from "./deadline.js";
 /** Rewrites that are looked at in one span, those of the nearest ops first. */
 const mostCandidates = 8000;
 
-/** In the order of a search: what is written wrongly most often, all other named causes, one number of a list, one fitted. */
-export const spanParts = ["large", "other", "chosen", "fitted"] as const;
+/**
+ * In the order of a search: what is written wrongly most often, all other named causes, one number of a list, one fitted, and
+ * narrow formats, which change least.
+ */
+export const spanParts = ["large", "other", "chosen", "fitted", "fine"] as const;
 type SpanPart = (typeof spanParts)[number];
 
 /** Named rewrites of a site of which one number is chosen or fitted: asked for once, looked at in two parts of a search. */
@@ -35,9 +38,11 @@ export function* candidates(
     if (deadline.passed || count > mostCandidates) break;
     const proposal = { investigation, site, finding: check };
     const proposed =
-      part === "chosen" || part === "fitted"
-        ? withOneNumber(proposal, numbered).filter(part === "chosen" ? isChosen : isFitted)
-        : proposeNamed(proposal, part).filter(({ fitted }) => fitted === 0);
+      part === "fine"
+        ? proposeFine(proposal)
+        : part === "chosen" || part === "fitted"
+          ? withOneNumber(proposal, numbered).filter(part === "chosen" ? isChosen : isFitted)
+          : proposeNamed(proposal, part).filter(({ fitted }) => fitted === 0);
     count += proposed.length;
     byLayer.set(site.layer, [...(byLayer.get(site.layer) ?? []), ...proposed]);
   }

@@ -3,7 +3,7 @@ import type { CauseId } from "../causes/catalogue.js";
 import type { Hypothesis } from "../causes/hypothesis.js";
 import type { UnitCheck } from "../check/investigation.js";
 import { spanOf, spanText } from "../check/span.js";
-import type { Deadline } from "./deadline.js";
+import { Deadline } from "./deadline.js";
 import type { Explanation, Judge } from "./judge.js";
 import { rank } from "./rank.js";
 import { closest, Screen, type Screened, screenLimit } from "./screen.js";
@@ -15,6 +15,10 @@ const worthwhile = 0.2;
 const half = 0.8;
 /** Share of the spec's errors that a fitted number may leave: a span would bend to many. */
 const fittedLeft = 0.1;
+/** Time for narrow formats of every operand and weight, in milliseconds: there are many. */
+const fineSearch = 5_000;
+/** -ln of the probability that a cause is told that only chance made the best of those tried. */
+const doubt = Math.log(1e6);
 
 /**
  * What inside a span of unrecorded ops explains the unit behind it: named causes first, and where none does alone, two at
@@ -34,19 +38,22 @@ export function searchSpan(
   let large: Explanation[] = [];
   for (const part of spanParts) {
     const screened: Screened[] = [];
-    for (const hypothesis of candidates(judge.investigation, check, sites, part, deadline, numbered)) {
-      if (deadline.passed) break;
-      if (!hypothesis.places) addTo(byCause, hypothesis.cause, hypothesis);
-      const left = screen.left(hypothesis);
+    const fine = part === "fine";
+    const until = fine ? new Deadline(fineSearch, deadline) : deadline;
+    for (const hypothesis of candidates(judge.investigation, check, sites, part, until, numbered)) {
+      if (until.passed) break;
+      if (!hypothesis.places && !fine) addTo(byCause, hypothesis.cause, hypothesis);
+      const left = screen.left(hypothesis, fine);
       if (left === undefined) continue;
       judge.note(check, hypothesis, { errors: left, before: screen.before });
       if (left <= Math.max(screenLimit, worthwhile * screen.before)) screened.push({ hypothesis, left });
-      if (left <= half * screen.before) halves.push({ hypothesis, left });
+      if (left <= half * screen.before && !fine) halves.push({ hypothesis, left });
     }
     const found = screen
-      .closest(screened)
+      .closest(screened, fine)
       .flatMap(({ hypothesis }) => judge.judge(check, hypothesis) ?? [])
-      .filter(({ left }) => part !== "fitted" || left <= fittedLeft * check.statistics.rmsZ);
+      .filter(({ left }) => part !== "fitted" || left <= fittedLeft * check.statistics.rmsZ)
+      .filter((explanation) => !fine || isBeyondChance(explanation, check, judge.spans.tries(check)));
     // Within a layer there is time to see whether a rarer cause does as well.
     if (part === "large" && found.length > 0 && !deep && !deadline.passed) {
       large = found;
@@ -61,6 +68,15 @@ export function searchSpan(
   });
   const found = screen.closest(screened).flatMap(({ hypothesis }) => judge.judge(check, hypothesis) ?? []);
   return rank(found).map((e) => inside(judge, check, e));
+}
+
+/**
+ * Whether a rewrite leaves less of a unit than the best of so many that have nothing to do with it: one of them leaves a share s
+ * or less of n independent rows with probability s^(n - 1). Bits pay for the tries themselves.
+ */
+function isBeyondChance({ matched, left }: Explanation, { statistics }: UnitCheck, tries: number): boolean {
+  const rows = Math.max(1, statistics.distinctRows);
+  return matched || (rows - 1) * Math.log(statistics.rmsZ / left) > Math.log(tries) + doubt;
 }
 
 function addTo<K, V>(lists: Map<K, V[]>, key: K, value: V): void {
@@ -118,8 +134,11 @@ function fewestPlaces(found: readonly Explanation[]): Explanation[] {
   return [...byGroup.values()].map((same) => {
     const count = ({ hypothesis }: Explanation) => hypothesis.places?.length ?? 1;
     const [best, ...others] = same.sort((a, b) => count(a) - count(b) || a.statistics.rmsZ - b.statistics.rmsZ);
-    const elsewhere = others.filter((other) => count(other) === count(best!)).map(({ hypothesis }) => hypothesis.site);
-    if (elsewhere.length === 0) return best!;
-    return saying(best!, ` (or the same at ${elsewhere.join(" or ")})`);
+    const elsewhere = new Set(
+      others.filter((other) => count(other) === count(best!)).map(({ hypothesis }) => hypothesis.site),
+    );
+    elsewhere.delete(best!.hypothesis.site);
+    if (elsewhere.size === 0) return best!;
+    return saying(best!, ` (or the same at ${[...elsewhere].join(" or ")})`);
   });
 }
