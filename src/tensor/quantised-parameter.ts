@@ -37,6 +37,8 @@ export interface QuantisedParameter {
   misread(misreading: Misreading): QuantisedParameter;
   /** Rows and columns that share a scale; absent where the parameter is no matrix. */
   readonly tile?: { readonly rows: number; readonly columns: number } | undefined;
+  /** The one scale of an e4m3 weight that has no other; absent where there are several, or other numbers. */
+  tensorScale?(): number | undefined;
   /** The same numbers under scales (and zero points, if asked for) of other places. */
   rescaled?(from: ScaleSource): QuantisedParameter;
 }
@@ -62,6 +64,7 @@ export function partOfQuantised(
     operands,
     misreadings,
     tile,
+    tensorScale: () => whole.tensorScale?.(),
     misread: (misreading) => partOfQuantised(whole.misread(misreading), firstRow, shape),
     ...(whole.rescaled && {
       rescaled({ row, ...from }: ScaleSource) {
@@ -82,6 +85,7 @@ export function columnsOfQuantised(whole: QuantisedParameter, first: number, cou
     dtype,
     operands,
     misreadings,
+    tensorScale: () => whole.tensorScale?.(),
     misread: (misreading) => columnsOfQuantised(whole.misread(misreading), first, count),
     rows: (row, rows, rounding) => columnsOfRows(whole.rows(row, rows, rounding), width, first, count),
   };

@@ -7,7 +7,8 @@ import { type Accumulator, accumulate } from "./accumulator.js";
 import { LinearNoise } from "./linear-noise.js";
 import { type QuantisedProduct, recipesOf } from "./linear-recipes.js";
 import { weightReader } from "./linear-weights.js";
-import { quantised, quantisedRows } from "./quantised.js";
+import { operandFlips } from "./operand-flips.js";
+import { quantised } from "./quantised.js";
 import { overTerms, type Terms } from "./terms.js";
 
 export interface LinearAttributes {
@@ -41,7 +42,7 @@ export function linear(attributes: LinearAttributes): Op {
       const x = operandOf(context, rows, attributes.weightFormat);
       const out = emptyBlock(rows.length * columns.length, noise);
       const biases = bias ? parameters.rows(bias, 0, 1) : undefined;
-      const weights = weightReader(columns, parameters, weight, n, rounding);
+      const weights = weightReader(columns, parameters, weight, n, rounding, attributes.weightFormat?.mergedScale);
       const bounds = boundsOf(n, rounding);
       const noises = noise ? new LinearNoise(context, x, bounds, accumulator) : undefined;
       const together = noises?.rowsTogether(n) ?? rows.length;
@@ -101,44 +102,6 @@ function addQuantisationNoise(
   }
   const flips = operandFlips(op.attributes as unknown as LinearAttributes, context, rows, columns);
   for (let i = 0; i < farthest.length; i++) out.variance[i]! += farthest[i]! ** 2 + (flips?.[i] ?? 0);
-}
-
-/**
- * What a product's result may move by because its operand was quantised from numbers with more digits than are known here: a
- * quotient across a tie moves by a whole step, a tile whose largest value moved by its whole scale. The largest of all legal ways.
- */
-function operandFlips(
-  { weight, weightFormat }: LinearAttributes,
-  context: OpContext,
-  rows: Int32Array,
-  columns: Int32Array,
-): Float64Array | undefined {
-  if (!weightFormat || weightFormat.operands.length === 0) return undefined;
-  const n = context.width(0);
-  const most = new Float64Array(rows.length * columns.length);
-  for (const { quantisation } of weightFormat.operands) {
-    const tile = Math.min(n, quantisation.tile.columns);
-    const tiles = Math.ceil(n / tile);
-    const { changed, off, drift } = quantisedRows(context, rows, quantisation);
-    const weights = weightReader(columns, context.parameters, weight, n, undefined);
-    for (let c = 0; c < columns.length; c++) {
-      const { values: w, start } = weights(c);
-      for (let r = 0; r < rows.length; r++) {
-        let variance = 0;
-        for (let t = 0; t < tiles; t++) {
-          let part = 0;
-          for (let k = t * tile; k < Math.min(n, (t + 1) * tile); k++) {
-            part += w[start + k]! * changed[r * n + k]!;
-            variance += (w[start + k]! * off![r * n + k]!) ** 2;
-          }
-          variance += (part * drift![r * tiles + t]!) ** 2;
-        }
-        const at = r * columns.length + c;
-        if (variance > most[at]!) most[at] = variance;
-      }
-    }
-  }
-  return most;
 }
 
 /** x [rows, inputs] as it is multiplied; an unrecorded one may have been rounded to either of two neighbours. */
