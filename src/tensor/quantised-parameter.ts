@@ -76,6 +76,25 @@ export function partOfQuantised(
   };
 }
 
+/** Some rows of a quantised matrix, in that order, as a parameter of their own. */
+export function rowsOfQuantised(whole: QuantisedParameter, rows: Int32Array): QuantisedParameter {
+  const { dtype, operands, misreadings } = whole;
+  const width = whole.shape[1]!;
+  return {
+    shape: [rows.length, width],
+    dtype,
+    operands,
+    misreadings,
+    tensorScale: () => whole.tensorScale?.(),
+    misread: (misreading) => rowsOfQuantised(whole.misread(misreading), rows),
+    rows(first, count, rounding) {
+      const out = new Float64Array(count * width);
+      for (let r = 0; r < count; r++) out.set(whole.rows(rows[first + r]!, 1, rounding), r * width);
+      return out;
+    },
+  };
+}
+
 /** Columns `first` to `first + count - 1` of a quantised matrix as a parameter of their own: a rank's part of it. */
 export function columnsOfQuantised(whole: QuantisedParameter, first: number, count: number): QuantisedParameter {
   const { dtype, operands, misreadings } = whole;
