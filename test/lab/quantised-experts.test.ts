@@ -27,10 +27,9 @@ const plain = writeTinyModel(join(folder, "plain"), {
   },
 });
 const model = writeQuantisedModel(plain, join(folder, "fp8-blocks"), "fp8-blocks");
-const group = 32;
 
-/** A row in e4m3, a scale per 32 channels: what vLLM's grouped fp8 products multiply. */
-function narrowed(x: Float64Array): Float64Array {
+/** A row in e4m3, a scale per group of channels: what vLLM's grouped fp8 products multiply. */
+function narrowed(x: Float64Array, group: number): Float64Array {
   const out = new Float64Array(x.length);
   for (let first = 0; first < x.length; first += group) {
     const part = x.subarray(first, first + group);
@@ -43,7 +42,7 @@ function narrowed(x: Float64Array): Float64Array {
 }
 
 /** Products of chosen experts, written out. */
-function products(): GraphNode[] {
+function products(group: number): GraphNode[] {
   const nodes = [...model.graph.nodes.values()].filter(({ op }) => op.kind === "expert-linear");
   return nodes.map((node): GraphNode => {
     const { weight, width, topK, ownInputs } = node.op.attributes as unknown as ExpertLinearAttributes;
@@ -60,7 +59,7 @@ function products(): GraphNode[] {
             columns.forEach((column, c) => {
               const slot = Math.floor(column / width);
               const start = ownInputs ? (r * topK + slot) * inputs : r * inputs;
-              const own = narrowed(x.subarray(start, start + inputs));
+              const own = narrowed(x.subarray(start, start + inputs), group);
               const name = (weight as string[])[chosen[r * topK + slot]!]!;
               const w = model.parameters.rows(name, column % width, 1);
               value[r * columns.length + c] = own.reduce((sum, v, k) => Math.fround(sum + v * w[k]!), 0);
@@ -77,7 +76,7 @@ describe("experts in fp8 blocks, their operands quantised on the fly", () => {
   it("are clean, and told", { timeout: 60_000 }, async () => {
     const path = join(folder, "run");
     const steps = randomSteps(randomGenerator(2), 120, [[9]]);
-    runLab({ model, store: "bfloat16", path, steps, injections: [{ nodes: products() }] });
+    runLab({ model, store: "bfloat16", path, steps, injections: [{ nodes: products(32) }] });
     const verdict = await diagnose({ target: path, model: model.directory, quick: true });
     expect([...verdict.causes, ...verdict.findings]).toEqual([]);
     expect(verdict.verdict).toBe("clean");
@@ -85,5 +84,16 @@ describe("experts in fp8 blocks, their operands quantised on the fly", () => {
       const told = verdict.recipes.find((found) => found.unit === `model.layers.*.mlp.experts.${unit}`)!;
       expect(told, unit).toMatchObject({ recipe: "operands-e4m3-scale-per-32-channels", matched: 1, of: 1 });
     }
+  });
+
+  it("are judged where their operands are quantised in another way than the config says", {
+    timeout: 60_000,
+  }, async () => {
+    const path = join(folder, "other");
+    const steps = randomSteps(randomGenerator(2), 120, [[9]]);
+    runLab({ model, store: "bfloat16", path, steps, injections: [{ nodes: products(8) }] });
+    // Searches rewrite the choices as well, to numbers that are no expert's.
+    const { causes } = await diagnose({ target: path, model: model.directory, quick: true });
+    expect(causes.every(({ units }) => units.every((unit) => unit.startsWith("model.layers.0.mlp.")))).toBe(true);
   });
 });

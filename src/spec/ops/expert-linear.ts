@@ -42,6 +42,8 @@ export function expertLinear(attributes: ExpertLinearAttributes): Op {
           const starts = members.map((r) => (ownInputs ? (r * topK + part.slot) * inputs : r * inputs));
           const block = gathered(x, starts, inputs);
           const matrix = attributes.expertOf?.(expert) ?? expert;
+          // What a rewrite made of a choice may be no expert's number: nothing is multiplied then.
+          if (!isExpert(context, attributes, matrix)) continue;
           const made = product.evaluate(
             ofExpert(context, attributes, matrix, part.columns, block, inputs),
             Int32Array.from(members, (r) => rows[r]!),
@@ -56,6 +58,11 @@ export function expertLinear(attributes: ExpertLinearAttributes): Op {
       return out;
     },
   };
+}
+
+function isExpert({ parameters }: OpContext, { weight }: ExpertWeights, expert: number): boolean {
+  const count = typeof weight === "string" ? (parameters.shape(weight)?.[0] ?? 0) : weight.length;
+  return Number.isInteger(expert) && expert >= 0 && expert < count;
 }
 
 /** Grouped kernels take no bias: most implementations add it to the rounded product. */
@@ -136,13 +143,14 @@ function ofExpert(
     ...context,
     parameters: {
       names: () => [weight, bias],
-      quantised: () => own && rowsOfQuantised(
-        own,
-        columns.map((c) => first + step * c),
-      ),
+      quantised: () =>
+        own &&
+        rowsOfQuantised(
+          own,
+          columns.map((c) => first + step * c),
+        ),
       shape: (name) => (name === weight ? [columns.length, inputs] : [columns.length]),
-      rows: (name, from, count) =>
-        name === weight ? rows.subarray(from * inputs, (from + count) * inputs) : biases!,
+      rows: (name, from, count) => (name === weight ? rows.subarray(from * inputs, (from + count) * inputs) : biases!),
     },
     input: () => block,
     width: () => inputs,
