@@ -90,8 +90,8 @@ export const awq: WeightCodec = {
   },
 };
 
-/** Inputs belong to groups by another order than their own, as with desc_act. */
-export const gptqGroup = (input: number, inputs: number) => (input * 5) % (inputs / size);
+/** Inputs belong to groups by another order than their own, as with desc_act; every group has some. */
+export const gptqGroup = (input: number, inputs: number) => (input * 7) % (inputs / size);
 
 export const gptq: WeightCodec = {
   config: { quant_method: "gptq", bits: 4, group_size: size, desc_act: true, sym: false, checkpoint_format: "gptq" },

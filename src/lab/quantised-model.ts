@@ -6,7 +6,7 @@ import { type LabModel, openLabModel } from "./model.js";
 import { type CodecId, weightCodecs } from "./weight-codecs.js";
 
 /** Weights that quantised checkpoints keep in narrow numbers: the projections of layers. */
-const projection = /\.layers\.\d+\.(self_attn|mlp)\.\w+_proj\.weight$/;
+const projection = /\.layers\.\d+\.(self_attn|mlp|mlp\.experts\.\d+)\.\w+_proj\.weight$/;
 
 /** Writes a model once more, in the new folder `directory`, with the projections of its layers in a weight format. */
 export function writeQuantisedModel(source: LabModel, directory: string, codec: CodecId): LabModel {

@@ -43,6 +43,20 @@ const int8: WeightCodec = {
   },
 };
 
+/** One scale per weight, and one of its operand that was fixed beforehand, unlike those of other modules. */
+const fp8Tensor: WeightCodec = {
+  config: compressed(
+    "float-quantized",
+    { num_bits: 8, type: "float", strategy: "tensor" },
+    { num_bits: 8, type: "float", strategy: "tensor", dynamic: false, symmetric: true },
+  ),
+  keep(values, outputs, inputs) {
+    const kept = fp8(outputs, Infinity, ".weight_scale", "float32", {}).keep(values, outputs, inputs);
+    const inputScale = 0.03 * (1 + (Math.abs(values[0]!) % 0.1));
+    return { ...kept, tensors: [...kept.tensors, tensor(".input_scale", "float32", [1], [inputScale])] };
+  },
+};
+
 const perToken = { num_bits: 8, type: "float", strategy: "token", dynamic: true, symmetric: true };
 
 /** The formats a tiny model can be kept in. */
@@ -56,6 +70,7 @@ export const weightCodecs = {
   "fp8-rows": fp8(1, Infinity, ".weight_scale", "bfloat16", {
     ...compressed("float-quantized", { num_bits: 8, type: "float", strategy: "channel" }, perToken),
   }),
+  "fp8-tensor": fp8Tensor,
   int8,
   "packed-int4": packedInt4,
   awq,

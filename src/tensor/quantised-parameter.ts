@@ -37,6 +37,8 @@ export interface QuantisedParameter {
   misread(misreading: Misreading): QuantisedParameter;
   /** Rows and columns that share a scale; absent where the parameter is no matrix. */
   readonly tile?: { readonly rows: number; readonly columns: number } | undefined;
+  /** The one scale of an e4m3 weight that has no other; absent where there are several, or other numbers. */
+  tensorScale?(): number | undefined;
   /** The same numbers under scales (and zero points, if asked for) of other places. */
   rescaled?(from: ScaleSource): QuantisedParameter;
 }
@@ -62,6 +64,7 @@ export function partOfQuantised(
     operands,
     misreadings,
     tile,
+    tensorScale: () => whole.tensorScale?.(),
     misread: (misreading) => partOfQuantised(whole.misread(misreading), firstRow, shape),
     ...(whole.rescaled && {
       rescaled({ row, ...from }: ScaleSource) {
@@ -70,6 +73,25 @@ export function partOfQuantised(
       },
     }),
     rows: (first, count, rounding) => whole.rows(firstRow + first, count, rounding),
+  };
+}
+
+/** Some rows of a quantised matrix, in that order, as a parameter of their own. */
+export function rowsOfQuantised(whole: QuantisedParameter, rows: Int32Array): QuantisedParameter {
+  const { dtype, operands, misreadings } = whole;
+  const width = whole.shape[1]!;
+  return {
+    shape: [rows.length, width],
+    dtype,
+    operands,
+    misreadings,
+    tensorScale: () => whole.tensorScale?.(),
+    misread: (misreading) => rowsOfQuantised(whole.misread(misreading), rows),
+    rows(first, count, rounding) {
+      const out = new Float64Array(count * width);
+      for (let r = 0; r < count; r++) out.set(whole.rows(rows[first + r]!, 1, rounding), r * width);
+      return out;
+    },
   };
 }
 
@@ -82,6 +104,7 @@ export function columnsOfQuantised(whole: QuantisedParameter, first: number, cou
     dtype,
     operands,
     misreadings,
+    tensorScale: () => whole.tensorScale?.(),
     misread: (misreading) => columnsOfQuantised(whole.misread(misreading), first, count),
     rows: (row, rows, rounding) => columnsOfRows(whole.rows(row, rows, rounding), width, first, count),
   };

@@ -32,7 +32,7 @@ export const accumulatorSearches: readonly Search[] = [
 
 function accumulators({ site, investigation }: Proposal): Hypothesis[] {
   const a = site.op.attributes as unknown as LinearAttributes;
-  const inputs = investigation.graph.node(site.inputs[0]!).columns;
+  const inputs = a.terms?.count ?? investigation.graph.node(site.inputs[0]!).columns;
   const choices = accumulatedTerms
     .filter((terms) => terms < inputs)
     .flatMap((terms) => (["float16", "bfloat16"] as const).map((dtype) => ({ dtype, terms })));

@@ -47,7 +47,10 @@ function unscaled(
   replacing: (change: (node: GraphNode) => Partial<GraphNode>) => GraphNode[],
 ): Hypothesis[] {
   const { weightFormat } = product.op.attributes as unknown as LinearAttributes;
-  const operands = weightFormat?.operands.filter(({ quantisation }) => quantisation.scaling === "magnitude") ?? [];
+  const scaled = weightFormat?.operands.filter(({ quantisation }) => quantisation.scaling === "magnitude") ?? [];
+  const numbers = scaled.map(({ quantisation }) => JSON.stringify(quantisation));
+  // Merged projections may have had the same scale.
+  const operands = scaled.filter((_, i) => numbers.indexOf(numbers[i]!) === i);
   return operands.map((operand) =>
     hypothesis(
       "operand-scale-missed",
@@ -67,7 +70,7 @@ function withoutScale({ attributes }: Op, id: string): Op {
   const operands = a.weightFormat!.operands.map((operand) =>
     operand.id === id ? { ...operand, quantisation: { ...operand.quantisation, unscaled: true } } : operand,
   );
-  const op = linear({ ...a, weightFormat: { operands } });
+  const op = linear({ ...a, weightFormat: { ...a.weightFormat, operands } });
   const place = operands.findIndex((operand) => operand.id === id);
   return { ...op, recipes: op.recipes?.filter(({ settings }) => settings.operand === place) };
 }

@@ -92,8 +92,9 @@ export class Investigation extends RecordedRun {
     const settled = this.book.settle(node, () => recipeSearch(this, this.#probes(node), probeLimits));
     const check = this.checkUnder(name, settled.recipe, this.evaluator);
     if (check.matched) return check;
-    // A layer may depart from its siblings; where none of them was given back, neither is this one.
-    if (!settled.score.matched && !settled.probes.includes(name)) return this.#within(check, name);
+    // A layer may depart from its siblings; where none of them was given back, neither is this one if it rounds as they may.
+    const unlike = settled.probes.every((probe) => !roundsAlike(this.graph.node(probe), node));
+    if (!settled.score.matched && !settled.probes.includes(name) && !unlike) return this.#within(check, name);
     const own = this.book.search(recipeSearch(this, [name], ownLimits, this.#rowsBeyond(name, check)));
     const departing = this.checkUnder(name, own.recipe, this.evaluator);
     if (departing.matched) {
@@ -243,6 +244,12 @@ export class Investigation extends RecordedRun {
     const beyond = bits?.worst.map((i) => rows[Math.floor(i / columns.length)]!) ?? [];
     return [...new Set(beyond)].slice(0, ownLimits.rows / 4);
   }
+}
+
+/** Whether two units of a role have the same recipes: the first rank's term has more of them where it adds the bias. */
+function roundsAlike({ op: a }: GraphNode, { op: b }: GraphNode): boolean {
+  if (a.recipes === b.recipes) return true;
+  return a.recipes?.length === b.recipes?.length && !!a.recipes?.every(({ id }, i) => id === b.recipes![i]!.id);
 }
 
 /** A value computed when it is first asked for. */

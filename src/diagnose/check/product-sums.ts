@@ -95,7 +95,7 @@ function sumsUnder(investigation: Investigation, { node, recipe, rows, width }: 
   const reader = investigation.graph.node(summed[0] ?? node.name);
   const settings = settingsOf(recipe, reader);
   const inputs = investigation.graph.node(operand).columns;
-  const stored = storedWeight(parameters, weight, { store: recipe.store, settings });
+  const stored = storedWeight(parameters, weight, { store: recipe.store, settings }, product?.mergedScale);
   if (!stored) return undefined;
   const { columns } = node;
   const blocks = Math.ceil(columns / width);
@@ -175,6 +175,7 @@ function storedWeight(
   parameters: ParameterReader,
   weight: string,
   rounding: OpRounding,
+  mergedScale: number | undefined,
 ): (StoredParameter & { readonly heldAs?: DType | undefined }) | undefined {
   const stored = parameters.stored?.(weight);
   if (stored) return { ...stored, heldAs: parameters.dtype?.(weight) };
@@ -189,6 +190,7 @@ function storedWeight(
         first,
         target.byteLength / (8 * inputs),
         rounding,
+        mergedScale,
       );
       target.set(new Uint8Array(buffer, byteOffset, byteLength));
     },

@@ -42,6 +42,7 @@ export const fp8: WeightFormat = {
       arithmetic: own,
       dtype: own,
       operands: operandsOf(stored),
+      hasTensorScale: dtype === "float8_e4m3fn" && !inBytes && tile.bands * tile.groups === 1,
       misreadings: scaleMisreadings(part.slice(1), tile),
       load: () => ({
         codes: storedRows(columns, (first, count) => stored.checkpoint.bytes(name, first, count)),

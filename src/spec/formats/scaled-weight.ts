@@ -43,6 +43,8 @@ export interface ScaledLayout {
   /** Narrow numbers that the other operand of a product may be taken in. */
   readonly operands: readonly Quantisation[];
   readonly misreadings: readonly LayoutMisreading[];
+  /** Whether the numbers are e4m3 with one scale for all of them: runtimes that merge projections give them one of their own. */
+  readonly hasTensorScale?: boolean;
   /** Reads scales and zero points, and makes the codes accessible. @throws InputError where they do not fit. */
   load(): WeightTables;
 }
@@ -119,6 +121,10 @@ export class ScaledWeight implements QuantisedParameter {
 
   get tile(): { rows: number; columns: number } {
     return { rows: this.layout.bandRows, columns: this.layout.groupColumns };
+  }
+
+  tensorScale(): number | undefined {
+    return this.layout.hasTensorScale ? this.#tables().scales.values[0] : undefined;
   }
 
   rescaled(from: ScaleSource): ScaledWeight {

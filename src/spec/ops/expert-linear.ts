@@ -1,7 +1,9 @@
+import { rowsOfQuantised } from "../../tensor/quantised-parameter.js";
 import { type ExpertWeights, expertBias, expertRows } from "../expert-weights.js";
 import { type Block, emptyBlock, type MutableBlock, type Op, type OpContext, usableVariance } from "../op.js";
 import type { Recipe } from "../recipe.js";
 import { linear } from "./linear.js";
+import type { QuantisedProduct } from "./linear-recipes.js";
 
 export interface ExpertLinearAttributes extends ExpertWeights {
   readonly topK: number;
@@ -11,6 +13,8 @@ export interface ExpertLinearAttributes extends ExpertWeights {
   readonly ownInputs: boolean;
   /** Expert whose matrix a chosen expert's rows meet; itself unless a rewrite says otherwise. */
   readonly expertOf?: (expert: number) => number;
+  /** Where the weights are kept in a narrow format: which roundings that makes legal. Tiles of operands lie within a row. */
+  readonly weightFormat?: QuantisedProduct | undefined;
 }
 
 const weight = "weight";
@@ -21,7 +25,8 @@ const bias = "bias";
  * after the other. Only the matrices of chosen experts are read. Rounds as `linear`: a grouped product is one per expert.
  */
 export function expertLinear(attributes: ExpertLinearAttributes): Op {
-  const product = linear({ weight, bias: attributes.bias === undefined ? undefined : bias });
+  const { weightFormat } = attributes;
+  const product = linear({ weight, bias: attributes.bias === undefined ? undefined : bias, weightFormat });
   const { topK, width, ownInputs } = attributes;
   return {
     kind: "expert-linear",
@@ -37,6 +42,8 @@ export function expertLinear(attributes: ExpertLinearAttributes): Op {
           const starts = members.map((r) => (ownInputs ? (r * topK + part.slot) * inputs : r * inputs));
           const block = gathered(x, starts, inputs);
           const matrix = attributes.expertOf?.(expert) ?? expert;
+          // What a rewrite made of a choice may be no expert's number: nothing is multiplied then.
+          if (!isExpert(context, attributes, matrix)) continue;
           const made = product.evaluate(
             ofExpert(context, attributes, matrix, part.columns, block, inputs),
             Int32Array.from(members, (r) => rows[r]!),
@@ -51,6 +58,11 @@ export function expertLinear(attributes: ExpertLinearAttributes): Op {
       return out;
     },
   };
+}
+
+function isExpert({ parameters }: OpContext, { weight }: ExpertWeights, expert: number): boolean {
+  const count = typeof weight === "string" ? (parameters.shape(weight)?.[0] ?? 0) : weight.length;
+  return Number.isInteger(expert) && expert >= 0 && expert < count;
 }
 
 /** Grouped kernels take no bias: most implementations add it to the rounded product. */
@@ -122,15 +134,23 @@ function ofExpert(
   block: Block,
   inputs: number,
 ): OpContext {
-  const rows = expertRows(context.parameters, weights, expert, columns, inputs);
+  const { parameters } = context;
+  const { first = 0, step = 1 } = weights;
+  const rows = expertRows(parameters, weights, expert, columns, inputs);
+  const own = typeof weights.weight === "string" ? undefined : parameters.quantised?.(weights.weight[expert]!);
   const biases = expertBias(context.parameters, weights, expert, columns);
   return {
     ...context,
     parameters: {
       names: () => [weight, bias],
+      quantised: () =>
+        own &&
+        rowsOfQuantised(
+          own,
+          columns.map((c) => first + step * c),
+        ),
       shape: (name) => (name === weight ? [columns.length, inputs] : [columns.length]),
-      rows: (name, first, count) =>
-        name === weight ? rows.subarray(first * inputs, (first + count) * inputs) : biases!,
+      rows: (name, from, count) => (name === weight ? rows.subarray(from * inputs, (from + count) * inputs) : biases!),
     },
     input: () => block,
     width: () => inputs,

@@ -47,11 +47,15 @@ export interface OperandQuantisation {
   /** Part of a recipe's id. */
   readonly id: string;
   readonly title: string;
+  /** Whether its scale is not the product's own, but that of the projections a runtime merges it with. */
+  readonly merged?: boolean;
 }
 
 /** What a weight format leaves open about a product: beside its weights, whether operands are narrow numbers too. */
 export interface QuantisedProduct {
   readonly operands: readonly OperandQuantisation[];
+  /** The scale that the weight's numbers are requantised to where a runtime merges its projection with others. */
+  readonly mergedScale?: number | undefined;
 }
 
 const known = new Map<string, readonly Recipe[]>();
@@ -61,7 +65,8 @@ const known = new Map<string, readonly Recipe[]>();
  * type between ops with its scale, or not at all where sums are scaled; operands may be quantised where the config says so.
  */
 export function recipesOf(bias: boolean, quantised: QuantisedProduct | undefined): readonly Recipe[] {
-  const key = `${bias} ${quantised?.operands.map(({ id }) => id)}`;
+  const isMerged = quantised?.mergedScale !== undefined;
+  const key = `${bias} ${isMerged} ${quantised?.operands.map(({ id }) => id)}`;
   let recipes = known.get(key);
   if (!recipes) {
     const plain = bias ? [plainRecipes[0]!, biasAfter, ...plainRecipes.slice(1)] : plainRecipes;
@@ -71,7 +76,7 @@ export function recipesOf(bias: boolean, quantised: QuantisedProduct | undefined
   return recipes;
 }
 
-function quantisedRecipes(bias: boolean, { operands }: QuantisedProduct): Recipe[] {
+function quantisedRecipes(bias: boolean, { operands, mergedScale }: QuantisedProduct): Recipe[] {
   const recipe = (id: string, title: string, knownFrom: string, settings: Recipe["settings"]): Recipe[] =>
     [false, true].slice(0, bias ? 2 : 1).map((after) => ({
       id: after ? `${id}-bias-after` : id,
@@ -111,5 +116,31 @@ function quantisedRecipes(bias: boolean, { operands }: QuantisedProduct): Recipe
         { operand, fake: true },
       ),
     ]),
+    ...(mergedScale === undefined ? [] : operands).flatMap(({ id, title, quantisation, merged }, operand) =>
+      // Where operands have fixed scales, the largest of them goes with the largest of the weights'.
+      quantisation.fixed !== undefined && !merged
+        ? []
+        : requantisations.flatMap(({ name, words, ...settings }) =>
+            recipe(
+              `operands-${id}-${name}`,
+              `operands in ${title}, weights requantised to the largest scale of merged projections${words}`,
+              "vLLM merged scales",
+              { weight: "merged", operand, ...settings },
+            ),
+          ),
+    ),
   ];
 }
+
+/** Where weights are requantised in float16: whether their own scale is rounded to it first, and how they are divided. */
+const requantisations = [
+  { name: "merged", words: "", narrow: false, reciprocal: true },
+  { name: "merged-narrow", words: ", their own rounded to float16", narrow: true, reciprocal: true },
+  { name: "merged-divided", words: ", by a division", narrow: false, reciprocal: false },
+  {
+    name: "merged-narrow-divided",
+    words: ", their own rounded to float16, by a division",
+    narrow: true,
+    reciprocal: false,
+  },
+] as const;

@@ -7,6 +7,7 @@ import { type Accumulator, accumulate } from "./accumulator.js";
 import { LinearNoise } from "./linear-noise.js";
 import { type QuantisedProduct, recipesOf } from "./linear-recipes.js";
 import { weightReader } from "./linear-weights.js";
+import { operandFlips } from "./operand-flips.js";
 import { quantised } from "./quantised.js";
 import { overTerms, type Terms } from "./terms.js";
 
@@ -41,7 +42,7 @@ export function linear(attributes: LinearAttributes): Op {
       const x = operandOf(context, rows, attributes.weightFormat);
       const out = emptyBlock(rows.length * columns.length, noise);
       const biases = bias ? parameters.rows(bias, 0, 1) : undefined;
-      const weights = weightReader(columns, parameters, weight, n, rounding);
+      const weights = weightReader(columns, parameters, weight, n, rounding, attributes.weightFormat?.mergedScale);
       const bounds = boundsOf(n, rounding);
       const noises = noise ? new LinearNoise(context, x, bounds, accumulator) : undefined;
       const together = noises?.rowsTogether(n) ?? rows.length;
@@ -99,7 +100,8 @@ function addQuantisationNoise(
     const { value } = op.evaluate({ ...context, noise: false, rounding: { store, settings } }, rows, columns);
     for (let i = 0; i < value.length; i++) farthest[i] = Math.max(farthest[i]!, Math.abs(value[i]! - out.value[i]!));
   }
-  for (let i = 0; i < farthest.length; i++) out.variance[i]! += farthest[i]! ** 2;
+  const flips = operandFlips(op.attributes as unknown as LinearAttributes, context, rows, columns);
+  for (let i = 0; i < farthest.length; i++) out.variance[i]! += farthest[i]! ** 2 + (flips?.[i] ?? 0);
 }
 
 /** x [rows, inputs] as it is multiplied; an unrecorded one may have been rounded to either of two neighbours. */
