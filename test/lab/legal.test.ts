@@ -5,9 +5,12 @@ import { randomSteps } from "../../src/lab/batch.js";
 import { type CorrectRun, type CorrectScore, correctRuns, judgeCorrectRuns } from "../../src/lab/correct/runs.js";
 import { decoys } from "../../src/lab/decoys.js";
 import { runData } from "../../src/lab/format.js";
+import { plainImplementation } from "../../src/lab/legal.js";
 import { randomGenerator } from "../../src/lab/random.js";
 import { runLab } from "../../src/lab/run.js";
 import { writeTinyModel } from "../../src/lab/tiny-model.js";
+import { UnitRecipe } from "../../src/spec/recipe.js";
+import { roleOf } from "../../src/spec/site.js";
 import { expectPublished } from "../published.js";
 import { temporaryFolder } from "./folder.js";
 
@@ -41,6 +44,35 @@ describe("correct implementations", () => {
     expect(scores).toHaveLength(12);
     expectPublished("lab-run", runData(scores, []));
     expect(stores.size).toBe(3);
+  });
+});
+
+describe("a correct run in TF32 of which the residual stream alone is recorded", () => {
+  it("is clean: no product's bits tell the precision, the spans around them do", async () => {
+    const model = writeTinyModel(join(folder, "stream"), { family: "qwen2", seed: 9, config });
+    const path = join(folder, "stream.safetensors");
+    const random = randomGenerator(5);
+    const recording = runLab({
+      model,
+      store: "float32",
+      path,
+      steps: randomSteps(random, model.config.vocabularySize, [[24]]),
+      streamOnly: true,
+      implement: (graph) => {
+        const plain = plainImplementation(graph, "float32");
+        const narrow = [...graph.nodes.values()].flatMap((node) => {
+          const recipe = node.op.recipes?.find(({ settings }) => settings.tf32 === true);
+          return recipe && node.layer !== undefined ? [[roleOf(node), recipe] as const] : [];
+        });
+        return {
+          ...plain,
+          recipe: new UnitRecipe("float32", new Map(narrow)),
+          precision: { store: "float32", compute: "tf32" },
+        };
+      },
+    });
+    const verdict = await diagnose({ target: recording.path, model: model.directory, quick: true });
+    expect(verdict).toMatchObject({ verdict: "clean", causes: [], findings: [] });
   });
 });
 

@@ -127,13 +127,15 @@ export function recordCorrectRun(
     lastTokens: lastTokens && !plain,
     implement: (graph) => legalImplementation(graph, model.parameters, store, random),
     ...(layers ? { layers } : {}),
+    // From numbers of its own: the other draws stay what they were.
+    streamOnly: randomGenerator(seedOf(`stream ${id} ${number}`))() < 0.1,
     ...shape,
   };
   const { padding, cache } = shape;
   return {
     recording: runLab(options),
     text,
-    drawn: { layers, lastTokens: options.lastTokens, padding, cache: cacheName(cache) },
+    drawn: { layers, lastTokens: options.lastTokens, streamOnly: options.streamOnly, padding, cache: cacheName(cache) },
   };
 }
 
