@@ -18,6 +18,8 @@ export interface AssembledCause {
   readonly hypotheses: Hypothesis[];
   /** Names of the failing units it explains. */
   readonly explains: Set<string>;
+  /** Names of failing units that come out right where the records it is about are not believed. */
+  readonly readers?: ReadonlySet<string>;
 }
 
 /** Causes from explained findings: one per group, a pair as two, in order of origin. */
@@ -187,7 +189,8 @@ export function directCause(found: readonly DirectCause[]): AssembledCause {
     },
     alternatives: [],
   };
-  return { cause, group: first.group, hypotheses: [], explains: new Set() };
+  const readers = new Set(found.flatMap(({ readers = [] }) => readers));
+  return { cause, group: first.group, hypotheses: [], explains: new Set(), readers };
 }
 
 export function finite(x: number): number | null {
