@@ -2,7 +2,7 @@ import { copyFileSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
-import { diagnose } from "../../src/diagnose/diagnose.js";
+import { briefVerdict } from "./brief-verdict.js";
 
 const golden = "test/golden/paged_bf16";
 const folder = mkdtempSync(join(tmpdir(), "faultline-paged-"));
@@ -27,7 +27,7 @@ function changed(name: string, steps: number, change: (event: Event) => void) {
   );
   for (const event of kept) change(event);
   writeFileSync(join(directory, "events.jsonl"), `${kept.map((event) => JSON.stringify(event)).join("\n")}\n`);
-  return diagnose({ target: directory, model: "models/ishmael-7m", quick: true });
+  return briefVerdict(directory, "models/ishmael-7m");
 }
 
 function shift(event: Event, field: string) {

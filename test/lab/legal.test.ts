@@ -1,6 +1,5 @@
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { diagnose } from "../../src/diagnose/diagnose.js";
 import { randomSteps } from "../../src/lab/batch.js";
 import { type CorrectRun, type CorrectScore, correctRuns, judgeCorrectRuns } from "../../src/lab/correct/runs.js";
 import { decoys } from "../../src/lab/decoys.js";
@@ -8,6 +7,7 @@ import { runData } from "../../src/lab/format.js";
 import { randomGenerator } from "../../src/lab/random.js";
 import { runLab } from "../../src/lab/run.js";
 import { writeTinyModel } from "../../src/lab/tiny-model.js";
+import { briefVerdict } from "../diagnose/brief-verdict.js";
 import { expectPublished } from "../published.js";
 import { temporaryFolder } from "./folder.js";
 
@@ -52,7 +52,7 @@ describe("decoys", () => {
     const path = join(folder, `${decoy.id}.safetensors`);
     const steps = randomSteps(randomGenerator(3), model.config.vocabularySize, [[20]]);
     runLab({ model, steps, store: "bfloat16", path, injections: [decoy.inject(model)] });
-    const verdict = await diagnose({ target: path, model: model.directory, quick: true });
+    const verdict = await briefVerdict(path, model.directory);
     expect(verdict.causes.filter(({ cause }) => !decoy.benign.includes(cause))).toEqual([]);
     for (const cause of verdict.causes) expect(cause.latent).toBe(true);
     if (decoy.benign.length === 0) expect(verdict.verdict).toBe("clean");
