@@ -4,7 +4,7 @@ import type { Verdict } from "../../src/diagnose/tell/verdict.js";
 
 /**
  * The verdict on a recording, without the run from its tokens and without what it could not have shown: causes, findings
- * and their proof are those of `diagnose`, in two thirds of the time.
+ * and their proof unit by unit are those of `diagnose`.
  */
 export function briefVerdict(target: RunPath, model: string): Promise<Verdict> {
   return withJudged({ target, model }, ({ verdict }) => verdict);
