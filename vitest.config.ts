@@ -1,5 +1,6 @@
-import { defineConfig } from "vitest/config";
+import { configDefaults, defineConfig } from "vitest/config";
 import { BaseSequencer, type TestSpecification } from "vitest/node";
+import { sharingFiles } from "./test/shared-worker.js";
 
 /** The files that take longest, longest first: one that started last would keep one core waiting for the other. */
 const longest = [
@@ -14,26 +15,43 @@ const longest = [
   "diagnose/experts",
 ].map((name) => `/test/${name}.test.ts`);
 
+/** Those that share a worker first, since one goes on only while the next file is theirs; of each kind the longest first. */
 class LongestFirst extends BaseSequencer {
   override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
     const others = longest.length;
-    const place = ({ moduleId }: TestSpecification) => {
+    const place = ({ moduleId, project }: TestSpecification) => {
       const i = longest.findIndex((name) => moduleId.endsWith(name));
-      return i < 0 ? others : i;
+      return (project.config.isolate ? others + 1 : 0) + (i < 0 ? others : i);
     };
     return (await super.sort(files)).toSorted((a, b) => place(a) - place(b));
   }
 }
 
+const sharing = sharingFiles(import.meta.dirname);
+
+const common = {
+  // Whole recordings are evaluated in float64, on machines of two cores.
+  testTimeout: 120_000,
+  hookTimeout: 120_000,
+  pool: "forks",
+} as const;
+
 export default defineConfig({
   test: {
-    include: ["test/**/*.test.ts"],
-    // Whole recordings are evaluated in float64, on machines of two cores.
-    testTimeout: 120_000,
-    hookTimeout: 120_000,
-    pool: "forks",
     // One per core, of which such a machine has two; the default leaves one idle.
     maxWorkers: "100%",
     sequence: { sequencer: LongestFirst },
+    projects: [
+      // Loading what they import takes many of these files longer than their tests: a worker loads it once.
+      { test: { ...common, name: "sharing", include: sharing, isolate: false } },
+      {
+        test: {
+          ...common,
+          name: "alone",
+          include: ["test/**/*.test.ts"],
+          exclude: [...configDefaults.exclude, ...sharing],
+        },
+      },
+    ],
   },
 });

@@ -5,11 +5,11 @@ import { afterAll, describe, expect, it } from "vitest";
 import { CaptureObservations } from "../../src/capture/observations.js";
 import { openCapture } from "../../src/capture/reader.js";
 import { compareCaptures } from "../../src/compare/compare.js";
-import { diagnose } from "../../src/diagnose/diagnose.js";
 import type { CacheScales } from "../../src/lab/cache-type.js";
 import { legalImplementation } from "../../src/lab/legal.js";
 import { randomGenerator } from "../../src/lab/random.js";
 import type { DType } from "../../src/tensor/dtype.js";
+import { briefVerdict } from "../diagnose/brief-verdict.js";
 import { CacheRuns, changeEvents } from "./cache-runs.js";
 
 const folder = mkdtempSync(join(tmpdir(), "faultline-quantised-"));
@@ -50,7 +50,7 @@ describe("a correct run with a narrow cache", () => {
     ["float16", "bfloat16", undefined, "without a scale"],
   ])("%s kept as %s, %s", async (store, dtype, scales, _) => {
     const target = runs.record({ dtype, combined: "page", ...(scales && { scales }) }, { store });
-    const verdict = await diagnose({ target, model: model.directory, quick: true });
+    const verdict = await briefVerdict(target, model.directory);
     expect(verdict.causes).toEqual([]);
     expect(verdict.findings).toEqual([]);
     expect(verdict.verdict).toBe("clean");
@@ -72,7 +72,7 @@ describe("a correct run with a narrow cache", () => {
           implement: (graph) => legalImplementation(graph, model.parameters, store, randomGenerator(draw + 90)),
         },
       );
-      const verdict = await diagnose({ target, model: model.directory, quick: true });
+      const verdict = await briefVerdict(target, model.directory);
       expect(verdict.causes, `draw ${draw}`).toEqual([]);
       expect(verdict.findings, `draw ${draw}`).toEqual([]);
     }
@@ -87,7 +87,7 @@ describe("a correct run with a narrow cache", () => {
     const target = runs.record({ dtype, scales }, { store: dtype === "bfloat16" ? "float32" : "bfloat16" });
     // All values of the layers are kept, and the pages of layer 0 alone.
     changeEvents(target, (event) => (/layers\.[12]\..*_cache/.test(event.name) ? undefined : event));
-    const verdict = await diagnose({ target, model: model.directory, quick: true });
+    const verdict = await briefVerdict(target, model.directory);
     expect(verdict.causes).toEqual([]);
     expect(verdict.findings).toEqual([]);
   });
@@ -165,7 +165,7 @@ describe("the format of a cache", () => {
       expect(observations.output(cacheName(0, "k"), 0)).toBeUndefined();
       expect(observations.unknown.map(({ value }) => value)).toContain(cacheName(0, "k"));
     });
-    const verdict = await diagnose({ target: path, model: model.directory, quick: true });
+    const verdict = await briefVerdict(path, model.directory);
     expect(verdict.findings).toEqual([]);
     expect(verdict.unchecked).toContainEqual(expect.objectContaining({ value: cacheName(2, "v") }));
   });
@@ -199,7 +199,7 @@ describe("a scale that is wrong", () => {
     ["some other", () => ({ written: 0.3, read: 0.05, claimed: claims(0.05) }), { at: "write", expected: 0.05 }],
   ])("%s", async (title, scales, parameters) => {
     const target = runs.record({ dtype: "float8_e4m3fn", combined: "page", scales });
-    const { causes } = await diagnose({ target, model: model.directory, quick: true });
+    const { causes } = await briefVerdict(target, model.directory);
     const [cause] = causes;
     expect(causes.length).toBe(1);
     expect(cause).toMatchObject({ cause: "cache-scale", kind: "seam", transform: "T8", layers: [0, 1, 2], parameters });
@@ -227,9 +227,7 @@ describe("a scale that is wrong", () => {
     ],
   ])("%s", async (_, title, scales) => {
     const target = runs.record({ dtype: "float8_e4m3fn", scales });
-    const cause = (await diagnose({ target, model: model.directory, quick: true })).causes.find(
-      (entry) => entry.cause === "cache-scale",
-    );
+    const cause = (await briefVerdict(target, model.directory)).causes.find((entry) => entry.cause === "cache-scale");
     expect(cause!.statement).toContain(title);
     expect(cause!.parameters).toMatchObject({ at: "read" });
   });
@@ -241,7 +239,7 @@ describe("a scale that is wrong", () => {
   ])("%s, seen in attention alone", async (_, side, read) => {
     const scales = (name: string) => (name.endsWith(side) ? { written: right(name), read } : { written: right(name) });
     const target = runs.record({ dtype: "float8_e4m3fn", scales });
-    const { causes } = await diagnose({ target, model: model.directory, quick: true });
+    const { causes } = await briefVerdict(target, model.directory);
     const named = causes.find((entry) => [entry.cause, ...entry.alternatives].includes("cache-scale"));
     expect(named).toMatchObject({ layers: [0, 1, 2] });
   });
@@ -259,7 +257,7 @@ describe("a fault beside a narrow cache", () => {
       return JSON.stringify(event);
     });
     writeFileSync(file, `${exchanged.join("\n")}\n`);
-    const { causes } = await diagnose({ target, model: model.directory, quick: true });
+    const { causes } = await briefVerdict(target, model.directory);
     expect(causes.map(({ cause }) => cause)).toContain("page-table-wrong");
     expect(causes.map(({ cause }) => cause)).not.toContain("cache-scale");
   });
@@ -267,7 +265,7 @@ describe("a fault beside a narrow cache", () => {
   it("is not blamed on the scale where only the reader's claim is wrong", async () => {
     const scales = () => ({ written: 0.05, read: 1, claimed: { input: 1 } });
     const target = runs.record({ dtype: "float8_e4m3fn", scales });
-    const { causes } = await diagnose({ target, model: model.directory, quick: true });
+    const { causes } = await briefVerdict(target, model.directory);
     expect(causes.map(({ cause }) => cause)).toEqual(["cache-scale"]);
     expect(causes[0]!.parameters).toEqual({ at: "read", used: 1, expected: 0.05 });
   });

@@ -12,6 +12,7 @@ import type { Op } from "../../src/spec/op.js";
 import { decode, encode, floatFormat, unitInLastPlace } from "../../src/tensor/dtype.js";
 import { SafetensorsFile, writeSafetensors } from "../../src/tensor/safetensors.js";
 import { temporaryFolder } from "../lab/folder.js";
+import { briefVerdict } from "./brief-verdict.js";
 
 const folder = temporaryFolder();
 const store = "bfloat16";
@@ -74,7 +75,7 @@ describe("what a sample does not hold", () => {
         const size = Math.sqrt(row.reduce((sum, x) => sum + x * x, 0) / columns);
         row[column]! += 10 * unitInLastPlace(size, floatFormat(store)!);
       });
-      const verdict = await diagnose({ target: changed, model: model.directory, quick: true });
+      const verdict = await briefVerdict(changed, model.directory);
       expect(verdict.verdict).toBe("fault");
       expect(verdict.findings.map(({ unit }) => unit)).toEqual(["lm_head"]);
       expect(verdict.findings[0]!.extent.columns).toContain(String(column));
@@ -88,7 +89,7 @@ describe("what a sample does not hold", () => {
     "model.norm",
   ])("is found: one wrong row of 4,096 in %s", { timeout: 120_000 }, async (unit) => {
     const { path, model } = record(`long-${unit}`, 300, 256, 16, (graph) => takingRow(graph.node(unit), 2345, 1234));
-    const verdict = await diagnose({ target: path, model: model.directory, quick: true });
+    const verdict = await briefVerdict(path, model.directory);
     expect(verdict.verdict).toBe("fault");
     expect(verdict.findings.map((finding) => finding.unit)).toEqual([unit]);
     expect(verdict.findings[0]!.extent.rows).toContain("2345");

@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { diagnose } from "../../src/diagnose/diagnose.js";
 import { families } from "../../src/spec/families/registry.js";
+import { briefVerdict } from "./brief-verdict.js";
 import { expectRecipes } from "./recipe-shares.js";
 
 const models = ["test/golden/families", "test/golden/moe"].flatMap((folder) =>
@@ -33,7 +34,7 @@ describe.each(models)("%s, by transformers with its own cache", (_, model) => {
   });
 
   test.each(readdirSync(join(model, "decode_faults")))("%s is named in the steps where it is", async (fault) => {
-    const verdict = await diagnose({ target: join(model, "decode_faults", fault), model, quick: true });
+    const verdict = await briefVerdict(join(model, "decode_faults", fault), model);
     const { cause, steps } = causes[fault]!;
     expect(verdict.verdict).toBe("fault");
     expect(new Set(verdict.causes.map((named) => named.cause))).toEqual(new Set([cause]));

@@ -1,5 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { diagnose } from "../../src/diagnose/diagnose.js";
+import { briefVerdict } from "./brief-verdict.js";
 import { expectRecipes } from "./recipe-shares.js";
 
 const golden = "test/golden/moe";
@@ -66,7 +67,7 @@ describe("a fault in Hugging Face's code for experts", () => {
   test.each(faults)("%s: %s is %s, there and nowhere else", async (family, fault, cause, unit) => {
     const model = `${golden}/${family}`;
     const file = `${fault === "mlp-reads-stream" ? "common" : "fault"}-${fault}.safetensors`;
-    const verdict = await diagnose({ target: `${model}/${file}`, model, quick: true });
+    const verdict = await briefVerdict(`${model}/${file}`, model);
     expect(verdict.verdict).toBe("fault");
     expect(verdict.causes.map((named) => named.cause)).toEqual([cause]);
     const units = verdict.causes[0]!.units;

@@ -1,7 +1,7 @@
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { diagnose } from "../../src/diagnose/diagnose.js";
+import { briefVerdict } from "./brief-verdict.js";
 
 const folder = "test/golden/families";
 
@@ -70,7 +70,7 @@ describe.each(readdirSync(folder))("faults in transformers' code of %s", (family
   });
 
   test.each(faults)("%s is named where it is, and nothing else", async (fault) => {
-    const verdict = await diagnose({ target: join(model, "faults", `${fault}.safetensors`), model, quick: true });
+    const verdict = await briefVerdict(join(model, "faults", `${fault}.safetensors`), model);
     expect(verdict.verdict).toBe(fault === "one-theta" ? "ambiguous" : "fault");
     expect(new Set(verdict.causes.map(({ cause }) => cause))).toEqual(new Set(causes[fault]));
     expect(verdict.findings.filter(({ cause }) => cause === null)).toEqual([]);

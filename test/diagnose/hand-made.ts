@@ -4,7 +4,7 @@ import type { Hypothesis } from "../../src/diagnose/causes/hypothesis.js";
 import { UnitCheck } from "../../src/diagnose/check/unit-check.js";
 import type { Cause } from "../../src/diagnose/explain/cause.js";
 import type { ExplainedFinding } from "../../src/diagnose/explain/explainer.js";
-import type { Explanation } from "../../src/diagnose/explain/judge.js";
+import type { Explanation } from "../../src/diagnose/explain/explanation.js";
 import type { GraphNode } from "../../src/spec/graph.js";
 import { identity } from "../../src/spec/ops/identity.js";
 import { outsideLayers } from "../../src/spec/site.js";

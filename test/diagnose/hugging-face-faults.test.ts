@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { diagnose } from "../../src/diagnose/diagnose.js";
+import { briefVerdict } from "./brief-verdict.js";
 
 /** Hugging Face's own code with faults somebody else put in: the checker's catalogue was not consulted. */
 const expected: [file: string, causes: { cause: string; layers?: number[]; unit: string }[]][] = [
@@ -26,7 +26,7 @@ const expected: [file: string, causes: { cause: string; layers?: number[]; unit:
 ];
 
 const model = "models/ishmael-7m";
-const run = (file: string) => diagnose({ target: `test/golden/faults/${file}.safetensors`, model, quick: true });
+const run = (file: string) => briefVerdict(`test/golden/faults/${file}.safetensors`, model);
 
 describe("faults in Hugging Face's code", () => {
   test.each(expected)("%s", async (file, causes) => {

@@ -2,7 +2,8 @@ import { copyFileSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
-import { diagnose } from "../../src/diagnose/diagnose.js";
+import type { Verdict } from "../../src/diagnose/tell/verdict.js";
+import { briefVerdict } from "./brief-verdict.js";
 
 const golden = "test/golden/paged_bf16";
 const folder = mkdtempSync(join(tmpdir(), "faultline-paged-"));
@@ -27,7 +28,7 @@ function changed(name: string, steps: number, change: (event: Event) => void) {
   );
   for (const event of kept) change(event);
   writeFileSync(join(directory, "events.jsonl"), `${kept.map((event) => JSON.stringify(event)).join("\n")}\n`);
-  return diagnose({ target: directory, model: "models/ishmael-7m", quick: true });
+  return briefVerdict(directory, "models/ishmael-7m");
 }
 
 function shift(event: Event, field: string) {
@@ -48,6 +49,15 @@ function sharedPage(event: Event) {
   if (event.kv_indices) event.kv_indices[3] = event.kv_indices[0];
 }
 
+const attention = "model.layers.0.self_attn.o_proj.input";
+
+/** Attention has read the right keys, whatever the record says of how: no search for what it may have computed. */
+function expectAccountedFor({ causes, findings }: Verdict, cause: string) {
+  expect(causes[findings.find(({ unit }) => unit === attention)!.cause!]!.cause).toBe(cause);
+  expect(causes.find((one) => one.cause === cause)!.statement).toContain(`${attention} came of what was produced`);
+  expect(findings.every((finding) => finding.cause !== null)).toBe(true);
+}
+
 describe("seams and metadata of a paged run", () => {
   test("unchanged, it is clean", async () => {
     expect((await changed("unchanged", 3, () => {})).verdict).toBe("clean");
@@ -63,6 +73,7 @@ describe("seams and metadata of a paged run", () => {
     expect(cause).toMatchObject({ kind: "seam", transform: "T1", parameters: { written: "NHD", read: "HND" } });
     expect(verdict.audits.cache.pass).toBe(false);
     expect(verdict.causes[0]!.cause).toBe("layout-mismatch");
+    expectAccountedFor(verdict, "layout-mismatch");
   });
 
   test("bytes of one type read as another", async () => {
@@ -74,6 +85,7 @@ describe("seams and metadata of a paged run", () => {
       kind: "seam",
       parameters: { written: "bfloat16", read: "float16" },
     });
+    expectAccountedFor(verdict, "dtype-bits");
   });
 
   test.each([
@@ -97,5 +109,6 @@ describe("seams and metadata of a paged run", () => {
     });
     expect(verdict.causes.map((c) => c.cause)).toContain("page-table-wrong");
     expect(verdict.audits.cache.pass && verdict.audits.batch.pass).toBe(false);
+    expectAccountedFor(verdict, "page-table-wrong");
   });
 });

@@ -13,6 +13,7 @@ import { roleOf } from "../../src/spec/site.js";
 import { decode, encode, floatFormat, unitInLastPlace } from "../../src/tensor/dtype.js";
 import { SafetensorsFile, writeSafetensors } from "../../src/tensor/safetensors.js";
 import { temporaryFolder } from "../lab/folder.js";
+import { briefVerdict } from "./brief-verdict.js";
 
 const folder = temporaryFolder();
 const config = { num_hidden_layers: 1, vocab_size: 200, intermediate_size: 1536 };
@@ -74,7 +75,7 @@ describe("products of quantised weights that a sample does not hold", () => {
     expect(clean.verdict).toBe("clean");
     expect(clean.coverage.summed).toBeGreaterThan(20 * 1536);
     expect(clean.coverage.summed + clean.coverage.compared).toBeGreaterThanOrEqual(clean.coverage.of);
-    const verdict = await diagnose({ target: spoilt(path, 4, 1499, ulps), model: model.directory, quick: true });
+    const verdict = await briefVerdict(spoilt(path, 4, 1499, ulps), model.directory);
     expect(verdict.verdict).toBe("fault");
     expect(verdict.findings.map((finding) => finding.unit)).toEqual([unit]);
     expect(verdict.findings[0]!.extent.columns).toContain("1499");

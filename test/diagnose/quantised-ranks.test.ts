@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
 import { diagnose } from "../../src/diagnose/diagnose.js";
+import { briefVerdict } from "./brief-verdict.js";
 import { ranksOf, withoutTerms } from "./rank-recordings.js";
 
 /** Recordings over gloo, products written out in torch: scripts/record_quantised_ranks.py. */
@@ -12,6 +13,7 @@ afterAll(() => rmSync(copies, { recursive: true }));
 
 const diagnoseRanks = (run: string, model: string) =>
   diagnose({ target: ranksOf(run), model: join(folder, model), quick: true });
+const briefly = (run: string, model: string) => briefVerdict(ranksOf(run), join(folder, model));
 
 /** The way in which the products of each recording round. */
 const recipes: Record<string, string> = {
@@ -120,7 +122,7 @@ describe("a fault of ranks or formats in such a run", () => {
     "%s is named where it sits, and nothing else is",
     { timeout: 30_000 },
     async (run, { format, cause, units }) => {
-      const verdict = await diagnoseRanks(join(folder, format, run), format);
+      const verdict = await briefly(join(folder, format, run), format);
       expect(verdict.causes.map((found) => [found.cause, found.units, found.alternatives])).toEqual([
         [cause, units, []],
       ]);
@@ -132,7 +134,7 @@ describe("a fault of ranks or formats in such a run", () => {
     "%s is named where no term of a sum was recorded",
     { timeout: 30_000 },
     async (run, { format, cause, units }) => {
-      const verdict = await diagnoseRanks(withoutTerms(join(folder, format, run), copies), format);
+      const verdict = await briefly(withoutTerms(join(folder, format, run), copies), format);
       const sum = units[0]!.replace(/\.partial\.\d+$/, "");
       expect(verdict.causes.map((found) => [found.cause, found.units])).toEqual([[cause, [sum]]]);
     },

@@ -3,6 +3,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
 import { diagnose } from "../../src/diagnose/diagnose.js";
+import type { Verdict } from "../../src/diagnose/tell/verdict.js";
+import { briefVerdict } from "./brief-verdict.js";
 import { ranksOf, withoutTerms } from "./rank-recordings.js";
 
 const folder = new URL("../golden/ranks", import.meta.url).pathname;
@@ -11,6 +13,15 @@ afterAll(() => rmSync(copies, { recursive: true }));
 
 const diagnoseRanks = (run: string, model: string) =>
   diagnose({ target: ranksOf(run), model: join(folder, "models", model), quick: true });
+const briefly = (run: string, model: string) => briefVerdict(ranksOf(run), join(folder, "models", model));
+
+/** Verdicts on the correct runs, each judged once. */
+const known = new Map<string, Promise<Verdict>>();
+function ofClean(run: string, model: string): Promise<Verdict> {
+  const verdict = known.get(run) ?? diagnoseRanks(join(folder, "clean", run), model);
+  known.set(run, verdict);
+  return verdict;
+}
 
 const clean: [run: string, model: string][] = [
   ["qwen3-2-ranks-bf16", "qwen3"],
@@ -22,10 +33,7 @@ const clean: [run: string, model: string][] = [
 
 describe("a correct run of several ranks", () => {
   test.each(clean)("%s is clean", async (run, model) => {
-    const { verdict, findings, causes, units, recipes, unchecked } = await diagnoseRanks(
-      join(folder, "clean", run),
-      model,
-    );
+    const { verdict, findings, causes, units, recipes, unchecked } = await ofClean(run, model);
     expect(verdict).toBe("clean");
     expect([...findings, ...causes, ...unchecked]).toEqual([]);
     const terms = units.filter(({ unit }) => unit.endsWith(".partial.*"));
@@ -37,14 +45,14 @@ describe("a correct run of several ranks", () => {
   });
 
   test.each(clean)("%s is clean where no term of a sum was recorded", async (run, model) => {
-    const { verdict, findings, recipes } = await diagnoseRanks(withoutTerms(join(folder, "clean", run), copies), model);
+    const { verdict, findings, recipes } = await briefly(withoutTerms(join(folder, "clean", run), copies), model);
     expect(verdict).toBe("clean");
     expect(findings).toEqual([]);
     expect(recipes.find(({ unit }) => unit === "model.layers.*.mlp.down_proj")).toMatchObject({ matched: 2, of: 2 });
   });
 
   test("of four ranks, gloo's sums are those of its ring, bit for bit", async () => {
-    const { recipes } = await diagnoseRanks(join(folder, "clean/llama-4-ranks-bf16"), "llama");
+    const { recipes } = await ofClean("llama-4-ranks-bf16", "llama");
     expect(recipes.find(({ unit }) => unit === "model.layers.*.self_attn.o_proj")).toMatchObject({
       recipe: "sum-ring",
       equal: 1,
@@ -152,7 +160,7 @@ describe("a fault where ranks meet", () => {
 
   test.each(Object.entries(faults))("%s is named, and nothing else is", async (run, expected) => {
     const { cause, layers, unit, parameters = {}, model = "llama" } = expected;
-    const verdict = await diagnoseRanks(join(folder, "faults", run), model);
+    const verdict = await briefly(join(folder, "faults", run), model);
     expect(verdict.verdict).toBe("fault");
     expect(verdict.causes.map((found) => found.cause)).toEqual([cause]);
     expect(verdict.causes[0]).toMatchObject({ layers, parameters, alternatives: [] });
@@ -163,7 +171,7 @@ describe("a fault where ranks meet", () => {
   test.each(Object.entries(faults).filter(([, { hidden }]) => hidden))(
     "%s is named where no term of a sum was recorded",
     async (run, { cause, layers, model = "llama" }) => {
-      const verdict = await diagnoseRanks(withoutTerms(join(folder, "faults", run), copies), model);
+      const verdict = await briefly(withoutTerms(join(folder, "faults", run), copies), model);
       expect(verdict.causes.map((found) => found.cause)).toEqual([cause]);
       expect(verdict.causes[0]).toMatchObject({ layers, alternatives: [] });
     },

@@ -2,7 +2,6 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { diagnose } from "../../src/diagnose/diagnose.js";
 import { fusedPath, standardPath } from "../../src/engine/device/paths.js";
 import { loadWeights, type Weights } from "../../src/engine/device/weights.js";
 import { ReferencePath } from "../../src/engine/reference/reference-path.js";
@@ -14,6 +13,7 @@ import type { Gpu } from "../../src/engine/webgpu/gpu.js";
 import { type TinyModelOptions, writeTinyModel } from "../../src/lab/tiny-model.js";
 import { readModelConfig } from "../../src/spec/models/config-file.js";
 import { Checkpoint } from "../../src/tensor/checkpoint.js";
+import { briefVerdict } from "../diagnose/brief-verdict.js";
 import { openTestDevice, randomNumbers } from "./gpu.js";
 
 /** Small models with what is peculiar to each family, weights drawn at random. */
@@ -117,7 +117,7 @@ describe.each(Object.entries(families))("%s", (name, options) => {
       expect(await tokensOf(path, new Recording(target, { model: json, runtime }))).toEqual(expected);
       if (pathName === "fused") expect(await tokensOf(path), "without recording, decoding ahead").toEqual(expected);
       path.dispose();
-      const verdict = await diagnose({ target, model, quick: true });
+      const verdict = await briefVerdict(target, model);
       expect(verdict.verdict, verdict.summary).toBe("clean");
       expect(verdict.findings).toEqual([]);
       expect(Object.entries(verdict.audits).filter(([, { pass }]) => !pass)).toEqual([]);

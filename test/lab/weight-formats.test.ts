@@ -1,6 +1,5 @@
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { diagnose } from "../../src/diagnose/diagnose.js";
 import { randomSteps } from "../../src/lab/batch.js";
 import { formatFaults, misreadWeight } from "../../src/lab/faults/weight-formats.js";
 import { legalImplementation } from "../../src/lab/legal.js";
@@ -12,6 +11,7 @@ import { runLab } from "../../src/lab/run.js";
 import { writeTinyModel } from "../../src/lab/tiny-model.js";
 import { type CodecId, weightCodecs } from "../../src/lab/weight-codecs.js";
 import type { DType } from "../../src/tensor/dtype.js";
+import { briefVerdict } from "../diagnose/brief-verdict.js";
 import { temporaryFolder } from "./folder.js";
 
 const folder = temporaryFolder();
@@ -59,7 +59,7 @@ describe("correct runs on such a checkpoint", () => {
           steps: randomSteps(random, 200, [[9]]),
           ...(seed > 0 && { implement: (graph, held) => legalImplementation(graph, held, store, random) }),
         });
-        const verdict = await diagnose({ target: path, model: model.directory, quick: true });
+        const verdict = await briefVerdict(path, model.directory);
         expect(verdict.causes, JSON.stringify(run.implementation.description)).toEqual([]);
         expect(verdict.verdict, JSON.stringify(run.implementation.description)).toBe("clean");
         for (const id of Object.values((run.implementation.description.recipes ?? {}) as Record<string, string>))
@@ -81,7 +81,7 @@ describe("a weight that is misread", () => {
     const path = join(folder, `${fault.id}-${codec}.safetensors`);
     const steps = randomSteps(randomGenerator(index + 1), 200, [[9]]);
     runLab({ model, store, path, steps, injections: [misreadWeight(source, codec, `${unit}.weight`, fault, store)] });
-    const verdict = await diagnose({ target: path, model: model.directory, quick: true });
+    const verdict = await briefVerdict(path, model.directory);
     const found = verdict.causes.map(({ cause, units, transform }) => ({ cause, units, transform }));
     expect(found, JSON.stringify(verdict.findings)).toEqual([
       { cause: fault.expected[0], units: [unit], transform: fault.transform },
@@ -101,7 +101,7 @@ describe("a weight that is misread", () => {
     const steps = randomSteps(randomGenerator(4), 200, [[9]]);
     const parameters = new Map([["lm_head.weight", { shape, values: narrow }]]);
     runLab({ model, store: "bfloat16", path, steps, injections: [{ parameters }] });
-    const verdict = await diagnose({ target: path, model: model.directory, quick: true });
+    const verdict = await briefVerdict(path, model.directory);
     expect(verdict.causes.map(({ cause, units }) => ({ cause, units }))).toEqual([
       { cause: "weight-quantised", units: ["lm_head"] },
     ]);

@@ -18,4 +18,6 @@ export interface DirectCause {
   /** Elements compared. */
   readonly samples: number;
   readonly rows?: string;
+  /** Failing units that it accounts for: they come out right where it is not believed. */
+  readonly readers?: readonly string[];
 }

@@ -44,7 +44,7 @@ function mergeCauses(direct: readonly AssembledCause[], explained: readonly Asse
     const other = out[same]!;
     const units = [...new Set([...entry.cause.units, ...other.cause.units])];
     const steps = [...new Set([...other.cause.steps, ...entry.cause.steps])];
-    out[same] = { ...other, cause: { ...other.cause, units, steps } };
+    out[same] = { ...other, ...(entry.readers && { readers: entry.readers }), cause: { ...other.cause, units, steps } };
   }
   return out;
 }

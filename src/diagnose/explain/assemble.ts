@@ -7,8 +7,8 @@ import { type Extent, extentOf, ranges } from "../check/extent.js";
 import type { Investigation, UnitCheck } from "../check/investigation.js";
 import type { Cause } from "./cause.js";
 import type { ExplainedFinding } from "./explainer.js";
+import type { Explanation } from "./explanation.js";
 import { groupCauses } from "./group.js";
-import type { Explanation } from "./judge.js";
 import { hiddenLayers } from "./visibility.js";
 
 /** A cause of the verdict with what proves it: rewrites of the spec, and the findings it explains. */
@@ -18,6 +18,8 @@ export interface AssembledCause {
   readonly hypotheses: Hypothesis[];
   /** Names of the failing units it explains. */
   readonly explains: Set<string>;
+  /** Names of failing units that come out right where the records it is about are not believed. */
+  readonly readers?: ReadonlySet<string>;
 }
 
 /** Causes from explained findings: one per group, a pair as two, in order of origin. */
@@ -187,7 +189,8 @@ export function directCause(found: readonly DirectCause[]): AssembledCause {
     },
     alternatives: [],
   };
-  return { cause, group: first.group, hypotheses: [], explains: new Set() };
+  const readers = new Set(found.flatMap(({ readers = [] }) => readers));
+  return { cause, group: first.group, hypotheses: [], explains: new Set(), readers };
 }
 
 export function finite(x: number): number | null {

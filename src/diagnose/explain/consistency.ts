@@ -1,7 +1,7 @@
 import type { Evaluator } from "../../spec/evaluator.js";
 import type { Hypothesis } from "../causes/hypothesis.js";
 import type { Investigation } from "../check/investigation.js";
-import type { Explanation } from "./judge.js";
+import type { Explanation } from "./explanation.js";
 
 /** Whether rewrites leave right what is right: one that reaches other units must not break those the spec gives. */
 export class Consistency {

@@ -1,6 +1,6 @@
 import type { CauseId } from "../causes/catalogue.js";
 import type { ExplainedFinding } from "./explainer.js";
-import type { Explanation } from "./judge.js";
+import type { Explanation } from "./explanation.js";
 
 /** One cause with the findings it explains: the explanations of all of them belong to one group. */
 export interface CauseGroup {

@@ -6,23 +6,11 @@ import type { Sample } from "../bits/sample.js";
 import type { Statistics } from "../bits/statistics.js";
 import type { Hypothesis } from "../causes/hypothesis.js";
 import type { Investigation, UnitCheck } from "../check/investigation.js";
+import type { Explanation } from "./explanation.js";
 import { type Distance, type NearestCause, NearestCauses } from "./nearest-causes.js";
 import { probeSample } from "./probe-sample.js";
 import { distances, farthestZ, isTypical } from "./remainder.js";
 import { SpanBits } from "./span-bits.js";
-
-/** A hypothesis that explains a unit: by its bits, or where no recipe gives them, to within rounding. */
-export interface Explanation {
-  readonly hypothesis: Hypothesis;
-  /** Over the held-out elements when something was fitted, else over the whole sample. */
-  readonly statistics: Statistics;
-  readonly excess: number;
-  /** Root mean square of what it leaves, in units of the spec's own noise: a rewrite may bring noise of its own. */
-  readonly left: number;
-  /** Whether the recorded bits come out with it. */
-  readonly matched: boolean;
-  readonly bits: BitMatch | undefined;
-}
 
 /** A probe this far beyond the limits rules a hypothesis out. */
 const probeTolerance = 3;
@@ -38,6 +26,7 @@ const same = 1e-9;
 
 /** Most of a unit's distance from its record that a rewrite may leave, where the noise model judges. */
 const mostLeft = 0.5;
+
 interface Probe {
   readonly sample: Sample;
   readonly observed: Float64Array;

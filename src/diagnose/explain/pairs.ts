@@ -3,7 +3,8 @@ import { propose } from "../causes/catalogue.js";
 import type { Hypothesis } from "../causes/hypothesis.js";
 import type { UnitCheck } from "../check/investigation.js";
 import type { Deadline } from "./deadline.js";
-import type { Explanation, Judge } from "./judge.js";
+import type { Explanation } from "./explanation.js";
+import type { Judge } from "./judge.js";
 import { rank } from "./rank.js";
 
 /** First causes of a pair that are followed up: those that bring a unit nearest to its record. */

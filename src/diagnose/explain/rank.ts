@@ -1,4 +1,4 @@
-import type { Explanation } from "./judge.js";
+import type { Explanation } from "./explanation.js";
 
 /**
  * Best first, and only those that nothing beats: bits before rounding, then what was named before what was fitted, fewer

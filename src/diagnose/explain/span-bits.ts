@@ -4,7 +4,7 @@ import { roleOf } from "../../spec/site.js";
 import { type Nearness, nearness } from "../bits/bits.js";
 import type { Hypothesis } from "../causes/hypothesis.js";
 import type { Investigation, UnitCheck } from "../check/investigation.js";
-import type { Explanation } from "./judge.js";
+import type { Explanation } from "./explanation.js";
 
 /** Share of a span's bits from which flips are worth to be worked out, row by row through all of its ops. */
 const promising = 0.75;

@@ -37,14 +37,17 @@ function explainsReaders(
   const { graph, parameters, rows, precision } = investigation.evaluator;
   const observations = without(investigation.observations, new Set(hidden));
   const evaluator = new Evaluator({ graph, parameters, rows, precision, noise: true, observations });
-  return readersOf(investigation, hidden).every((name) => {
-    const check = investigation.checkRewritten(name, evaluator);
-    // Where a recipe gives the bits of such units, being within rounding is not enough.
-    const givesBits = investigation.book.settled.get(roleOf(graph.node(name)))?.score.matched === true;
-    if (givesBits) return check.matched;
-    // And a wrong record must make a difference: what is left uncertain in its place makes every reader look better.
-    return check.excess <= 1 && clearly * check.excess <= failing.get(name)!.excess;
-  });
+  return readersOf(investigation, hidden).every((name) => comesOutRight(investigation, failing.get(name)!, evaluator));
+}
+
+/** Whether a failing unit comes out right from other inputs than its recorded ones, which `evaluator` gives it. */
+export function comesOutRight(investigation: Investigation, failing: UnitCheck, evaluator: Evaluator): boolean {
+  const check = investigation.checkRewritten(failing.node.name, evaluator);
+  // Where a recipe gives the bits of such units, being within rounding is not enough.
+  const givesBits = investigation.book.settled.get(roleOf(failing.node))?.score.matched === true;
+  if (givesBits) return check.matched;
+  // And a wrong record must make a difference: what is left uncertain in its place makes every reader look better.
+  return check.excess <= 1 && clearly * check.excess <= failing.excess;
 }
 
 /** Units that the wrong record makes fail. */

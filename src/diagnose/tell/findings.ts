@@ -32,7 +32,10 @@ function unitFinding(
 ): Finding {
   const rows = investigation.observations.rows;
   const { comparison, node, statistics } = check;
-  const index = causes.findIndex(({ explains, cause }) => explains.has(node.name) || cause.units.includes(node.name));
+  const index = causes.findIndex(
+    ({ explains, readers, cause }) =>
+      explains.has(node.name) || readers?.has(node.name) || cause.units.includes(node.name),
+  );
   const observerIndex = causes.findIndex(
     ({ cause }) =>
       cause.kind === "observer" &&

@@ -1,7 +1,6 @@
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import type { CauseId } from "../../../src/diagnose/causes/catalogue.js";
-import { diagnose } from "../../../src/diagnose/diagnose.js";
 import { type BatchLengths, randomSteps } from "../../../src/lab/batch.js";
 import { findFault } from "../../../src/lab/catalogue.js";
 import type { FaultValues, Situation } from "../../../src/lab/fault.js";
@@ -10,6 +9,7 @@ import { runLab } from "../../../src/lab/run.js";
 import { type TinyFamily, writeTinyModel } from "../../../src/lab/tiny-model.js";
 import type { DType } from "../../../src/tensor/dtype.js";
 import { temporaryFolder } from "../../lab/folder.js";
+import { briefVerdict } from "../brief-verdict.js";
 
 const folder = temporaryFolder();
 const config = { num_hidden_layers: 2, vocab_size: 600 };
@@ -69,7 +69,7 @@ async function verdictOn({
     faults: [{ fault, layers: [layer], values }],
     ...(fault.situation === "paged" && { cache: { dtype: store, layout: "NHD" as const, pageSize: 4 } }),
   });
-  return diagnose({ target: path, model: model.directory, quick: true });
+  return briefVerdict(path, model.directory);
 }
 
 const attention = "self_attn.o_proj.input";

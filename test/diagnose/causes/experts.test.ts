@@ -2,7 +2,6 @@ import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { causesAt } from "../../../src/diagnose/causes/catalogue.js";
 import { openInvestigation } from "../../../src/diagnose/check/open-investigation.js";
-import { diagnose } from "../../../src/diagnose/diagnose.js";
 import { ReferencePath } from "../../../src/engine/reference/reference-path.js";
 import { Generation } from "../../../src/engine/serve/generation.js";
 import { Recording } from "../../../src/engine/serve/recording.js";
@@ -12,6 +11,7 @@ import { decoderGraph } from "../../../src/spec/models/decoder.js";
 import { emptyBlock, type Op } from "../../../src/spec/op.js";
 import { Checkpoint } from "../../../src/tensor/checkpoint.js";
 import { temporaryFolder } from "../../lab/folder.js";
+import { briefVerdict } from "../brief-verdict.js";
 
 const folder = temporaryFolder();
 const golden = "test/golden/moe";
@@ -114,7 +114,7 @@ describe("a fault in a mixture of experts", () => {
   it.each(cases.map((one) => [one.cause, one] as const))("%s is named where it is and nowhere else", async (_, one) => {
     const target = join(folder, one.cause);
     await recordedWith(one, target);
-    const verdict = await diagnose({ target, model: join(golden, one.family), quick: true });
+    const verdict = await briefVerdict(target, join(golden, one.family));
     expect(verdict.causes.map(({ cause }) => cause)).toEqual([one.cause]);
     expect(verdict.causes[0]!.units).toEqual([one.node]);
   });
