@@ -1,7 +1,7 @@
 import type { Evaluator } from "../../spec/evaluator.js";
 import type { UnitRecipe } from "../../spec/recipe.js";
 import { roleOf } from "../../spec/site.js";
-import { type BitMatch, type Nearness, nearness } from "../bits/bits.js";
+import { type Nearness, nearness } from "../bits/bits.js";
 import type { Sample } from "../bits/sample.js";
 import type { Statistics } from "../bits/statistics.js";
 import type { Hypothesis } from "../causes/hypothesis.js";
