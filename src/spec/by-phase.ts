@@ -16,7 +16,8 @@ export function byPhase(
 ): Block {
   if (!recipe || recipe.phases.size === 0) return evaluate(rows, recipe);
   const groups = rowsByRecipe(recipe, table, rows);
-  if (groups.size === 1) return evaluate(rows, [...groups.keys()][0]);
+  // No rows at all have no phase either.
+  if (groups.size <= 1) return evaluate(rows, [...groups.keys()][0] ?? recipe);
   const out: Row[] = new Array(rows.length);
   for (const [own, places] of groups) {
     const block = evaluate(

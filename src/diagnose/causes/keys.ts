@@ -6,7 +6,7 @@ import type { CauseEntries } from "./cause-entry.js";
 import type { Hypothesis } from "./hypothesis.js";
 import { longest } from "./mask.js";
 import type { Search } from "./proposal.js";
-import { stalePlan } from "./stale-plan.js";
+import { isLengthsAlone, originOf, stalePlan } from "./stale-plan.js";
 
 /** Which of the keys that it may see a query does see: lengths, tiles, sequences. */
 export const keyCauses = {
@@ -187,10 +187,9 @@ function claimedLengths(
   differences.delete(0);
   const visible = (row: number, position: number) => position < (lengthOf(row) ?? Infinity);
   const plan = stalePlan(investigation);
-  if (plan && !plan.isBeforeTokens) {
-    const { planned } = plan;
-    const statement = `attention reads the page table of step ${planned}, planned once and run again: keys that came since are not in it`;
-    return [one("page-table-stale", { visible }, statement, { planned })];
+  if (plan && !isLengthsAlone(plan)) {
+    const statement = `attention reads ${originOf(plan)}: keys that came since are not in it`;
+    return [one("page-table-stale", { visible }, statement, { planned: plan.planned })];
   }
   if (differences.size !== 1) return [];
   const [difference] = [...differences] as [number];

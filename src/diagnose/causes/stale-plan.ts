@@ -10,6 +10,8 @@ export interface StalePlan {
   readonly readIn: ReadonlySet<number>;
   /** Whether its lengths are also those from before each step's own tokens: no step tells the two apart. */
   readonly isBeforeTokens: boolean;
+  /** Whether pages that the new tokens need are missing too: more than the last pages' lengths is old. */
+  readonly lacksPages: boolean;
 }
 
 /** The plan behind all lengths of a run that are not what token counts say; undefined where one of them has another reason. */
@@ -30,7 +32,27 @@ export function stalePlan({ capture, observations }: Investigation): StalePlan |
     const { lengths, qoIndptr } = steps[index]!;
     return lengths.every((length, b) => length - (qoIndptr[b + 1]! - qoIndptr[b]!) === before[b]);
   });
-  return { planned: capture.steps[earlier]!.step, readIn: new Set(wrong), isBeforeTokens };
+  const lacksPages = wrong.some((index) => {
+    const { kv_indptr: pages, page_size: size } = capture.steps[index]!;
+    return (
+      pages !== undefined &&
+      size !== undefined &&
+      steps[index]!.lengths.some((length, b) => pages[b + 1]! - pages[b]! < Math.ceil(length / size))
+    );
+  });
+  return { planned: capture.steps[earlier]!.step, readIn: new Set(wrong), isBeforeTokens, lacksPages };
+}
+
+/** Whether lengths of the last pages alone are old, as far as the recording shows: that has a name of its own. */
+export function isLengthsAlone({ isBeforeTokens, lacksPages }: StalePlan): boolean {
+  return isBeforeTokens && !lacksPages;
+}
+
+/** Where the table comes from, in words. */
+export function originOf({ planned, isBeforeTokens }: StalePlan): string {
+  return isBeforeTokens
+    ? `the page table of step ${planned}, run again or prepared before this step's tokens were counted`
+    : `the page table of step ${planned}, planned once and run again`;
 }
 
 function hasSameTable(a: StepEvent, b: StepEvent): boolean {

@@ -2,7 +2,7 @@ import type { StepEvent } from "../../capture/format.js";
 import { claimedKeys } from "../../capture/key-slots.js";
 import { classed } from "../causes/catalogue.js";
 import type { DirectCause } from "../causes/direct-cause.js";
-import { type StalePlan, stalePlan } from "../causes/stale-plan.js";
+import { isLengthsAlone, originOf, type StalePlan, stalePlan } from "../causes/stale-plan.js";
 import type { Transform } from "../causes/transforms.js";
 import { ranges } from "../check/extent.js";
 import type { Investigation } from "../check/investigation.js";
@@ -14,7 +14,7 @@ export function checkMetadata(investigation: Investigation): { causes: DirectCau
   const checked = new Set<string>();
   const found = stalePlan(investigation);
   // Where lengths from before the token look the same, they are named as what they are.
-  const plan = found?.isBeforeTokens ? undefined : found;
+  const plan = found && !isLengthsAlone(found) ? found : undefined;
   investigation.capture.steps.forEach((event, stepIndex) => {
     const report = (found: DirectCause | undefined, what: string) => {
       checked.add(what);
@@ -34,7 +34,7 @@ export function checkMetadata(investigation: Investigation): { causes: DirectCau
     if (!event.kv_indptr || !event.page_size || event.kv_runs) return;
     const counts = checkPageCounts(investigation, event, stepIndex);
     checked.add("page counts");
-    const lengths = event.kv_last_page_len && checkLengths(investigation, event, stepIndex);
+    const lengths = event.kv_last_page_len && checkLengths(investigation, event, stepIndex, found);
     if (event.kv_last_page_len) checked.add("lengths");
     const stale = plan && ofPlan(investigation, plan, event, stepIndex);
     causes.push(...(stale ? [stale] : [counts, lengths].filter((found) => found !== undefined)));
@@ -50,10 +50,11 @@ export function checkMetadata(investigation: Investigation): { causes: DirectCau
 /** The table of an earlier step, where that is behind all lengths that are wrong. */
 function ofPlan(
   { observations }: Investigation,
-  { planned, readIn }: StalePlan,
+  plan: StalePlan,
   event: StepEvent,
   stepIndex: number,
 ): DirectCause | undefined {
+  const { planned, readIn } = plan;
   if (!readIn.has(stepIndex)) return undefined;
   const { lengths } = observations.rows.steps[stepIndex]!;
   const grown = lengths.reduce((sum, length, b) => sum + length - (claimedKeys(event, b) ?? length), 0);
@@ -61,7 +62,7 @@ function ofPlan(
     cause: "page-table-stale",
     unit: "kv_indptr",
     parameters: { planned },
-    statement: `attention reads the page table of step ${planned}, planned once and run again: ${grown} tokens that came since are not in it`,
+    statement: `attention reads ${originOf(plan)}: ${grown} tokens that came since are not in it`,
   });
 }
 
@@ -154,7 +155,15 @@ function checkPageCounts(
   return undefined;
 }
 
-function checkLengths({ observations }: Investigation, event: StepEvent, stepIndex: number): DirectCause | undefined {
+function checkLengths(
+  { observations }: Investigation,
+  event: StepEvent,
+  stepIndex: number,
+  plan: StalePlan | undefined,
+): DirectCause | undefined {
+  const alike = plan?.readIn.has(stepIndex)
+    ? `; the page table of step ${plan.planned} run again looks the same: another decode step tells them apart`
+    : "";
   const { lengths } = observations.rows.steps[stepIndex]!;
   for (let b = 0; b < lengths.length; b++) {
     const expected = lengths[b] === 0 ? 0 : ((lengths[b]! - 1) % event.page_size!) + 1;
@@ -164,7 +173,7 @@ function checkLengths({ observations }: Investigation, event: StepEvent, stepInd
       cause: "last-page-length",
       unit: "kv_last_page_len",
       parameters: { difference: (found ?? 0) - expected },
-      statement: `sequence ${event.seq_ids[b]}: kv_last_page_len is ${found}; ${lengths[b]} tokens in pages of ${event.page_size} leave ${expected}`,
+      statement: `sequence ${event.seq_ids[b]}: kv_last_page_len is ${found}; ${lengths[b]} tokens in pages of ${event.page_size} leave ${expected}${alike}`,
     });
   }
   return undefined;

@@ -106,8 +106,9 @@ export const rankFaults = [
     kind: "seam",
     transform: "T11",
     situation: "ranks",
-    // Of two ranks, and as the first one sees it, the other's term is missing.
-    expected: ["all-reduce-skipped", "rank-missing"],
+    // Of two ranks, and as the first one sees it, the other's term is missing; where no term is recorded, that is half of
+    // what the product sums.
+    expected: ["all-reduce-skipped", "rank-missing", "reduction-incomplete"],
     parameters: drawnSum,
     firstBad: (context, layer) => [summed(context, layer)],
     inject: (context, layer) => ({ nodes: [sumOf(context, summed(context, layer), (rank) => rank === 0)] }),
