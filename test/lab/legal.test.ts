@@ -72,7 +72,7 @@ describe("a correct run in TF32 of which the residual stream alone is recorded",
         };
       },
     });
-    const verdict = await diagnose({ target: recording.path, model: model.directory, quick: true });
+    const verdict = await briefVerdict(recording.path, model.directory);
     expect(verdict).toMatchObject({ verdict: "clean", causes: [], findings: [] });
   });
 });
