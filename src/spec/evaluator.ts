@@ -151,8 +151,9 @@ export class Evaluator {
       const value = this.observations.block(name, rows, consumer, readAt);
       if (value) return { value, variance: nothingUncertain };
     }
-    // A copy costs less than remembering it does.
-    if (!recorded && isCopy(node.op)) return this.#stored(node, rows, wanted, readAt);
+    // A copy of what is recorded costs less than remembering it does.
+    if (!recorded && isCopy(node.op) && this.observations.has(node.inputs[0]!))
+      return this.#stored(node, rows, wanted, readAt);
     const out: Row[] = new Array(rows.length);
     const missing: number[] = [];
     const memory = this.#memoryOf(name);
