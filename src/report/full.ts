@@ -6,7 +6,7 @@ import { evidenceWords, extentWords, layersWords, parameterWords, unitsWords } f
 import { findingWords, nearestWords } from "./finding-words.js";
 import { heading } from "./heading.js";
 import { nextSteps } from "./next-steps.js";
-import { repairWords, tokenProofWords, unitProofWords } from "./proof-words.js";
+import { proofWords } from "./proof-words.js";
 import { referenceText } from "./reference.js";
 import type { Page } from "./terminal.js";
 import { section, wrap } from "./text.js";
@@ -85,19 +85,10 @@ function findings({ findings }: Verdict, { c, width }: Page): string {
 }
 
 function proof(diagnosis: Verdict, { c, width }: Page): string {
-  const { proof, causes } = diagnosis;
-  const tokens = tokenProofWords(diagnosis);
-  const repair = repairWords(proof);
-  const lines = [
-    ...unitProofWords(diagnosis),
-    ...(tokens ? [`run again from its tokens with them: ${tokens}`] : []),
-    ...(repair ? [`${causes.length > 0 ? "all of them removed" : "the model"}: ${repair}`] : []),
-    ...proof.notes.map((note) => `note: ${note}`),
-  ];
   return section(
     c,
     "Proof",
-    lines.map((line) => wrap(line, width, "  ")),
+    proofWords(diagnosis).map((line) => wrap(line, width, "  ")),
   );
 }
 

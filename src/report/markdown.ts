@@ -6,7 +6,7 @@ import { commandText, reproCommandText } from "./commands.js";
 import { findingWords, nearestWords } from "./finding-words.js";
 import { codeBlock, codeSpan, sentence, tableRow } from "./markdown-text.js";
 import { nextSteps } from "./next-steps.js";
-import { repairWords, tokenProofWords, unitProofWords } from "./proof-words.js";
+import { proofWords } from "./proof-words.js";
 import { recipeWords, recordingWords } from "./recording-words.js";
 import { type ReportContext, reportMark } from "./report-format.js";
 import { percent } from "./text.js";
@@ -26,7 +26,7 @@ export function markdownReport(diagnosis: Diagnosis, context: ReportContext): st
     unexplained(diagnosis),
     ...(reference ? [`### Beside the reference\n\n${sentence(reference.summary)}`] : []),
     list("### From cause to symptom", diagnosis.chain.map(sentence)),
-    list("### Proof", proofLines(diagnosis)),
+    list("### Proof", proofWords(diagnosis).map(sentence)),
     list(
       "### Audits",
       Object.entries(diagnosis.audits).map(
@@ -78,19 +78,6 @@ function unexplained({ findings }: Verdict): string {
     );
   if (open.length > lines.length) lines.push(`and ${open.length - lines.length} more`);
   return list("### Wrong, and nothing in the catalogue explains it", lines);
-}
-
-function proofLines(diagnosis: Verdict): string[] {
-  const { proof, causes } = diagnosis;
-  const tokens = tokenProofWords(diagnosis);
-  const repair = repairWords(proof);
-  const lines = [
-    ...unitProofWords(diagnosis),
-    ...(tokens ? [`run again from its tokens with them: ${tokens}`] : []),
-    ...(repair ? [`${causes.length > 0 ? "all of them removed" : "the model"}: ${repair}`] : []),
-    ...proof.notes.map((note) => `note: ${note}`),
-  ];
-  return lines.map(sentence);
 }
 
 function roundings({ units, recipes }: Verdict): string {

@@ -2,8 +2,21 @@ import type { Proof } from "../diagnose/prove/proof.js";
 import type { Verdict } from "../diagnose/tell/verdict.js";
 import { quoted } from "./visible-text.js";
 
+/** The whole proof: a sentence each. */
+export function proofWords(diagnosis: Verdict): string[] {
+  const { proof, causes } = diagnosis;
+  const tokens = tokenProofWords(diagnosis);
+  const repair = repairWords(proof);
+  return [
+    ...unitProofWords(diagnosis),
+    ...(tokens ? [`run again from its tokens with them: ${tokens}`] : []),
+    ...(repair ? [`${causes.length > 0 ? "all of them removed" : "the model"}: ${repair}`] : []),
+    ...proof.notes.map((note) => `note: ${note}`),
+  ];
+}
+
 /** With the causes in the spec, and without each of them: a sentence each. */
-export function unitProofWords({ proof, causes }: Verdict): string[] {
+function unitProofWords({ proof, causes }: Verdict): string[] {
   const { reproduced, necessity } = proof;
   const all = ["the spec as it is", "the cause in the spec"][causes.length] ?? "all causes in the spec";
   return [
