@@ -1,5 +1,7 @@
+import type { Graph, GraphNode } from "../../spec/graph.js";
+import type { ModelConfig } from "../../spec/models/config.js";
 import type { AttentionAttributes } from "../../spec/ops/attention.js";
-import type { PlacedStep } from "../../spec/rows.js";
+import type { PlacedStep, RowTable } from "../../spec/rows.js";
 import { type Fault, fault, layerPath } from "../fault.js";
 import { handAttention } from "../hand-attention.js";
 import type { PageMetadata } from "../paged-cache.js";
@@ -8,6 +10,24 @@ import { attributesOf, dependent, withOp } from "../rewrite.js";
 /** Whether every sequence of the step adds one token to those it has. */
 const decodes = ({ rowCount, seqIds, lengths }: PlacedStep) =>
   rowCount === seqIds.length && lengths.every((length) => length > 1);
+
+const attentionOutputs = ({ layerCount }: ModelConfig) =>
+  Array.from({ length: layerCount }, (_, layer) => `${layerPath(layer).attn}.o_proj.input`);
+
+/** Attention of every layer that reads the keys at those positions alone. */
+function attentionThatSees(
+  graph: Graph,
+  config: ModelConfig,
+  visible: (table: RowTable, row: number, position: number) => boolean,
+): GraphNode[] {
+  return attentionOutputs(config).map((name) => {
+    const a = attributesOf<AttentionAttributes>(graph, name);
+    const op = dependent("attention", ({ rows: table }) =>
+      handAttention(a, { visible: (row, position) => visible(table, row, position) }),
+    );
+    return withOp(graph, name, op);
+  });
+}
 
 /** What the host says of pages, wrongly, and attention believes. */
 export const pageFaults: readonly Fault[] = [
@@ -20,21 +40,11 @@ export const pageFaults: readonly Fault[] = [
     situation: "paged",
     expected: ["last-page-length"],
     hiddenWhen: "no decode step",
-    firstBad: ({ config }) => [
-      "kv_last_page_len",
-      ...Array.from({ length: config.layerCount }, (_, layer) => `${layerPath(layer).attn}.o_proj.input`),
-    ],
+    firstBad: ({ config }) => ["kv_last_page_len", ...attentionOutputs(config)],
     inject({ graph, config }) {
-      const nodes = Array.from({ length: config.layerCount }, (_, layer) => {
-        const name = `${layerPath(layer).attn}.o_proj.input`;
-        const a = attributesOf<AttentionAttributes>(graph, name);
-        const op = dependent("attention", ({ rows: table }) =>
-          handAttention(a, {
-            visible: (row, position) =>
-              !decodes(table.steps[table.stepOf[row]!]!) || position < table.keyCount(row) - 1,
-          }),
-        );
-        return withOp(graph, name, op);
+      const nodes = attentionThatSees(graph, config, (table, row, position) => {
+        const decoding = decodes(table.steps[table.stepOf[row]!]!);
+        return !decoding || position < table.keyCount(row) - 1;
       });
       return {
         nodes,
@@ -55,24 +65,12 @@ export const pageFaults: readonly Fault[] = [
     // With one step that is run again, and no page due in it, the last pages' lengths are all there is to see.
     expected: ["page-table-stale", "last-page-length"],
     hiddenWhen: "fewer than two decode steps",
-    firstBad: ({ config }) => [
-      "kv_indptr",
-      ...Array.from({ length: config.layerCount }, (_, layer) => `${layerPath(layer).attn}.o_proj.input`),
-    ],
+    firstBad: ({ config }) => ["kv_indptr", ...attentionOutputs(config)],
     inject({ graph, config }) {
-      const nodes = Array.from({ length: config.layerCount }, (_, layer) => {
-        const name = `${layerPath(layer).attn}.o_proj.input`;
-        const a = attributesOf<AttentionAttributes>(graph, name);
-        const op = dependent("attention", ({ rows: table }) =>
-          handAttention(a, {
-            visible: (row, position) => {
-              const planned = table.steps.find(decodes);
-              const step = table.steps[table.stepOf[row]!]!;
-              return !planned || !decodes(step) || position < planned.lengths[table.sequenceOf[row]!]!;
-            },
-          }),
-        );
-        return withOp(graph, name, op);
+      const nodes = attentionThatSees(graph, config, (table, row, position) => {
+        const planned = table.steps.find(decodes);
+        const step = table.steps[table.stepOf[row]!]!;
+        return !planned || !decodes(step) || position < planned.lengths[table.sequenceOf[row]!]!;
       });
       let planned: PageMetadata | undefined;
       return {
