@@ -6,8 +6,15 @@ import { build } from "vite";
 const kernels = "src/engine/webgpu/kernels";
 if (existsSync(kernels)) cpSync(kernels, "dist/engine/webgpu/kernels", { recursive: true });
 // In the order in which later rules win.
-const styles = ["colours", "page", "top", "causes", "strip", "unit", "lists", "media"];
-const style = styles.map((name) => readFileSync(`src/report/html/style/${name}.css`, "utf8")).join("\n");
+const styles = ["page", "top", "causes", "strip", "unit", "lists", "media"];
+const read = (name) => readFileSync(`src/report/html/style/${name}.css`, "utf8");
+const dark = read("dark");
+const colours = [
+  read("colours"),
+  dark.replace(":root", ':root[data-theme="dark"]'),
+  `@media (prefers-color-scheme: dark) {\n${dark.replace(":root", ":root:not([data-theme])")}}\n`,
+];
+const style = [...colours, ...styles.map(read)].join("\n");
 mkdirSync("dist/report/html", { recursive: true });
 writeFileSync("dist/report/html/page.css", style);
 // Readable: whoever opens a report can see what it does.
