@@ -1,29 +1,22 @@
 import { cpSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterEach, describe, expect, it, vi } from "vitest";
+import { afterEach, describe, expect, it } from "vitest";
 import { openCapture } from "../../src/capture/reader.js";
 import { generateCommand } from "../../src/cli/generate.js";
 import { InputError } from "../../src/tensor/errors.js";
 import { goldenGenerations, modelDirectory } from "../engine/ishmael.js";
 import { expectPublished } from "../published.js";
+import { printedBy } from "./printed.js";
 
 /** What the command prints to stdout. */
-async function run(...args: string[]): Promise<string> {
-  let printed = "";
-  const write = vi.spyOn(process.stdout, "write").mockImplementation((text) => {
-    printed += text;
-    return true;
-  });
-  try {
-    const command = generateCommand()
-      .exitOverride()
-      .configureOutput({ writeErr: () => {} });
-    await command.parseAsync(["--model", modelDirectory, "--path", "reference", ...args], { from: "user" });
-  } finally {
-    write.mockRestore();
-  }
-  return printed;
+function run(...args: string[]): Promise<string> {
+  const command = generateCommand()
+    .exitOverride()
+    .configureOutput({ writeErr: () => {} });
+  return printedBy(() =>
+    command.parseAsync(["--model", modelDirectory, "--path", "reference", ...args], { from: "user" }),
+  );
 }
 
 afterEach(() => {

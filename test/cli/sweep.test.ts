@@ -1,32 +1,23 @@
 import { join } from "node:path";
-import { beforeAll, describe, expect, it, vi } from "vitest";
+import { beforeAll, describe, expect, it } from "vitest";
 import { sweepCommand } from "../../src/cli/sweep.js";
 import { truncateModel } from "../../src/lab/model.js";
 import { InputError } from "../../src/tensor/errors.js";
 import { modelDirectory } from "../engine/ishmael.js";
 import { temporaryFolder } from "../lab/folder.js";
 import { expectPublished } from "../published.js";
+import { printedBy } from "./printed.js";
 
 const directory = join(temporaryFolder(), "ishmael-3");
 // Three layers of the real model: the explosion, what follows it, and one before.
 beforeAll(() => truncateModel(modelDirectory, 3, directory).parameters.close());
 
 /** What the command prints to stdout. */
-async function run(...args: string[]): Promise<string> {
-  let printed = "";
-  const write = vi.spyOn(process.stdout, "write").mockImplementation((text) => {
-    printed += text;
-    return true;
-  });
-  try {
-    const command = sweepCommand()
-      .exitOverride()
-      .configureOutput({ writeErr: () => {}, writeOut: (text) => process.stdout.write(text) });
-    await command.parseAsync(["--model", directory, "--max-tokens", "1", ...args], { from: "user" });
-  } finally {
-    write.mockRestore();
-  }
-  return printed;
+function run(...args: string[]): Promise<string> {
+  const command = sweepCommand()
+    .exitOverride()
+    .configureOutput({ writeErr: () => {}, writeOut: (text) => process.stdout.write(text) });
+  return printedBy(() => command.parseAsync(["--model", directory, "--max-tokens", "1", ...args], { from: "user" }));
 }
 
 const software = ["--adapter", process.env.FAULTLINE_ADAPTER ?? "software"];

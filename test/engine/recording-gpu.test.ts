@@ -1,7 +1,7 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, afterEach, beforeAll, expect, it, vi } from "vitest";
+import { afterAll, afterEach, beforeAll, expect, it } from "vitest";
 import { diagnoseCommand } from "../../src/cli/diagnose.js";
 import { fusedPath, standardPath } from "../../src/engine/device/paths.js";
 import { loadWeights, type Weights } from "../../src/engine/device/weights.js";
@@ -9,6 +9,7 @@ import { generate } from "../../src/engine/serve/generation.js";
 import { Recording } from "../../src/engine/serve/recording.js";
 import type { Gpu } from "../../src/engine/webgpu/gpu.js";
 import { type LabModel, truncateModel } from "../../src/lab/model.js";
+import { printedBy } from "../cli/printed.js";
 import { openTestDevice } from "./gpu.js";
 import { goldenGenerations, modelDirectory } from "./ishmael.js";
 
@@ -33,17 +34,8 @@ afterAll(() => {
 
 /** What `faultline diagnose TARGET --model … --json` prints; its exit code is in `process.exitCode`. */
 async function diagnosis(target: string) {
-  let printed = "";
-  const write = vi.spyOn(process.stdout, "write").mockImplementation((text) => {
-    printed += text;
-    return true;
-  });
-  try {
-    await diagnoseCommand().parseAsync([target, "--model", model.directory, "--json"], { from: "user" });
-  } finally {
-    write.mockRestore();
-  }
-  return JSON.parse(printed);
+  const args = [target, "--model", model.directory, "--json"];
+  return JSON.parse(await printedBy(() => diagnoseCommand().parseAsync(args, { from: "user" })));
 }
 
 it.each([
