@@ -32,8 +32,9 @@ export function recipeSearch(
     .reduce((sum, { columns, inputs }) => sum + columns * investigation.graph.node(inputs[0]!).columns, 0);
   const most = perRow * limits.rows * names.length > fewRowsFrom ? fewRows : limits.rows;
   const probes = names.map((name) => drawProbe(investigation, name, { ...limits, rows: most }, more));
-  const table = investigation.observations.rows;
-  const own = { names, graph: investigation.graph, interior, isRecorded: (name: string) => has(investigation, name) };
+  const { graph, observations } = investigation;
+  const table = observations.rows;
+  const own = { names, graph, interior, isRecorded: (name: string) => observations.has(name) };
   const over = (taken: readonly Probe[]) => {
     const rows = taken.flatMap(({ sample }) => [...sample.rows]);
     return {
@@ -49,10 +50,6 @@ export function recipeSearch(
     phases: phases.filter((phase) => seen.has(phase)),
     during: (phase) => over(probes.flatMap((probe) => duringPhase(investigation, probe, phase))),
   };
-}
-
-function has({ observations }: Investigation, name: string): boolean {
-  return observations.has(name);
 }
 
 /** Rows of a probe, at least two of each phase that the unit was recorded in. */
