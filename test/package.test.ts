@@ -23,7 +23,7 @@ let packed: Packed;
 beforeAll(() => {
   const words = ["pack", "--json", "--ignore-scripts", "--pack-destination", folder];
   [packed] = JSON.parse(
-    execFileSync("npm", words, { cwd: root, encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] }),
+    execFileSync("npm", words, { cwd: root, encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] }),
   );
   mkdirSync(installed, { recursive: true });
   execFileSync("tar", ["-xzf", join(folder, packed.filename), "-C", installed, "--strip-components=1"]);
@@ -64,9 +64,9 @@ describe("the package", () => {
     for (const path of ["schemas/diagnose.json", "python/pyproject.toml", "cases/exclamation-mark/capture.safetensors"])
       expect(paths).toContain(path);
     const places =
-      /^(?:dist|docs|schemas|python|cases|models|scripts\/benchmark)\/|^(?:package\.json|README\.md|LICENSE)$/;
+      /^(?:dist|docs|schemas|python\/faultline|cases|models|scripts\/benchmark)\/|^(?:package\.json|README\.md|LICENSE|python\/pyproject\.toml)$/;
     expect(paths.filter((path) => !places.test(path))).toEqual([]);
-    const needless = /\.map$|\.tsbuildinfo$|__pycache__|\.test\.|^python\/(?:tests|build)|^docs\/images|node_modules/;
+    const needless = /\.map$|\.tsbuildinfo$|__pycache__|\.test\.|^docs\/images|node_modules/;
     expect(paths.filter((path) => needless.test(path))).toEqual([]);
   });
 
