@@ -1,14 +1,10 @@
 import type { Evaluator } from "../../spec/evaluator.js";
-import type { UnitRecipe } from "../../spec/recipe.js";
-import { roleOf } from "../../spec/site.js";
-import { type Nearness, nearness } from "../bits/bits.js";
-import type { Sample } from "../bits/sample.js";
 import type { Statistics } from "../bits/statistics.js";
 import type { Hypothesis } from "../causes/hypothesis.js";
 import type { Investigation, UnitCheck } from "../check/investigation.js";
 import type { Explanation } from "./explanation.js";
 import { type Distance, type NearestCause, NearestCauses } from "./nearest-causes.js";
-import { probeSample } from "./probe-sample.js";
+import { Probes, promising, type Rounded, worthwhile } from "./probes.js";
 import { distances, farthestZ, isTypical } from "./remainder.js";
 import { SpanBits } from "./span-bits.js";
 
@@ -16,35 +12,21 @@ import { SpanBits } from "./span-bits.js";
 const probeTolerance = 3;
 /** How much larger the noise of a small unit may be with a rewrite than without. */
 const roughly = 10;
-/** Share of a probe's bits below which a closer look at them is a waste. */
-const promising = 0.9;
-/** What a hypothesis must at least improve on: the distance of the spec, or this share of the elements. */
-const worthwhile = 0.9;
-const improvement = 0.02;
 /** Relative difference of two evaluations in float64 that mean the same. */
 const same = 1e-9;
 
 /** Most of a unit's distance from its record that a rewrite may leave, where the noise model judges. */
 const mostLeft = 0.5;
 
-interface Probe {
-  readonly sample: Sample;
-  readonly observed: Float64Array;
-  readonly before: Nearness;
-  readonly byRecipe: Map<UnitRecipe, Nearness>;
-  /** Where its elements are in the unit's comparison. */
-  readonly at: Int32Array;
-}
-
 /** Tries hypotheses on units: cheaply first, then by bits, then by the noise model. */
 export class Judge {
-  readonly #probes = new WeakMap<UnitCheck, Probe>();
   readonly #quietOnes = new WeakMap<Evaluator, Evaluator>();
-  readonly #known = new WeakMap<UnitCheck, UnitRecipe[]>();
   readonly #nearest = new WeakMap<UnitCheck, NearestCauses>();
+  readonly probes: Probes;
   readonly spans: SpanBits;
 
   constructor(readonly investigation: Investigation) {
+    this.probes = new Probes(investigation);
     this.spans = new SpanBits(investigation);
   }
 
@@ -58,9 +40,9 @@ export class Judge {
     const { name } = check.node;
     const evaluator = base.rewritten(hypothesis.replacements);
     if (investigation.hasBits(name)) {
-      const nearest = this.nearest(check, evaluator, hypothesis);
+      const nearest = this.probes.nearest(check, evaluator, hypothesis);
       if (!nearest) return undefined;
-      this.note(check, hypothesis, { near: nearest.near, before: this.#probe(check).before });
+      this.note(check, hypothesis, { near: nearest.near, before: this.probes.of(check).before });
       const byBits = this.#byBits(check, hypothesis, evaluator, nearest);
       if (byBits) return byBits;
     }
@@ -70,7 +52,7 @@ export class Judge {
     if (bySpan) return bySpan;
     if (hypothesis.fitted === 0) {
       if (!this.#comesNear(check, hypothesis, this.quiet(base).rewritten(hypothesis.replacements))) return undefined;
-      const probe = investigation.checkNoise(name, evaluator, this.#probe(check).sample);
+      const probe = investigation.checkNoise(name, evaluator, this.probes.of(check).sample);
       if (probe.excess > probeTolerance) return undefined;
     }
     const whole = investigation.checkNoise(name, evaluator, undefined, hypothesis.heldOut);
@@ -106,7 +88,7 @@ export class Judge {
 
   /** Whether a rewrite brings a unit nearer to its record, and near enough, by values alone: their noise is what costs. */
   #comesNear(check: UnitCheck, hypothesis: Hypothesis, evaluator: Evaluator): boolean {
-    const { sample, observed, at } = this.#probe(check);
+    const { sample, observed, at } = this.probes.of(check);
     const { noise, z } = check.comparison;
     const { value } = evaluator.evaluate(check.node.name, sample.rows, sample.columns);
     let before = 0;
@@ -125,57 +107,17 @@ export class Judge {
     return after <= worthwhile * before;
   }
 
-  /** The recipe under which a rewritten unit comes nearest to the record; undefined when it comes no nearer than the spec. */
-  nearest(
-    check: UnitCheck,
-    evaluator: Evaluator,
-    hypothesis: Hypothesis,
-  ): { recipe: UnitRecipe; near: Nearness } | undefined {
-    const { node } = check;
-    const { sample, observed, before } = this.#probe(check);
-    const dtype = this.investigation.observations.dtype(node.name)!;
-    let best: { recipe: UnitRecipe; near: Nearness } | undefined;
-    for (const recipe of this.#recipes(check, hypothesis)) {
-      const near = nearness(evaluator.under(recipe, node, false), node.name, sample, observed, dtype);
-      if (!best || better(near, best.near)) best = { recipe, near };
-      if (near.equal === near.compared) break;
-    }
-    if (!best || !nearer(best.near, before)) return undefined;
-    if (best.near.equal < promising * best.near.compared) {
-      // Nearer, and not there: what is wrong may be another implementation, which rounds in its own way.
-      for (const recipe of this.#otherRecipes(check)) {
-        const near = nearness(evaluator.under(recipe, node, false), node.name, sample, observed, dtype);
-        if (better(near, best.near)) best = { recipe, near };
-      }
-    }
-    // What another recipe alone gives is not the rewrite's merit.
-    return nearer(best.near, this.#asMeant(check, best.recipe)) ? best : undefined;
-  }
-
-  /** How near the spec comes under a recipe. */
-  #asMeant(check: UnitCheck, recipe: UnitRecipe): Nearness {
-    const { sample, observed, byRecipe } = this.#probe(check);
-    let near = byRecipe.get(recipe);
-    if (!near) {
-      const { name } = check.node;
-      const spec = this.investigation.evaluator.under(recipe, check.node, false);
-      near = nearness(spec, name, sample, observed, this.investigation.observations.dtype(name)!);
-      byRecipe.set(recipe, near);
-    }
-    return near;
-  }
-
   #byBits(
     check: UnitCheck,
     hypothesis: Hypothesis,
     evaluator: Evaluator,
-    { recipe, near }: { recipe: UnitRecipe; near: Nearness },
+    { recipe, near }: Rounded,
   ): Explanation | undefined {
     const { investigation } = this;
     const { name } = check.node;
     const coarse = investigation.observations.dtype(name) !== "float32";
     if (coarse && near.equal < promising * near.compared) return undefined;
-    for (const candidate of this.#candidates(check, evaluator, recipe, coarse ? near : undefined)) {
+    for (const candidate of this.probes.candidates(check, evaluator, recipe, coarse ? near : undefined)) {
       const found = investigation.checkUnder(name, candidate, evaluator, undefined, hypothesis.heldOut, true);
       if (!found.matched || !isInformative(check, found.statistics, hypothesis)) continue;
       // Another order of the same arithmetic is a way of rounding, not a cause; nor is what chance may turn over.
@@ -204,7 +146,7 @@ export class Judge {
 
   /** Whether a rewrite means what the spec means: the same numbers, were nothing rounded. */
   #isSame(check: UnitCheck, evaluator: Evaluator): boolean {
-    const { rows, columns } = this.#probe(check).sample;
+    const { rows, columns } = this.probes.of(check).sample;
     const { name } = check.node;
     const meant = this.investigation.evaluator.evaluate(name, rows, columns).value;
     const rewritten = evaluator.evaluate(name, rows, columns).value;
@@ -216,97 +158,9 @@ export class Judge {
     }
     return apart <= same * size;
   }
-
-  /** The nearest rounding, then others that come as near: the few elements of a probe may not tell them apart. */
-  *#candidates(check: UnitCheck, evaluator: Evaluator, nearest: UnitRecipe, near?: Nearness): Generator<UnitRecipe> {
-    yield nearest;
-    if (!near) return;
-    const { node } = check;
-    const { sample, observed } = this.#probe(check);
-    const dtype = this.investigation.observations.dtype(node.name)!;
-    for (const recipe of this.#otherRecipes(check)) {
-      const other = nearness(evaluator.under(recipe, node, false), node.name, sample, observed, dtype);
-      if (other.equal >= near.equal) yield recipe;
-    }
-  }
-
-  /**
-   * The role's recipes, and the unit's own nearest one: what is wrong may be another kernel's. Values that a hypothesis
-   * introduces may be stored on their way or not.
-   */
-  #recipes(check: UnitCheck, { replacements }: Hypothesis): UnitRecipe[] {
-    const { graph } = this.investigation;
-    let recipes = this.#known.get(check);
-    if (!recipes) {
-      const ofRole = this.investigation.recipesFor(check.node.name);
-      const own = check.recipe;
-      recipes = !own || ofRole.some((recipe) => sameRecipe(recipe, own)) ? ofRole : [...ofRole, own];
-      this.#known.set(check, recipes);
-    }
-    const added = replacements.filter(({ name }) => !graph.find(name)).map(roleOf);
-    if (added.length === 0) return recipes;
-    const kept = recipes.map((recipe) => added.reduce((so, role) => so.with({ kept: [role, true] }), recipe));
-    return [...recipes, ...kept];
-  }
-
-  /** All ways in which the unit's op is known to round, but for finer forms of them. */
-  #otherRecipes(check: UnitCheck): UnitRecipe[] {
-    const { name, op } = check.node;
-    const [usual] = this.investigation.recipesFor(name);
-    return (op.recipes ?? [])
-      .filter(({ refines }) => refines === undefined)
-      .map((recipe) => usual!.with({ op: [roleOf(check.node), recipe] }));
-  }
-
-  #probe(check: UnitCheck): Probe {
-    let probe = this.#probes.get(check);
-    if (!probe) {
-      const { investigation } = this;
-      const { name } = check.node;
-      const sample = probeSample(check);
-      const observed = investigation.observed(name, sample.rows, sample.columns);
-      const dtype = investigation.observations.dtype(name)!;
-      const recipe = check.recipe ?? investigation.recipesFor(name)[0]!;
-      const spec = investigation.evaluator.under(recipe, check.node, false);
-      const before = investigation.hasBits(name)
-        ? nearness(spec, name, sample, observed, dtype)
-        : { compared: 0, equal: 0, ulps: Infinity };
-      probe = { sample, observed, before, byRecipe: new Map(), at: placesIn(check.comparison, sample) };
-      this.#probes.set(check, probe);
-    }
-    return probe;
-  }
-}
-
-/** Index of each element of a sample in the comparison that it was drawn from. */
-function placesIn({ rows, columns }: Sample, sample: Sample): Int32Array {
-  const width = sample.columns.length;
-  return Int32Array.from(
-    { length: sample.rows.length * width },
-    (_, i) =>
-      rows.indexOf(sample.rows[Math.floor(i / width)]!) * columns.length + columns.indexOf(sample.columns[i % width]!),
-  );
 }
 
 /** An explanation must say something: half of what was checkable stays checkable. */
 function isInformative(check: UnitCheck, { checked }: Statistics, { heldOut }: Hypothesis): boolean {
   return checked * 2 >= check.statistics.checked * (heldOut ? 0.4 : 1);
-}
-
-function sameRecipe(a: UnitRecipe, b: UnitRecipe): boolean {
-  const same = (p: Iterable<unknown>, q: Iterable<unknown>) => [...p].join() === [...q].join();
-  const ids = ({ ops }: UnitRecipe) => [...ops].map(([role, { id }]) => `${role} ${id}`).sort();
-  if (a.phases.size !== b.phases.size) return false;
-  for (const [phase, own] of a.phases) if (!sameRecipe(own, b.at(phase))) return false;
-  return same(ids(a), ids(b)) && same([...a.kept].sort(), [...b.kept].sort()) && same(a.recomputed, b.recomputed);
-}
-
-/** Whether `a` is worth a closer look beside `b`. */
-function nearer(a: Nearness, b: Nearness): boolean {
-  return a.equal >= b.equal + improvement * a.compared || a.ulps < worthwhile * b.ulps;
-}
-
-function better(a: Nearness, b: Nearness): boolean {
-  const lead = a.equal - b.equal;
-  return Math.abs(lead) > 0.01 * a.compared ? lead > 0 : a.ulps < b.ulps;
 }

@@ -24,7 +24,11 @@ export function explainByPairs(
     for (const hypothesis of propose({ investigation, site, finding: check })) {
       if (deadline.passed) break;
       if (hypothesis.fitted > 0) continue;
-      const nearest = judge.nearest(check, investigation.evaluator.rewritten(hypothesis.replacements), hypothesis);
+      const nearest = judge.probes.nearest(
+        check,
+        investigation.evaluator.rewritten(hypothesis.replacements),
+        hypothesis,
+      );
       if (nearest) nearer.push({ hypothesis, ulps: nearest.near.ulps });
     }
   }

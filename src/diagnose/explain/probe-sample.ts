@@ -2,10 +2,22 @@ import type { Sample } from "../bits/sample.js";
 import type { UnitCheck } from "../check/investigation.js";
 import { farthestZ } from "./remainder.js";
 
-const probeLimits = { rows: 8, columns: 64 };
+interface Limits {
+  readonly rows: number;
+  readonly columns: number;
+}
 
 /** A small sample with the worst rows and columns in it. */
-export function probeSample({ comparison, bits }: UnitCheck): Sample {
+export function probeSample(check: UnitCheck): Sample {
+  return worstOf(check, { rows: 8, columns: 64 });
+}
+
+/** A smaller one, of the same kind: what does not even look better there is ruled out. */
+export function glanceSample(check: UnitCheck): Sample {
+  return worstOf(check, { rows: 2, columns: 16 });
+}
+
+function worstOf({ comparison, bits }: UnitCheck, limits: Limits): Sample {
   const { rows, columns, z } = comparison;
   // Under a recipe it is the bits that tell what is wrong, however far the plain spec is from everything else.
   const beyond = new Set(bits?.worst);
@@ -19,8 +31,8 @@ export function probeSample({ comparison, bits }: UnitCheck): Sample {
     if (off > ofColumn[c]!) ofColumn[c] = off;
   }
   return {
-    rows: spreadAndWorst(rows, ofRow, probeLimits.rows / 2, probeLimits.rows),
-    columns: spreadAndWorst(columns, ofColumn, probeLimits.columns / 8, probeLimits.columns),
+    rows: spreadAndWorst(rows, ofRow, limits.rows / 2, limits.rows),
+    columns: spreadAndWorst(columns, ofColumn, limits.columns / 8, limits.columns),
   };
 }
 
