@@ -47,7 +47,7 @@ export async function dispatch(
   pass.dispatchWorkgroups(...grid);
   pass.end();
   gpu.device.queue.submit([encoder.finish()]);
-  const error = await gpu.device.popErrorScope();
+  const error = await gpu.wait(gpu.device.popErrorScope());
   if (error) throw new Error(error.message);
 }
 

@@ -1,7 +1,8 @@
 import type { Backend, Commands, DeviceBuffer, StagingBuffer } from "./backend.js";
 
-/** Bytes of one staging buffer. */
-const chunkBytes = 2 ** 27;
+/** Bytes of the first staging buffer and of the largest: each is twice the one before, since a device clears what it gives. */
+const firstBytes = 2 ** 18;
+const mostBytes = 2 ** 27;
 
 /** Host-readable memory that grows in pieces; the ranges of one copy lie together in one piece. */
 export class Stage {
@@ -15,7 +16,8 @@ export class Stage {
     const total = ranges.reduce((sum, { length }) => sum + length, 0);
     let chunk = this.#chunks.at(-1);
     if (!chunk || chunk.used + total > chunk.buffer.size) {
-      const size = Math.max(chunkBytes, Math.ceil(total / 4) * 4);
+      const next = chunk ? Math.min(2 * chunk.buffer.size, mostBytes) : firstBytes;
+      const size = Math.max(next, Math.ceil(total / 4) * 4);
       chunk = { buffer: this.backend.staging(size), used: 0, start: this.#end };
       this.#chunks.push(chunk);
     }

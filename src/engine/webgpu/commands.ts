@@ -1,6 +1,7 @@
 import type { Commands, DeviceBuffer, StagingBuffer } from "../device/backend.js";
 import type { BatchShape } from "../device/batch-buffer.js";
 import { type Dispatch, encodeDispatches } from "./dispatch.js";
+import type { Gpu } from "./gpu.js";
 import { BufferUsage, mapForReading } from "./usage.js";
 
 /** One command buffer. */
@@ -28,9 +29,12 @@ export class GpuCommands implements Commands {
 export class GpuStaging implements StagingBuffer {
   readonly buffer: GPUBuffer;
 
-  constructor(device: GPUDevice, byteLength: number) {
+  constructor(
+    readonly gpu: Gpu,
+    byteLength: number,
+  ) {
     const usage = BufferUsage.mapRead | BufferUsage.copyDestination;
-    this.buffer = device.createBuffer({ size: Math.max(byteLength, 4), usage });
+    this.buffer = gpu.device.createBuffer({ size: Math.max(byteLength, 4), usage });
   }
 
   get size(): number {
@@ -39,7 +43,7 @@ export class GpuStaging implements StagingBuffer {
 
   async read(byteLength = this.size): Promise<ArrayBuffer> {
     const mapped = Math.ceil(byteLength / 4) * 4;
-    await this.buffer.mapAsync(mapForReading, 0, mapped);
+    await this.gpu.wait(this.buffer.mapAsync(mapForReading, 0, mapped));
     const bytes = this.buffer.getMappedRange(0, mapped).slice(0, byteLength);
     this.buffer.unmap();
     return bytes;

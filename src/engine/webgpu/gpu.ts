@@ -8,6 +8,7 @@ import { GpuCommands, GpuStaging } from "./commands.js";
 import { type Dispatch, timeDispatches } from "./dispatch.js";
 import { kernel } from "./kernels.js";
 import { requireWidths } from "./limits.js";
+import { awaitPatiently } from "./patience.js";
 import { Pipelines } from "./pipelines.js";
 import { GpuStepKernels } from "./step-kernels.js";
 import { BufferUsage } from "./usage.js";
@@ -20,6 +21,8 @@ export class Gpu implements Backend {
   readonly name: string;
   /** Whether loops that kernels mark are unrolled before compilation. */
   readonly unrolls: boolean;
+  /** Whether to ask the device for news sparingly: in Node, when it is software. */
+  readonly #isPatient: boolean;
   #placeholders = new Map<GPUBufferBindingType, GPUBuffer>();
 
   constructor(
@@ -33,6 +36,7 @@ export class Gpu implements Backend {
     this.name = info.device || info.description || info.vendor || "unknown GPU";
     this.pipelines = new Pipelines(this);
     this.unrolls = unroll ?? !this.isSoftware;
+    this.#isPatient = this.isSoftware && "setImmediate" in globalThis;
   }
 
   get isSoftware(): boolean {
@@ -94,7 +98,12 @@ export class Gpu implements Backend {
   }
 
   staging(byteLength: number): GpuStaging {
-    return new GpuStaging(this.device, byteLength);
+    return new GpuStaging(this, byteLength);
+  }
+
+  /** Awaits what this device does. */
+  wait<T>(pending: Promise<T>): Promise<T> {
+    return this.#isPatient ? awaitPatiently(pending) : pending;
   }
 
   commands(): GpuCommands {

@@ -65,7 +65,7 @@ export class Pipelines {
     const files = await Promise.all([...(request.modules ?? []), request.name].map(kernelSource));
     const code = specialise(request, files, this.gpu.unrolls);
     const module = device.createShaderModule({ label: request.name, code });
-    const { messages } = await module.getCompilationInfo();
+    const { messages } = await this.gpu.wait(module.getCompilationInfo());
     const problem = messages.find(({ type }) => type === "error");
     if (problem) {
       const line = code.split("\n")[problem.lineNum - 1];
@@ -79,11 +79,13 @@ export class Pipelines {
         buffer: { type },
       })),
     });
-    const pipeline = await device.createComputePipelineAsync({
-      label: request.name,
-      layout: device.createPipelineLayout({ bindGroupLayouts: [layout] }),
-      compute: { module, entryPoint: "main" },
-    });
+    const pipeline = await this.gpu.wait(
+      device.createComputePipelineAsync({
+        label: request.name,
+        layout: device.createPipelineLayout({ bindGroupLayouts: [layout] }),
+        compute: { module, entryPoint: "main" },
+      }),
+    );
     return new Kernel(request.name, pipeline, this.gpu, bindings);
   }
 }
