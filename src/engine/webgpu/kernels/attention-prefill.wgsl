@@ -114,6 +114,8 @@ fn main(
   let shift = i32(length) - i32(queries);
   let ty = thread / ACROSS;
   let tx = thread % ACROSS;
+  // Whether any of this thread's rows is a query's: in the last tile of a sequence, and in a short one, few are.
+  let live = first + ty * 4u < queries;
   let position = vec4(shift + i32(first + ty * 4u)) + vec4(0, 1, 2, 3);
 
   var start = 0u;
@@ -157,19 +159,21 @@ fn main(
         stage[to + 1u] = high_of(key);
       }
       workgroupBarrier();
-      for (var c = 0u; c < SLICE; c++) { // unroll
-        let q0 = stage[(ty * 4u) * PITCH + c];
-        let q1 = stage[(ty * 4u + 1u) * PITCH + c];
-        let q2 = stage[(ty * 4u + 2u) * PITCH + c];
-        let q3 = stage[(ty * 4u + 3u) * PITCH + c];
-        let k0 = stage[(ROWS + tx) * PITCH + c];
-        let k1 = stage[(ROWS + tx + ACROSS) * PITCH + c];
-        let k2 = stage[(ROWS + tx + 2u * ACROSS) * PITCH + c];
-        let k3 = stage[(ROWS + tx + 3u * ACROSS) * PITCH + c];
-        s0 += vec4(dot(q0, k0), dot(q1, k0), dot(q2, k0), dot(q3, k0));
-        s1 += vec4(dot(q0, k1), dot(q1, k1), dot(q2, k1), dot(q3, k1));
-        s2 += vec4(dot(q0, k2), dot(q1, k2), dot(q2, k2), dot(q3, k2));
-        s3 += vec4(dot(q0, k3), dot(q1, k3), dot(q2, k3), dot(q3, k3));
+      if (live) {
+        for (var c = 0u; c < SLICE; c++) { // unroll
+          let q0 = stage[(ty * 4u) * PITCH + c];
+          let q1 = stage[(ty * 4u + 1u) * PITCH + c];
+          let q2 = stage[(ty * 4u + 2u) * PITCH + c];
+          let q3 = stage[(ty * 4u + 3u) * PITCH + c];
+          let k0 = stage[(ROWS + tx) * PITCH + c];
+          let k1 = stage[(ROWS + tx + ACROSS) * PITCH + c];
+          let k2 = stage[(ROWS + tx + 2u * ACROSS) * PITCH + c];
+          let k3 = stage[(ROWS + tx + 3u * ACROSS) * PITCH + c];
+          s0 += vec4(dot(q0, k0), dot(q1, k0), dot(q2, k0), dot(q3, k0));
+          s1 += vec4(dot(q0, k1), dot(q1, k1), dot(q2, k1), dot(q3, k1));
+          s2 += vec4(dot(q0, k2), dot(q1, k2), dot(q2, k2), dot(q3, k2));
+          s3 += vec4(dot(q0, k3), dot(q1, k3), dot(q2, k3), dot(q3, k3));
+        }
       }
     }
     let key = i32(tile + tx);
@@ -210,11 +214,13 @@ fn main(
         stage[2u * i + 1u] = high_of(value);
       }
       workgroupBarrier();
-      for (var t = 0u; t < min(VALUES_STAGED, TILE - token0); t++) {
-        let w = weight[(token0 + t) * 16u + ty];
-        let at = t * QUADS + tx;
-        for (var i = 0u; i < QUADS_EACH; i++) { // unroll
-          attended[i] += shares(stage[min(at + i * ACROSS, STAGE - 1u)], w);
+      if (live) {
+        for (var t = 0u; t < min(VALUES_STAGED, TILE - token0); t++) {
+          let w = weight[(token0 + t) * 16u + ty];
+          let at = t * QUADS + tx;
+          for (var i = 0u; i < QUADS_EACH; i++) { // unroll
+            attended[i] += shares(stage[min(at + i * ACROSS, STAGE - 1u)], w);
+          }
         }
       }
     }

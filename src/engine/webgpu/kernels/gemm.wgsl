@@ -55,12 +55,15 @@ fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) wor
       }
     }
     workgroupBarrier();
-    for (var k = 0u; k < DEPTH; k++) {
-      let x = k * PITCH + ty * 4u;
-      let w = k * PITCH + tx * 4u;
-      let four = vec4(b[w], b[w + 1u], b[w + 2u], b[w + 3u]);
-      for (var r = 0u; r < 4u; r++) { // unroll
-        sums[r] += a[x + r] * four;
+    // Rows past the last one are nobody's: in a batch of few rows, most of the tile.
+    if (row0 + ty * 4u < count) {
+      for (var k = 0u; k < DEPTH; k++) {
+        let x = k * PITCH + ty * 4u;
+        let w = k * PITCH + tx * 4u;
+        let four = vec4(b[w], b[w + 1u], b[w + 2u], b[w + 3u]);
+        for (var r = 0u; r < 4u; r++) { // unroll
+          sums[r] += a[x + r] * four;
+        }
       }
     }
   }
