@@ -8,7 +8,8 @@ import { expectPublished } from "../published.js";
 import { temporaryFolder } from "./folder.js";
 
 const folder = temporaryFolder();
-const models = tinyFamilies.map((family) => writeTinyModel(join(folder, family), { family, seed: 21 }));
+const config = { num_hidden_layers: 2, vocab_size: 300 };
+const models = tinyFamilies.map((family) => writeTinyModel(join(folder, family), { family, seed: 21, config }));
 
 const stores = ["bfloat16", "float32", "bfloat16", "float16"] as const;
 const right = ["named", "ambiguous", "hidden"];

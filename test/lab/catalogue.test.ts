@@ -7,9 +7,14 @@ import type { DType } from "../../src/tensor/dtype.js";
 import { temporaryFolder } from "./folder.js";
 
 const folder = temporaryFolder();
-const models = tinyFamilies.map((family) => writeTinyModel(join(folder, family), { family, seed: 11 }));
-/** With a bias behind attention, which the others lack. */
-const biased = writeTinyModel(join(folder, "biased"), { family: "llama", seed: 11, config: { attention_bias: true } });
+/** Of each family a small model first; then what a fault may need to be seen: more layers, more words, a bias behind attention. */
+const small = { num_hidden_layers: 2, vocab_size: 300 };
+const models = [
+  ...tinyFamilies.map((family) => ({ name: `${family}-small`, family, config: small })),
+  ...tinyFamilies.map((family) => ({ name: family, family, config: {} })),
+  { name: "biased", family: "llama", config: { ...small, attention_bias: true } },
+].map(({ name, ...options }) => writeTinyModel(join(folder, name), { seed: 11, ...options }));
+const families = tinyFamilies.length;
 const stores: readonly DType[] = ["bfloat16", "float16", "float32"];
 
 describe("the catalogue", () => {
@@ -49,8 +54,10 @@ function judged(trial: Trial): ReadonlyMap<string, number> {
 describe("a fault shows in its first bad values and nowhere else", () => {
   it.each(catalogue.map((fault, i) => ({ fault, i })))("$fault.id", { timeout: 60_000 }, ({ fault, i }) => {
     let shown = 0;
-    for (let attempt = 0; attempt < 6 && shown < 1; attempt++) {
-      const model = attempt < 5 ? models[(i + attempt) % models.length]! : biased;
+    for (let attempt = 0; attempt < models.length && shown < 1; attempt++) {
+      // Faults begin with different families; each goes through all, the small ones first.
+      const first = Math.floor(attempt / families) * families;
+      const model = models[attempt < 2 * families ? first + ((i + attempt) % families) : attempt]!;
       const store = stores[(i + attempt) % stores.length]!;
       const trial = runTrial({ model, fault, store, seed: attempt, folder });
       if (!trial) continue;
@@ -68,7 +75,8 @@ describe("a fault shows in its first bad values and nowhere else", () => {
 
   it("in several layers at once, each judged on its own inputs", () => {
     const fault = findFault("I63-residual-dropped");
-    const trial = runTrial({ model: models[0]!, fault, store: "bfloat16", seed: 1, folder, layers: [0, 2] })!;
+    const model = models[families]!;
+    const trial = runTrial({ model, fault, store: "bfloat16", seed: 1, folder, layers: [0, 2] })!;
     const beyond = judged(trial);
     expect(new Set(beyond.keys())).toEqual(trial.run.bad);
     expect([...beyond.keys()].every((unit) => /layers\.[02]/.test(unit))).toBe(true);
