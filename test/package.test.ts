@@ -22,9 +22,7 @@ let packed: Packed;
 /** As npm does with the file in an empty folder, but with the packages of this checkout: those it names, and no others. */
 beforeAll(() => {
   const words = ["pack", "--json", "--ignore-scripts", "--pack-destination", folder];
-  [packed] = JSON.parse(
-    execFileSync("npm", words, { cwd: root, encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] }),
-  );
+  [packed] = JSON.parse(execFileSync("npm", words, { cwd: root, encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] }));
   mkdirSync(installed, { recursive: true });
   execFileSync("tar", ["-xzf", join(folder, packed.filename), "-C", installed, "--strip-components=1"]);
   for (const name of needed(Object.keys(manifest.dependencies))) {
