@@ -35,47 +35,8 @@ export interface BitMatch {
 /** Elements of a sample, by row and column index in it. */
 export type Included = (row: number, column: number) => boolean;
 
-/** How near a unit under a recipe comes to the recorded bits, by its values alone. */
-export interface Nearness {
-  readonly compared: number;
-  readonly equal: number;
-  /** Root mean square of the differences in units in the last place. */
-  readonly ulps: number;
-}
-
-/** A difference of more ulps says no more than that it is one. */
-const farthest = 1e6;
 /** The error of a store is evenly spread over an ulp: that many of its standard deviations. */
 const storesPerUlp = Math.sqrt(12);
-
-/** The cheap question: are these the bits, or at least nearer to them? */
-export function nearness(
-  evaluator: Evaluator,
-  name: string,
-  { rows, columns }: Sample,
-  observed: Float64Array,
-  dtype: DType,
-): Nearness {
-  const { value } = evaluator.evaluate(name, rows, columns);
-  roundAll(value, dtype);
-  const format = floatFormat(dtype);
-  let compared = 0;
-  let equal = 0;
-  let squares = 0;
-  for (let i = 0; i < observed.length; i++) {
-    const expected = value[i]!;
-    const seen = observed[i]!;
-    if (seen === expected || (Number.isNaN(seen) && Number.isNaN(expected))) equal++;
-    else if (Number.isNaN(expected)) continue;
-    else if (!format || !Number.isFinite(seen) || !Number.isFinite(expected)) squares += farthest ** 2;
-    else {
-      const ulp = unitInLastPlace(Math.max(Math.abs(seen), Math.abs(expected)), format);
-      squares += Math.min(farthest, Math.abs(seen - expected) / ulp) ** 2;
-    }
-    compared++;
-  }
-  return { compared, equal, ulps: compared > 0 ? Math.sqrt(squares / compared) : 0 };
-}
 
 /** Differing elements whose probability is worked out: the farthest, and an even spread of the others. */
 const closerLook = 192;
@@ -275,14 +236,25 @@ function jointSurprise(
 
 /** The farthest away for their own size and the farthest absolutely, half each. */
 function farthestOf(differing: readonly Difference[], observed: Float64Array, count: number): number[] {
-  const chosen = new Set<number>();
-  const relative = ({ i, away }: Difference) => (Number.isNaN(away) ? Infinity : away / Math.abs(observed[i]!));
-  const absolute = ({ away }: Difference) => (Number.isNaN(away) ? Infinity : away);
-  for (const measure of [relative, absolute]) {
-    const sorted = [...differing].sort((a, b) => measure(b) - measure(a));
-    for (const { i } of sorted.slice(0, Math.ceil(count / 2))) chosen.add(i);
+  const half = Math.ceil(count / 2);
+  const relative = largest(differing, half, ({ i, away }) => away / Math.abs(observed[i]!));
+  const absolute = largest(differing, half, ({ away }) => away);
+  return [...new Set([...relative, ...absolute])];
+}
+
+/** Indices of the `count` differences of largest measure, largest first; what is no number is largest. */
+function largest(differing: readonly Difference[], count: number, measure: (one: Difference) => number): number[] {
+  const kept: { readonly i: number; readonly size: number }[] = [];
+  for (const one of differing) {
+    const measured = measure(one);
+    const size = Number.isNaN(measured) ? Infinity : measured;
+    if (kept.length === count && size <= kept[count - 1]!.size) continue;
+    let at = kept.length;
+    while (at > 0 && kept[at - 1]!.size < size) at--;
+    kept.splice(at, 0, { i: one.i, size });
+    if (kept.length > count) kept.pop();
   }
-  return [...chosen];
+  return kept.map(({ i }) => i);
 }
 
 /** The farthest away, and an even spread. */

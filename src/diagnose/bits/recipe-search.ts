@@ -3,6 +3,7 @@ import type { Graph, GraphNode } from "../../spec/graph.js";
 import type { Phase } from "../../spec/phase.js";
 import type { Recipe, UnitRecipe } from "../../spec/recipe.js";
 import { roleOf } from "../../spec/site.js";
+import { farApart, type Nearness, nearer } from "./nearness.js";
 
 /** Ops that a kernel fuses with its neighbours: a consumer may have had their result in float32. */
 const pointwise = new Set(["add", "rmsnorm", "rope", "activation", "multiply"]);
@@ -27,6 +28,8 @@ export interface RecipeSearch {
   readonly cost: number;
   /** Tries a recipe on the probes. */
   score(recipe: UnitRecipe): RecipeScore;
+  /** How near a recipe comes to a few elements of each probe; undefined where hardly an element is ever the same. */
+  glance(recipe: UnitRecipe): Nearness | undefined;
 }
 
 /** A search over rows of several phases, and over those of one. */
@@ -75,6 +78,7 @@ export function searchRecipe(search: RecipeSearch, start: UnitRecipe, again: boo
 class Tries {
   #count = 0;
   readonly #most: number;
+  readonly #glances = new Map<UnitRecipe, Nearness | undefined>();
 
   constructor(readonly search: RecipeSearch) {
     this.#most = Math.max(fewestTries, Math.min(mostTries, searchCost / Math.max(1, search.cost)));
@@ -88,6 +92,17 @@ class Tries {
     this.#count++;
     return this.search.score(recipe);
   }
+
+  /** Whether a recipe is worth a try beside another: not where that is far astray, and this one at a glance as far. */
+  isPromising(recipe: UnitRecipe, other: UnitRecipe): boolean {
+    const before = this.#glance(other);
+    return !before || before.ulps <= farApart || nearer(this.#glance(recipe)!, before);
+  }
+
+  #glance(recipe: UnitRecipe): Nearness | undefined {
+    if (!this.#glances.has(recipe)) this.#glances.set(recipe, this.search.glance(recipe));
+    return this.#glances.get(recipe);
+  }
 }
 
 /** Changes one rounding at a time as long as that gives more bits back. */
@@ -98,6 +113,7 @@ function climb(tries: Tries, { recipe, score }: Found, choices: readonly Coordin
       let best = recipe;
       for (const candidate of coordinate(recipe)) {
         if (tries.over) return { recipe: best, score };
+        if (!tries.isPromising(candidate, best)) continue;
         const found = tries.score(candidate);
         if (!found.matched && found.equal < score.equal + gain * found.compared) continue;
         best = candidate;

@@ -1,6 +1,7 @@
 import { type Phase, phases } from "../../spec/phase.js";
 import type { UnitRecipe } from "../../spec/recipe.js";
 import { withScratch } from "../../tensor/scratch.js";
+import { type Nearness, nearness, together } from "../bits/nearness.js";
 import type { PhasedSearch, RecipeScore } from "../bits/recipe-search.js";
 import type { Sample, SampleLimits } from "../bits/sample.js";
 import type { Investigation } from "./investigation.js";
@@ -42,6 +43,7 @@ export function recipeSearch(
       cost: perRow * rows.length,
       longest: rows.reduce((longest, row) => Math.max(longest, table.keyCount(row)), 0),
       score: (recipe: UnitRecipe) => scoreOf(investigation, taken, recipe),
+      glance: (recipe: UnitRecipe) => glanceOf(investigation, taken, recipe),
     };
   };
   const seen = new Set(probes.flatMap(({ sample }) => Array.from(sample.rows, (row) => table.phaseOf(row))));
@@ -77,6 +79,29 @@ const fewestOfPhase = 2;
 function duringPhase({ observations }: Investigation, { name, sample }: Probe, phase: Phase): Probe[] {
   const rows = sample.rows.filter((row) => observations.rows.phaseOf(row) === phase);
   return rows.length > 0 ? [{ name, sample: { ...sample, rows } }] : [];
+}
+
+/** Rows and columns of each probe that a glance takes in. */
+const glanced = { rows: 2, columns: 16 };
+
+function glanceOf(investigation: Investigation, probes: readonly Probe[], recipe: UnitRecipe): Nearness | undefined {
+  const { graph, observations, evaluator } = investigation;
+  const parts: Nearness[] = [];
+  for (const { name, sample } of probes) {
+    const dtype = observations.dtype(name)!;
+    if (dtype === "float32") return undefined;
+    const few = { rows: everyNth(sample.rows, glanced.rows), columns: everyNth(sample.columns, glanced.columns) };
+    const observed = investigation.observed(name, few.rows, few.columns);
+    const under = evaluator.under(recipe, graph.node(name), false);
+    parts.push(withScratch(() => nearness(under, name, few, observed, dtype)));
+  }
+  return together(parts);
+}
+
+/** An even spread of `count` indices, the last among them. */
+function everyNth(of: Int32Array, count: number): Int32Array {
+  const step = Math.max(1, Math.floor(of.length / count));
+  return of.filter((_, i) => (of.length - 1 - i) % step === 0);
 }
 
 function scoreOf(investigation: Investigation, probes: readonly Probe[], recipe: UnitRecipe): RecipeScore {

@@ -4,12 +4,14 @@ import type { Hypothesis } from "../causes/hypothesis.js";
 import type { Investigation, UnitCheck } from "../check/investigation.js";
 import type { Explanation } from "./explanation.js";
 import { type Distance, type NearestCause, NearestCauses } from "./nearest-causes.js";
-import { Probes, promising, type Rounded, worthwhile } from "./probes.js";
+import { Probes, promising, type Rounded } from "./probes.js";
 import { distances, farthestZ, isTypical } from "./remainder.js";
 import { SpanBits } from "./span-bits.js";
 
 /** A probe this far beyond the limits rules a hypothesis out. */
 const probeTolerance = 3;
+/** Share of a unit's errors that a rewrite may leave and be looked at more closely. */
+const worthwhile = 0.9;
 /** How much larger the noise of a small unit may be with a rewrite than without. */
 const roughly = 10;
 /** Relative difference of two evaluations in float64 that mean the same. */

@@ -1,4 +1,4 @@
-import type { Nearness } from "../bits/bits.js";
+import type { Nearness } from "../bits/nearness.js";
 import type { CauseId } from "../causes/catalogue.js";
 import type { Hypothesis } from "../causes/hypothesis.js";
 

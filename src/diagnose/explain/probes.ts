@@ -1,7 +1,7 @@
 import type { Evaluator } from "../../spec/evaluator.js";
 import type { UnitRecipe } from "../../spec/recipe.js";
 import { roleOf } from "../../spec/site.js";
-import { type Nearness, nearness } from "../bits/bits.js";
+import { farApart, type Nearness, nearer, nearness } from "../bits/nearness.js";
 import type { Sample } from "../bits/sample.js";
 import type { Hypothesis } from "../causes/hypothesis.js";
 import type { Investigation, UnitCheck } from "../check/investigation.js";
@@ -9,11 +9,6 @@ import { glanceSample, probeSample } from "./probe-sample.js";
 
 /** Share of a probe's bits below which another implementation may be what is wrong. */
 export const promising = 0.9;
-/** What a hypothesis must at least improve on: the distance of the spec, or this share of the elements. */
-export const worthwhile = 0.9;
-const improvement = 0.02;
-/** Root mean square of units in the last place that ways of rounding do not lie apart. */
-const farApart = 64;
 /** Recipes of one rewrite that are probed. */
 const mostProbed = 3;
 
@@ -186,11 +181,6 @@ function sameRecipe(a: UnitRecipe, b: UnitRecipe): boolean {
   if (a.phases.size !== b.phases.size) return false;
   for (const [phase, own] of a.phases) if (!sameRecipe(own, b.at(phase))) return false;
   return same(ids(a), ids(b)) && same([...a.kept].sort(), [...b.kept].sort()) && same(a.recomputed, b.recomputed);
-}
-
-/** Whether `a` is worth a closer look beside `b`. */
-function nearer(a: Nearness, b: Nearness): boolean {
-  return a.equal >= b.equal + improvement * a.compared || a.ulps < worthwhile * b.ulps;
 }
 
 /** Whether a rewrite changes nothing: it may be of something that another recipe alone has. */

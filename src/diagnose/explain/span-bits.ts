@@ -1,7 +1,7 @@
 import type { Evaluator } from "../../spec/evaluator.js";
 import type { UnitRecipe } from "../../spec/recipe.js";
 import { roleOf } from "../../spec/site.js";
-import { type Nearness, nearness } from "../bits/bits.js";
+import { type Nearness, nearness } from "../bits/nearness.js";
 import type { Hypothesis } from "../causes/hypothesis.js";
 import type { Investigation, UnitCheck } from "../check/investigation.js";
 import type { Explanation } from "./explanation.js";
