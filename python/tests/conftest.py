@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.multiprocessing.spawn import start_processes
 
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = ROOT / "models" / "ishmael-7m"
@@ -65,6 +66,14 @@ def diagnose() -> Diagnose:
         return verdict
 
     return run
+
+
+def forked(work: Callable[..., None], *arguments: Any, processes: int = 1) -> None:
+    """
+    Runs `work(number, *arguments)` in copies of this process, which may change what they like and have nothing to import again.
+    @raises ProcessException where one fails.
+    """
+    start_processes(work, arguments, processes, start_method="fork")
 
 
 def causes(verdict: dict[str, Any]) -> list[str]:

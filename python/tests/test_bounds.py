@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-import os
+import multiprocessing
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -37,52 +36,38 @@ def steps_of(folder: Path) -> list[int]:
     return found
 
 
-# Importing torch once is enough: every writer is a fork of one process.
-FORKING = """
-import os, sys, torch, faultline
-torch.set_num_threads(1)
-for kill in range(int(sys.argv[2])):
-    child = os.fork()
-    if child == 0:
-        folder = f"{sys.argv[1]}/{kill}"
-        writer = faultline.CaptureWriter(f"{folder}/run", max_bytes=2**19, keep="newest")
-        for number in range(10**9):
-            with writer.step() as step:
-                step.rows(seq_ids=[0], token_ids=[number], qo_indptr=[0, 1])
-                for name in "abc":
-                    step.value(name, torch.full((4096,), float(number)))
-            with open(f"{folder}/progress.new", "w") as file:
-                file.write(str(number))
-            os.replace(f"{folder}/progress.new", f"{folder}/progress")
-    print(child, flush=True)
-    os.waitpid(child, 0)
-"""
+def write_without_end(folder: Path) -> None:
+    """Writes steps and, after each, its number into `progress`, for as long as somebody is there to kill it."""
+    tests = multiprocessing.parent_process()
+    assert tests is not None
+    writer = faultline.CaptureWriter(folder / "run", max_bytes=2**19, keep="newest")
+    for number in itertools.takewhile(lambda _: tests.is_alive(), itertools.count()):
+        with writer.step() as step:
+            step.rows(seq_ids=[0], token_ids=[number], qo_indptr=[0, 1])
+            for name in "abc":
+                step.value(name, torch.full((4096,), float(number)))
+        (folder / "progress.new").write_text(str(number))
+        (folder / "progress.new").replace(folder / "progress")
 
 
 def test_a_kill_loses_at_most_the_step_under_way(tmp_path: Path) -> None:
     """A process that writes without a pause is killed at a random moment, and another, and another."""
     draw = random.Random(7)
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
-    template = subprocess.Popen(
-        [sys.executable, "-c", FORKING, str(tmp_path), str(KILLS)], env=environment, stdout=subprocess.PIPE, text=True
-    )
-    assert template.stdout is not None
     for kill in range(KILLS):
-        child = int(template.stdout.readline())
         folder = tmp_path / str(kill)
+        # A fork: torch need not be imported again.
+        writer = multiprocessing.get_context("fork").Process(target=write_without_end, args=(folder,), daemon=True)
+        writer.start()
         while not (folder / "progress").exists():
+            assert writer.is_alive()
             time.sleep(0.001)
         time.sleep(draw.random() * 0.03)
-        os.kill(child, signal.SIGKILL)
-        while Path(f"/proc/{child}/cmdline").exists() and Path(f"/proc/{child}/cmdline").read_bytes():
-            time.sleep(0.0005)
-        finished = (folder / "progress").read_text()
-        if finished:
-            kept = steps_of(folder / "run")
-            assert kept == list(range(kept[0], kept[-1] + 1))
-            assert kept[-1] - int(finished) in (0, 1)
-    template.kill()
-    template.wait()
+        writer.kill()
+        writer.join()
+        assert writer.exitcode == -signal.SIGKILL
+        kept = steps_of(folder / "run")
+        assert kept == list(range(kept[0], kept[-1] + 1))
+        assert kept[-1] - int((folder / "progress").read_text()) in (0, 1)
 
 
 def size_of(folder: Path) -> int:

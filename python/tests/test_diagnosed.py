@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import MIXTURE, ROOT, Diagnose, causes, load
+from conftest import MIXTURE, ROOT, Diagnose, causes, forked, load
 
 import faultline
 
@@ -127,13 +126,11 @@ def test_mixture_of_experts(tmp_path: Path, diagnose: Diagnose) -> None:
     assert causes(diagnose(MIXTURE, tmp_path / "faulty")) == ["routing-not-renormalised"]
 
 
-def rank_of_two(rank: int, tiny: Path, out: Path, port: int) -> None:
+def rank_of_two(rank: int, tiny: Path, out: Path) -> None:
     """One of two processes that share a model: a correct run, then one whose last rank's part of a sum is lost."""
     import torch.distributed as dist
 
-    os.environ.update(RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", rank=rank, world_size=2)
+    dist.init_process_group("gloo", init_method=(out / "meeting").as_uri(), rank=rank, world_size=2)
     sys.path.insert(0, str(ROOT / "scripts"))
     from record_tensor_parallel import Sharding
 
@@ -145,7 +142,7 @@ def rank_of_two(rank: int, tiny: Path, out: Path, port: int) -> None:
 
 
 def test_two_ranks(tiny: Path, tmp_path: Path, diagnose: Diagnose) -> None:
-    torch.multiprocessing.spawn(rank_of_two, (tiny, tmp_path, 29600 + os.getpid() % 1000), 2)
+    forked(rank_of_two, tiny, tmp_path, processes=2)
     expect_clean(diagnose(tiny, tmp_path / "None" / "rank0", tmp_path / "None" / "rank1"))
     faulty = tmp_path / "rank-missing"
     assert causes(diagnose(tiny, faulty / "rank0", faulty / "rank1")) == ["reduction-incomplete"]
