@@ -24,8 +24,8 @@ const environment = {
 
 describe("the recorder in Python", () => {
   if (python) {
-    // A minute and a half of computing, beside other tests, on machines of any speed.
-    it("passes its own tests", { timeout: 600_000 }, () => {
+    // Two minutes of computing, beside other tests, on machines of any speed.
+    it("passes its own tests", { timeout: 900_000 }, () => {
       const run = spawnSync(python, ["-m", "pytest", "-q", "-p", "no:cacheprovider"], {
         cwd: join(root, "python"),
         encoding: "utf8",

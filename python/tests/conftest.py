@@ -60,7 +60,7 @@ def diagnose() -> Diagnose:
 
     def run(model: Path, *targets: Path) -> dict[str, Any]:
         arguments = [*command, "diagnose", *map(str, targets), "--model", str(model), "--json"]
-        done = subprocess.run(arguments, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(arguments, capture_output=True, text=True, timeout=600)
         assert done.returncode in (0, 1), done.stderr
         verdict: dict[str, Any] = json.loads(done.stdout)
         return verdict

@@ -79,7 +79,7 @@ def test_the_environment_asks_for_a_recording(tiny: Path, tmp_path: Path) -> Non
     asked = {"FAULTLINE_RECORD": str(tmp_path / "run"), "FAULTLINE_LAYERS": "0", "FAULTLINE_NAMES": "*.mlp,model.norm"}
     environment = os.environ | asked | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "faultline", str(script), str(tiny)]
-    subprocess.run(command, env=environment, check=True, capture_output=True, timeout=120)
+    subprocess.run(command, env=environment, check=True, capture_output=True, timeout=600)
     assert names(tmp_path / "run") == {"model.layers.0.mlp", "model.norm"}
 
 
