@@ -50,6 +50,7 @@ function searchOf(right: Partial<Record<Phase, string>>): PhasedSearch {
     isRecorded: () => false,
     longest: 8,
     cost: 1,
+    glance: () => undefined,
     score: (recipe) => {
       const id = (phase: Phase) => recipe.at(phase).ops.get("out")?.id ?? attentionRecipes[0]!.id;
       const given = some.filter((phase) => id(phase) === right[phase]).length;

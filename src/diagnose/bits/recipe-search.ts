@@ -28,7 +28,7 @@ export interface RecipeSearch {
   readonly cost: number;
   /** Tries a recipe on the probes. */
   score(recipe: UnitRecipe): RecipeScore;
-  /** How near a recipe comes to a few elements of each probe; undefined where hardly an element is ever the same. */
+  /** How near a recipe comes to a few elements of each probe; undefined where that says little, or costs much. */
   glance(recipe: UnitRecipe): Nearness | undefined;
 }
 

@@ -10,6 +10,8 @@ import type { Investigation } from "./investigation.js";
 const fewRowsFrom = 2e7;
 const fewRows = 3;
 
+const products = new Set(["linear", "expert-linear"]);
+
 interface Probe {
   readonly name: string;
   readonly sample: Sample;
@@ -31,6 +33,8 @@ export function recipeSearch(
     .slice(1)
     .filter(({ op }) => op.kind === "linear")
     .reduce((sum, { columns, inputs }) => sum + columns * investigation.graph.node(inputs[0]!).columns, 0);
+  // Where weights are multiplied anew, few elements cost as much as many.
+  const multiplies = interior.slice(1).some(({ op }) => products.has(op.kind));
   const most = perRow * limits.rows * names.length > fewRowsFrom ? fewRows : limits.rows;
   const probes = names.map((name) => drawProbe(investigation, name, { ...limits, rows: most }, more));
   const { graph, observations } = investigation;
@@ -43,7 +47,7 @@ export function recipeSearch(
       cost: perRow * rows.length,
       longest: rows.reduce((longest, row) => Math.max(longest, table.keyCount(row)), 0),
       score: (recipe: UnitRecipe) => scoreOf(investigation, taken, recipe),
-      glance: (recipe: UnitRecipe) => glanceOf(investigation, taken, recipe),
+      glance: (recipe: UnitRecipe) => (multiplies ? undefined : glanceOf(investigation, taken, recipe)),
     };
   };
   const seen = new Set(probes.flatMap(({ sample }) => Array.from(sample.rows, (row) => table.phaseOf(row))));
