@@ -1,3 +1,5 @@
+import { RowProducts, type Target } from "../tensor/row-products.js";
+
 /**
  * How sums are ordered. The spec means exact arithmetic; `RoundedArithmetic` is one of the many correct orders, so that
  * one op definition serves both.
@@ -5,20 +7,26 @@
 export interface Arithmetic {
   /** Σ a[aStart + i] · b[bStart + i], i < n. */
   dot(a: Float64Array, aStart: number, b: Float64Array, bStart: number, n: number): number;
-  /** The same of the first `rows` rows of a, [rows, n], each with one row of b: into out[at], out[at + stride], … */
-  dots(a: Float64Array, rows: number, b: Float64Array, bStart: number, n: number, out: Target): void;
+  /**
+   * The same of the first `rows` rows of a, [rows, n], each with one row of b after the other. Until all of them are done,
+   * no other rows' are.
+   * @param times rows of b there are.
+   */
+  products(a: Float64Array, rows: number, n: number, times: number): Products;
   /** Σ a[start + i], i < n. */
   sum(a: Float64Array, start: number, n: number): number;
   /** A value that an op keeps in its compute type. */
   compute(value: number): number;
 }
 
-/** Where a column of results goes. */
-export interface Target {
-  readonly values: Float64Array;
-  readonly at: number;
-  readonly stride: number;
-}
+/** Multiplies rows with n numbers from bStart on: into out's values[at], values[at + stride], … */
+export type Products = (b: Float64Array, bStart: number, out: Target) => void;
+
+/** Rows below which one alone is quicker by itself. */
+const fewRows = 4;
+/** Rows of the other factor below which rows are multiplied sooner than placed. */
+const fewTimes = 8;
+let rowProducts: RowProducts | undefined;
 
 /** The definition itself: float64 throughout, nothing rounded on purpose. */
 export const exactArithmetic: Arithmetic = {
@@ -40,33 +48,12 @@ export const exactArithmetic: Arithmetic = {
     for (; i < n; i++) s0 += a[aStart + i]! * b[bStart + i]!;
     return s0 + s1 + (s2 + s3);
   },
-  dots(a, rows, b, bStart, n, { values, at, stride }) {
-    let r = 0;
-    let to = at;
-    // Four rows at a time read each element of b once.
-    for (; r + 3 < rows; r += 4) {
-      const p0 = r * n;
-      const p1 = p0 + n;
-      const p2 = p1 + n;
-      const p3 = p2 + n;
-      let s0 = 0;
-      let s1 = 0;
-      let s2 = 0;
-      let s3 = 0;
-      for (let i = 0; i < n; i++) {
-        const y = b[bStart + i]!;
-        s0 += a[p0 + i]! * y;
-        s1 += a[p1 + i]! * y;
-        s2 += a[p2 + i]! * y;
-        s3 += a[p3 + i]! * y;
-      }
-      values[to] = s0;
-      values[to + stride] = s1;
-      values[to + 2 * stride] = s2;
-      values[to + 3 * stride] = s3;
-      to += 4 * stride;
-    }
-    for (; r < rows; r++, to += stride) values[to] = this.dot(a, r * n, b, bStart, n);
+  products(a, rows, n, times) {
+    if (rows < fewRows || times < fewTimes) return oneByOne(this, a, rows, n);
+    rowProducts ??= new RowProducts();
+    const placed = rowProducts;
+    placed.place(a, rows, n);
+    return (b, bStart, out) => placed.multiply(b, bStart, out);
   },
   sum(a, start, n) {
     let sum = 0;
@@ -75,6 +62,12 @@ export const exactArithmetic: Arithmetic = {
   },
   compute: (value) => value,
 };
+
+function oneByOne(arithmetic: Arithmetic, a: Float64Array, rows: number, n: number): Products {
+  return (b, bStart, { values, at, stride }) => {
+    for (let r = 0, to = at; r < rows; r++, to += stride) values[to] = arithmetic.dot(a, r * n, b, bStart, n);
+  };
+}
 
 export interface SummationChoices {
   /** Terms per partial sum; partial sums are added in order. 1 is plain sequential summation. */
@@ -87,8 +80,8 @@ export interface SummationChoices {
 export class RoundedArithmetic implements Arithmetic {
   constructor(readonly choices: SummationChoices) {}
 
-  dots(a: Float64Array, rows: number, b: Float64Array, bStart: number, n: number, out: Target): void {
-    for (let r = 0; r < rows; r++) out.values[out.at + r * out.stride] = this.dot(a, r * n, b, bStart, n);
+  products(a: Float64Array, rows: number, n: number): Products {
+    return oneByOne(this, a, rows, n);
   }
 
   dot(a: Float64Array, aStart: number, b: Float64Array, bStart: number, n: number): number {

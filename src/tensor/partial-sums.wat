@@ -1,9 +1,63 @@
 ;; Sums of x_k·w_k term by term, in order, of two rows of X at a time: one in each lane. Compiled by scripts/build-simd.mjs
 ;; into partial-sums-module.ts.
 ;;
-;; $x: pairs of rows, $stride bytes apart, of one pair or more; $w: $n weights, 1 or more; $out: [pairs, 8, 2].
+;; $x: pairs of rows, $stride bytes apart, of one pair or more; $w: $n weights, 1 or more; $out: [pairs, 8, 2] unless said.
 (module
   (memory (import "memory" "memory") 1)
+
+  ;; The sums alone: $out: [pairs, 2]. Four pairs at a time, or one would wait for each addition to finish before the next.
+  (func (export "plain")
+    (param $x i32) (param $pairs i32) (param $stride i32) (param $w i32) (param $n i32) (param $out i32)
+    (local $at i32) (local $a i32) (local $b i32) (local $c i32) (local $d i32) (local $end i32)
+    (local $weight v128) (local $p v128) (local $q v128) (local $r v128) (local $s v128)
+    (local.set $end (i32.add (local.get $w) (i32.shl (local.get $n) (i32.const 3))))
+    (block $few
+      (loop $eightRows
+        (br_if $few (i32.lt_u (local.get $pairs) (i32.const 4)))
+        (local.set $at (local.get $w))
+        (local.set $a (local.get $x))
+        (local.set $b (i32.add (local.get $a) (local.get $stride)))
+        (local.set $c (i32.add (local.get $b) (local.get $stride)))
+        (local.set $d (i32.add (local.get $c) (local.get $stride)))
+        (local.set $x (i32.add (local.get $d) (local.get $stride)))
+        (local.set $p (v128.const i64x2 0 0))
+        (local.set $q (v128.const i64x2 0 0))
+        (local.set $r (v128.const i64x2 0 0))
+        (local.set $s (v128.const i64x2 0 0))
+        (loop $terms
+          (local.set $weight (v128.load64_splat (local.get $at)))
+          (local.set $p (f64x2.add (local.get $p) (f64x2.mul (local.get $weight) (v128.load (local.get $a)))))
+          (local.set $q (f64x2.add (local.get $q) (f64x2.mul (local.get $weight) (v128.load (local.get $b)))))
+          (local.set $r (f64x2.add (local.get $r) (f64x2.mul (local.get $weight) (v128.load (local.get $c)))))
+          (local.set $s (f64x2.add (local.get $s) (f64x2.mul (local.get $weight) (v128.load (local.get $d)))))
+          (local.set $a (i32.add (local.get $a) (i32.const 16)))
+          (local.set $b (i32.add (local.get $b) (i32.const 16)))
+          (local.set $c (i32.add (local.get $c) (i32.const 16)))
+          (local.set $d (i32.add (local.get $d) (i32.const 16)))
+          (br_if $terms (i32.lt_u (local.tee $at (i32.add (local.get $at) (i32.const 8))) (local.get $end))))
+        (v128.store (local.get $out) (local.get $p))
+        (v128.store offset=16 (local.get $out) (local.get $q))
+        (v128.store offset=32 (local.get $out) (local.get $r))
+        (v128.store offset=48 (local.get $out) (local.get $s))
+        (local.set $out (i32.add (local.get $out) (i32.const 64)))
+        (local.set $pairs (i32.sub (local.get $pairs) (i32.const 4)))
+        (br $eightRows)))
+    (block $none
+      (loop $twoRows
+        (br_if $none (i32.eqz (local.get $pairs)))
+        (local.set $at (local.get $w))
+        (local.set $a (local.get $x))
+        (local.set $x (i32.add (local.get $x) (local.get $stride)))
+        (local.set $p (v128.const i64x2 0 0))
+        (loop $terms
+          (local.set $p (f64x2.add (local.get $p)
+            (f64x2.mul (v128.load64_splat (local.get $at)) (v128.load (local.get $a)))))
+          (local.set $a (i32.add (local.get $a) (i32.const 16)))
+          (br_if $terms (i32.lt_u (local.tee $at (i32.add (local.get $at) (i32.const 8))) (local.get $end))))
+        (v128.store (local.get $out) (local.get $p))
+        (local.set $out (i32.add (local.get $out) (i32.const 16)))
+        (local.set $pairs (i32.sub (local.get $pairs) (i32.const 1)))
+        (br $twoRows))))
 
   ;; A term is its two values.
   (func (export "certain")

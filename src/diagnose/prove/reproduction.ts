@@ -22,9 +22,12 @@ export function reproduce(
   const recipesOf = new Map(all.flatMap(({ recipes }) => [...(recipes ?? [])]));
   const matchedWith = (hypotheses: readonly Hypothesis[], names: ReadonlySet<string>) => {
     const evaluator = investigation.evaluator.rewritten(combine(hypotheses));
+    const reached = touchedUnits(investigation, checks, hypotheses);
     return new Set(
       [...names].filter((name) => {
         const recipe = recipesOf.get(name);
+        // What no rewrite reaches was judged already.
+        if (!reached.has(name)) return recipe || given.has(name) ? given.has(name) : passed.has(name);
         const check = investigation.checkRewritten(name, evaluator, recipe ? [recipe] : []);
         // Where a recipe gives the bits, being within rounding is not enough.
         return recipe || given.has(name) ? check.matched : check.excess <= 1;

@@ -1,6 +1,6 @@
 import { floatFormat, roundTo, unitInLastPlace } from "../../tensor/dtype.js";
 import { type PartialSum, PartialSums } from "../../tensor/partial-sums.js";
-import type { Target } from "../arithmetic.js";
+import type { Target } from "../../tensor/row-products.js";
 import {
   accumulationVariance,
   computeVariance,
@@ -62,10 +62,14 @@ export class LinearNoise {
     this.#sums.place(this.x, first, count, n);
   }
 
-  /** Adds the noise of a column of the rows taken. */
-  add(column: Column, out: MutableBlock, { at, stride }: Target): void {
+  /**
+   * Adds the noise of a column of the rows taken.
+   * @param sumsToo whether the column's values are its sums, term by term, and are written as well.
+   */
+  add(column: Column, out: MutableBlock, { at, stride }: Target, sumsToo = false): void {
     const { accumulator } = this;
     this.#sums.multiply(column.w, column.wStart, accumulator ? [0, column.n] : this.bounds);
+    if (sumsToo) for (let r = 0; r < this.#count; r++) out.value[at + r * stride] = this.#sums.part(0, r).sum;
     for (let r = 0; r < this.#count; r++) {
       if (accumulator) this.#ofAccumulator(column, accumulator, r, out, at + r * stride);
       else this.#ofElement(column, r, out, at + r * stride);

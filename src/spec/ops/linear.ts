@@ -1,5 +1,7 @@
 import { type DType, unitInLastPlace } from "../../tensor/dtype.js";
 import { roundAll, roundToFormat } from "../../tensor/rounding.js";
+import { RowProducts } from "../../tensor/row-products.js";
+import { exactArithmetic } from "../arithmetic.js";
 import { flipVariance, tf32Format } from "../noise.js";
 import { type Block, emptyBlock, indices, type MutableBlock, type Op, type OpContext, type OpRounding } from "../op.js";
 import type { Recipe } from "../recipe.js";
@@ -45,11 +47,15 @@ export function linear(attributes: LinearAttributes): Op {
       const weights = weightReader(columns, parameters, weight, n, rounding, attributes.weightFormat?.mergedScale);
       const bounds = boundsOf(n, rounding);
       const noises = noise ? new LinearNoise(context, x, bounds, accumulator) : undefined;
-      const together = noises?.rowsTogether(n) ?? rows.length;
+      const whole = bounds.length === 2 && !accumulator;
+      // What noise is worked out from has the exact sums in it.
+      const sumsKnown = noises !== undefined && whole && arithmetic === exactArithmetic;
+      const together = noises?.rowsTogether(n) ?? RowProducts.rowsTogether(n);
       for (let from = 0; from < rows.length; from += together) {
         const count = Math.min(together, rows.length - from);
         noises?.place(from, count, n);
         const some = x.value.subarray(from * n, (from + count) * n);
+        const products = whole && !sumsKnown ? arithmetic.products(some, count, n, columns.length) : undefined;
         for (let c = 0; c < columns.length; c++) {
           const { values: w, start: wStart } = weights(c);
           const target = { values: out.value, at: from * columns.length + c, stride: columns.length };
@@ -62,15 +68,15 @@ export function linear(attributes: LinearAttributes): Op {
                 accumulator,
                 first,
               );
-          } else if (bounds.length === 2) arithmetic.dots(some, count, w, wStart, n, target);
-          else
+          } else if (products) products(w, wStart, target);
+          else if (!whole)
             for (let r = 0; r < count; r++)
               out.value[target.at + r * target.stride] = sumOfParts(
                 context,
                 { x: some, xStart: r * n, w, wStart },
                 bounds,
               );
-          noises?.add({ w, wStart, n, bias }, out, target);
+          noises?.add({ w, wStart, n, bias }, out, target, sumsKnown);
         }
       }
       if (biases && !accumulator?.biasFirst) {
