@@ -4,15 +4,22 @@ import { sharingFiles } from "./test/shared-worker.js";
 
 /** The files that take longest, longest first: one that started last would keep one core waiting for the other. */
 const longest = [
-  "diagnose/family-faults",
-  "diagnose/causes/causes",
-  "diagnose/hugging-face-faults",
-  "engine/families",
-  "lab/catalogue",
   "diagnose/causes/catalogue",
-  "diagnose/paged",
-  "diagnose/golden",
+  "lab/catalogue",
+  "diagnose/hugging-face-faults",
   "diagnose/experts",
+  "diagnose/golden",
+  "diagnose/causes/causes",
+  "diagnose/family-faults",
+  "diagnose/coverage",
+  "diagnose/flashinfer",
+  "python",
+  "engine/families",
+  "engine/paths-golden",
+  "browser/page",
+  "fuzz",
+  "repro/repro",
+  "package",
 ].map((name) => `/test/${name}.test.ts`);
 
 /** Those that share a worker first, since one goes on only while the next file is theirs; of each kind the longest first. */

@@ -100,7 +100,9 @@ export class Checkpoint implements ParameterReader {
         `${this.directory}: "${name}" has ${all} elements; elements ${first} to ${first + count - 1} were asked for`,
       );
     }
-    return this.#decode(name, first, count);
+    const isSmall = all <= wholeParameterElements;
+    if (isSmall) return this.#recent(name, 0, all).subarray(first, first + count);
+    return this.#recent(name, first, count);
   }
 
   /** What was read recently stays decoded, up to a fixed number of bytes; small parameters are decoded whole. */
@@ -120,8 +122,13 @@ export class Checkpoint implements ParameterReader {
 
   #decoded(name: string, first: number, count: number): Float64Array {
     const columns = columnCount(this.#located(name).entry.shape);
-    const decode = () => this.#decode(name, first * columns, count * columns);
-    if (count * columns * 8 > cacheLimitBytes / 4) return decode();
+    return this.#recent(name, first * columns, count * columns);
+  }
+
+  /** Elements that stay decoded unless they are very many. */
+  #recent(name: string, first: number, count: number): Float64Array {
+    const decode = () => this.#decode(name, first, count);
+    if (count * 8 > cacheLimitBytes / 4) return decode();
     return this.#cache.of(`${name} ${first} ${count}`, decode, ({ byteLength }) => byteLength);
   }
 

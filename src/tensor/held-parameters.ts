@@ -24,8 +24,10 @@ export function heldAs(parameters: ParameterReader, dtype: DType): ParameterRead
     ...(parameters.elements && {
       elements(name: string, first: number, count: number) {
         const values = parameters.elements!(name, first, count);
-        if (isRounded(name)) roundAll(values, dtype);
-        return values;
+        if (!isRounded(name)) return values;
+        const rounded = values.slice();
+        roundAll(rounded, dtype);
+        return rounded;
       },
     }),
     rows(name, first, count) {
