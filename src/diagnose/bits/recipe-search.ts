@@ -93,8 +93,16 @@ class Tries {
     return this.search.score(recipe);
   }
 
-  /** Whether a recipe is worth a try beside another: not where that is far astray, and this one at a glance as far. */
-  isPromising(recipe: UnitRecipe, other: UnitRecipe): boolean {
+  /**
+   * A try of a recipe beside another that it may replace: undefined where that is far astray, and this one at a glance is
+   * as far.
+   */
+  beside(recipe: UnitRecipe, other: UnitRecipe): RecipeScore | undefined {
+    this.#count++;
+    return this.#isPromising(recipe, other) ? this.search.score(recipe) : undefined;
+  }
+
+  #isPromising(recipe: UnitRecipe, other: UnitRecipe): boolean {
     const before = this.#glance(other);
     return !before || before.ulps <= farApart || nearer(this.#glance(recipe)!, before);
   }
@@ -113,9 +121,8 @@ function climb(tries: Tries, { recipe, score }: Found, choices: readonly Coordin
       let best = recipe;
       for (const candidate of coordinate(recipe)) {
         if (tries.over) return { recipe: best, score };
-        if (!tries.isPromising(candidate, best)) continue;
-        const found = tries.score(candidate);
-        if (!found.matched && found.equal < score.equal + gain * found.compared) continue;
+        const found = tries.beside(candidate, best);
+        if (!found || (!found.matched && found.equal < score.equal + gain * found.compared)) continue;
         best = candidate;
         score = found;
         if (found.matched) return { recipe: candidate, score: found };

@@ -80,7 +80,7 @@ export function rope(attributes: RopeAttributes): Op {
       const inputColumns = width(0);
       const x = input(0, rows);
       const out = emptyBlock(rows.length * columns.length, noise);
-      const tables = new Map<string, Turns>();
+      const tables = turnsFor(attributes, context);
       const places = placesOf(columns, attributes);
       const size = columns.length;
       const products = new Float64Array(2 * size);
@@ -92,6 +92,7 @@ export function rope(attributes: RopeAttributes): Op {
         let turns = tables.get(key);
         if (!turns) {
           turns = turnsOf(long ? { ...attributes, ...attributes.beyond } : attributes, position, context);
+          if (tables.size === mostPositions) tables.clear();
           tables.set(key, turns);
         }
         const from = r * inputColumns;
@@ -167,6 +168,31 @@ interface Turns {
   readonly sin: Float64Array;
   readonly cosVariance: Float64Array;
   readonly sinVariance: Float64Array;
+}
+
+/** Positions whose turns are kept. */
+const mostPositions = 512;
+/** By frequencies, which all layers share, or by attributes that have more to say; then by what they are computed in. */
+const knownTurns = new WeakMap<object, Map<string, Map<string, Turns>>>();
+
+/** The turns that are known of an op's positions under a context's roundings. */
+function turnsFor(a: RopeAttributes, { rounding, precision, noise }: OpContext): Map<string, Turns> {
+  const isPlain = !(a.beyond || a.angleType || a.channelFrequencies || a.cosine || a.sine);
+  const owner = isPlain ? a.inverseFrequencies : a;
+  let known = knownTurns.get(owner);
+  if (!known) {
+    known = new Map();
+    knownTurns.set(owner, known);
+  }
+  const { table, angle } = rounding?.settings ?? {};
+  const computed = [rounding?.store, table, angle, precision.store, precision.compute, noise];
+  const key = [a.rotaryDim, a.pairing, a.attentionFactor, ...computed].join();
+  let turns = known.get(key);
+  if (!turns) {
+    turns = new Map();
+    known.set(key, turns);
+  }
+  return turns;
 }
 
 function turnsOf(a: RopeAttributes, position: number, context: OpContext): Turns {
