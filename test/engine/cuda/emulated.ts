@@ -18,7 +18,15 @@ export const compiler = ["g++", "clang++", "c++"].find((name) => {
 });
 
 const here = import.meta.dirname;
-const options = ["-std=c++17", "-O2", "-fPIC", "-U_FORTIFY_SOURCE", "-ffp-contract=off", "-fvisibility=default"];
+const options = [
+  "-std=c++17",
+  "-O2",
+  "-march=native",
+  "-fPIC",
+  "-U_FORTIFY_SOURCE",
+  "-ffp-contract=off",
+  "-fvisibility=default",
+];
 
 /**
  * Folder with a libcuda.so.1 that has no device and runs the kernels' own sources on the CPU (fake-driver.cpp). Compiled
@@ -50,8 +58,9 @@ export function fakeDriverFolder(): string {
 /** Everything that is compiled: kernels with the CPU's device.cuh, each in a unit of its own. */
 function sourceFiles(): Map<string, string> {
   const files = new Map<string, string>();
-  for (const name of kernelNames) {
-    const { text, headers } = kernelSource(name);
+  for (const name of [...kernelNames, "faulty"] as const) {
+    const { text, headers } =
+      name === "faulty" ? { text: readFileSync(join(here, "faulty.cu"), "utf8"), headers: [] } : kernelSource(name);
     const section = `shared_${name.replaceAll("-", "_")}`;
     for (const [header, body] of headers) files.set(header, body);
     files.set(`${name}.cu`, text);
@@ -62,6 +71,7 @@ function sourceFiles(): Map<string, string> {
 extern "C" char __start_${section}[] __attribute__((weak));
 extern "C" char __stop_${section}[] __attribute__((weak));
 namespace {
+#include "device.cuh"
 #include "${name}.cu"
 }
 `,

@@ -4,7 +4,8 @@
 // Before it: RMSNorm with gain [columns] (the gain goes to the input, 1/rms to the finished sum, so it needs no barrier),
 // or the merge of split attention: input [rows, heads, splits, head_dim] with lse [rows, heads, splits] in base 2.
 // After it: bias [n], residual [rows, outputs], or SiLU(gate) · up, where weights are `outputs` gate rows, then as many up.
-// A warp takes WEIGHT_ROWS weight rows (gated: a gate row with its up row) and ROWS input rows; warps share nothing.
+// A warp takes WEIGHT_ROWS weight rows (gated: a gate row with its up row) and ROWS input rows; warps share nothing, and
+// each lane finishes one of a warp's products.
 // Grid (weight rows / WEIGHT_ROWS / 4, rows / ROWS). With `lastRows` the rows are the last of every sequence (lm_head).
 #include "parameters.cuh"
 #include "activation.cuh"
@@ -67,7 +68,14 @@ __device__ __forceinline__ void product(const ProductParameters& p) {
     const unsigned row = min(row0 + c, count - 1);
     from[c] = p.lastRows ? p.batch[p.header->qoIndptrAt + row + 1] - 1 : row;
   }
-  float sums[WEIGHT_ROWS][ROWS] = {}, squares[ROWS] = {};
+  // Each lane finishes one product: weight row r, input row c. What is added to it is on its way meanwhile.
+  const unsigned r = lane / ROWS, c = lane % ROWS, row = row0 + c, n = n0 + (p.gated ? 0 : r);
+  const bool finishes = r < perWarp && row < count && n < p.outputs;
+  const float added = p.residual && finishes ? p.residual[static_cast<size_t>(row) * p.outputs + n] : 0.f;
+  const unsigned biasAt = p.firstRow + n0 + r * step;
+  const float bias = p.bias && r < WEIGHT_ROWS && row < count && (p.gated || n < p.outputs) ? p.bias[biasAt] : 0.f;
+
+  float sums[WEIGHT_ROWS * ROWS] = {}, squares[ROWS] = {};
   for (unsigned base = 0; base < chunks; base += 32 * AHEAD) {
 #pragma unroll
     for (unsigned a = 0; a < AHEAD; a++) {
@@ -76,48 +84,30 @@ __device__ __forceinline__ void product(const ProductParameters& p) {
       Eight w[WEIGHT_ROWS];
       const unsigned next = chunk + 32 * AHEAD;
 #pragma unroll
-      for (int r = 0; r < WEIGHT_ROWS; r++) {
-        w[r] = eightOf<FORMAT>(weights[a][r]);
-        if (next < chunks) weights[a][r] = weightsAt<FORMAT>(p.weights, weightRow[r] + next);
+      for (int i = 0; i < WEIGHT_ROWS; i++) {
+        w[i] = eightOf<FORMAT>(weights[a][i]);
+        if (next < chunks) weights[a][i] = weightsAt<FORMAT>(p.weights, weightRow[i] + next);
       }
       Eight gain;
       if (p.gain) gain = floatsAt(p.gain, chunk);
 #pragma unroll
-      for (int c = 0; c < ROWS; c++) {
-        Eight x = MERGES ? mergedAt(p, from[c], chunk) : floatsAt(p.input, static_cast<size_t>(from[c]) * chunks + chunk);
+      for (int j = 0; j < ROWS; j++) {
+        Eight x = MERGES ? mergedAt(p, from[j], chunk) : floatsAt(p.input, static_cast<size_t>(from[j]) * chunks + chunk);
         if (p.gain) {
-          squares[c] = dot(x, x, squares[c]);
+          squares[j] = dot(x, x, squares[j]);
 #pragma unroll
-          for (int i = 0; i < 8; i++) x.x[i] *= gain.x[i];
+          for (int k = 0; k < 8; k++) x.x[k] *= gain.x[k];
         }
 #pragma unroll
-        for (int r = 0; r < WEIGHT_ROWS; r++) sums[r][c] = dot(w[r], x, sums[r][c]);
+        for (int i = 0; i < WEIGHT_ROWS; i++) sums[i * ROWS + j] = dot(w[i], x, sums[i * ROWS + j]);
       }
     }
   }
-#pragma unroll
-  for (int c = 0; c < ROWS; c++) {
-    float scale = 1.f;
-    if (p.gain) scale = rsqrtf(sumOverLanes<32>(squares[c]) / static_cast<float>(p.columns) + p.epsilon);
-    float value[WEIGHT_ROWS];
-#pragma unroll
-    for (int r = 0; r < WEIGHT_ROWS; r++) {
-      const unsigned n = p.gated ? n0 + r * step : min(n0 + r, p.outputs - 1);
-      value[r] = sumOverLanes<32>(sums[r][c]) * scale + (p.bias ? p.bias[p.firstRow + n] : 0.f);
-    }
-    const unsigned row = row0 + c;
-    if (lane != 0 || row >= count) continue;
-    if constexpr (WEIGHT_ROWS == 2) {
-      if (p.gated) value[0] = silu(value[0]) * value[1];
-    }
-#pragma unroll
-    for (int r = 0; r < WEIGHT_ROWS; r++) {
-      const unsigned n = n0 + r;
-      if (r >= perWarp || n >= p.outputs) continue;
-      if (p.residual) value[r] += p.residual[static_cast<size_t>(row) * p.outputs + n];
-      p.output[static_cast<size_t>(row) * p.outputStride + p.outputOffset + n] = value[r];
-    }
-  }
+  float value = sumOfLane(sums);
+  if (p.gain) value *= rsqrtf(sumOfLane(squares) / static_cast<float>(p.columns) + p.epsilon);
+  value += bias;
+  if (WEIGHT_ROWS == 2 && p.gated) value = silu(value) * __shfl_xor_sync(0xffffffffu, value, ROWS);
+  if (finishes) p.output[static_cast<size_t>(row) * p.outputStride + p.outputOffset + n] = value + added;
 }
 
 #define PRODUCT(NAME, FORMAT, WEIGHT_ROWS, ROWS) \

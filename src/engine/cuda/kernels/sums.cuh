@@ -10,6 +10,26 @@ __device__ __forceinline__ float sumOverLanes(float value) {
   return value;
 }
 
+// Sums of COUNT values over a warp, COUNT a power of two: lane l gets that of value l % COUNT. Lanes hand each other half of
+// what they have left, which takes COUNT - 1 shuffles and what remains of five, not five each.
+template <int COUNT>
+__device__ __forceinline__ float sumOfLane(float (&values)[COUNT]) {
+  const unsigned lane = threadIdx.x % 32;
+#pragma unroll
+  for (int half = COUNT / 2; half > 0; half /= 2) {
+    const bool upper = lane & half;
+#pragma unroll
+    for (int i = 0; i < half; i++) {
+      const float given = upper ? values[i] : values[i + half];
+      values[i] = (upper ? values[i + half] : values[i]) + __shfl_xor_sync(0xffffffffu, given, half);
+    }
+  }
+  float sum = values[0];
+#pragma unroll
+  for (int apart = COUNT; apart < 32; apart *= 2) sum += __shfl_xor_sync(0xffffffffu, sum, apart);
+  return sum;
+}
+
 // Over a block of THREADS; each thread gets it.
 template <int THREADS>
 __device__ __forceinline__ float sumOverBlock(float value) {
