@@ -42,7 +42,7 @@ export function attentionLaunches(modules: Modules, call: AttentionLaunch): Cuda
   const group = heads / kvHeads;
   // Lanes of a key, eight channels each, and heads that share it: a larger group takes several blocks.
   const lanes = Math.max(8, 2 ** Math.ceil(Math.log2(headDim / 8)));
-  const shared = group >= 3 ? 4 : group;
+  const shared = group >= 3 ? 4 : 2;
   const parts = Math.ceil(group / shared);
   const left = states ?? { states: output, lse };
   const values = {

@@ -54,7 +54,7 @@ const formats = ["bfloat16", "float16", "float32"];
 const productShapes = ["1_1", "2_1", "2_4", "2_8", "merge"];
 const productVariants = formats.flatMap((format) => productShapes.map((shape) => `${format}_${shape}`));
 /** Lanes of a key, and query heads that share it. */
-const attentionVariants = [8, 16, 32].flatMap((lanes) => [1, 2, 4].map((heads) => `${lanes}_${heads}`));
+const attentionVariants = [8, 16, 32].flatMap((lanes) => [2, 4].map((heads) => `${lanes}_${heads}`));
 
 export const kernelTable = {
   embedding: kernelFile(
