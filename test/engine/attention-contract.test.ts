@@ -315,6 +315,24 @@ describe.each(backends)("%s", (_, open) => {
       // Position 2 of sequence 0 is slot 0 of page 1; position 1 of sequence 1 slot 1 of page 0; position 0 slot 0 of page 3.
       expect(slots).toEqual([-7, 2, 1, -7, -7, -7, 3, -7]);
     });
+
+    test("append writes values where a packed cache has them", async () => {
+      const cache = tensor(new Float32Array(2 * 2 * 2 * 16), "float32", [2, 2, 2, 1, 16]);
+      const key = tensor(new Float32Array(16).fill(1), "float32", [1, 1, 16]);
+      const value = tensor(new Float32Array(16).fill(2), "float32", [1, 1, 16]);
+      await appendPagedKVCache(gpu, {
+        key,
+        value,
+        batchIndices: Int32Array.of(0),
+        positions: Int32Array.of(1),
+        cache,
+        table: { indptr: Int32Array.of(0, 1), indices: Int32Array.of(1), lastPageLen: Int32Array.of(2), pageSize: 2 },
+      });
+      const after = await gpu.readFloats(cache.buffer);
+      const rows = Array.from({ length: 8 }, (_, row) => after[row * 16]);
+      // [page, K or V, place]
+      expect(rows).toEqual([0, 0, 0, 0, 0, 1, 0, 2]);
+    });
   });
 
   describe("arguments that do not fit are refused before any dispatch", () => {

@@ -36,19 +36,19 @@ describeCuda("sampling on CUDA", (open) => {
     }
     const rows = new Float32Array(sequences * vocabulary);
     for (let b = 0; b < sequences; b++) rows.set(logits, b * vocabulary);
-    // Sequence b has 2 b tokens on pages of 2, the next of which is page 200 + b.
+    // Sequence b has 3 b + b % 3 tokens on pages of 3, and the next one goes onto page 200 + b.
     const ints = new Int32Array(kvIndicesAt + 2 * sequences * sequences);
     let entries = 0;
     for (let b = 0; b < sequences; b++) {
       ints[at.qoIndptrAt + b + 1] = b + 1;
-      ints[at.kvLengthAt + b] = 2 * b;
+      ints[at.kvLengthAt + b] = 3 * b + (b % 3);
       entries += b + 1;
       ints[at.kvIndptrAt + b + 1] = entries;
       ints[kvIndicesAt + entries - 1] = 200 + b;
     }
     const batch = cuda.upload("batch", ints);
     const common = {
-      header: header(cuda, { rows: sequences, sequences, pageSize: 2, kvIndicesAt, ...at }),
+      header: header(cuda, { rows: sequences, sequences, pageSize: 3, kvIndicesAt, ...at }),
       logits: cuda.upload("logits", rows),
       sampling: cuda.upload("sampling", new Uint8Array(requests.buffer)),
       vocabulary,
@@ -69,8 +69,8 @@ describeCuda("sampling on CUDA", (open) => {
 
   test("greedy takes the greatest, the lowest of equals, and flags what a maximum would hide", async () => {
     const logits = normals(randomNumbers(1), vocabulary);
-    logits[200] = 9;
-    logits[77] = 9;
+    // Equals in one part, and in two.
+    for (const token of [200, 99, 77]) logits[token] = 9;
     const clean = await draw(logits, 0, 1);
     expect(new Set(clean.tokens)).toEqual(new Set([77]));
     expect(clean.flags.every((flag) => flag === 0)).toBe(true);
@@ -105,9 +105,9 @@ describeCuda("sampling on CUDA", (open) => {
     for (let b = 0; b < sequences; b++) {
       expect(after[at.tokenIdsAt + b]).toBe(31);
       expect(after[at.positionsAt + b]).toBe(1);
-      expect(after[at.kvLengthAt + b]).toBe(2 * b + 1);
+      expect(after[at.kvLengthAt + b]).toBe(3 * b + (b % 3) + 1);
       expect(after[at.generatedAt + b]).toBe(1);
-      expect(after[at.slotsAt + b]).toBe((200 + b) * 2);
+      expect(after[at.slotsAt + b]).toBe((200 + b) * 3 + (b % 3));
     }
   });
 });
