@@ -42,13 +42,13 @@ for path in standard fused; do
 done
 
 # Speed: tokens per second of both paths, time per kernel, and the floor read by the same machine.
-stage bench 240 bash -c "faultline bench engine --random ${FAULTLINE_CHECK_SHAPE:-qwen3-0.6b} --adapter cuda --runs 5 \
+stage bench 200 bash -c "faultline bench engine --random qwen3-0.6b --adapter cuda --runs 5 \
   --json >'$out/bench.json' && cat '$out/bench.json'"
 
 # Memory that kernels touch and must not, and races in shared memory, where NVIDIA's tool is installed.
 if command -v compute-sanitizer >/dev/null; then
   for tool in memcheck racecheck; do
-    stage "$tool" 120 bash -c "compute-sanitizer --tool $tool --error-exitcode 9 node dist/cli/main.js generate \
+    stage "$tool" 90 bash -c "compute-sanitizer --tool $tool --error-exitcode 9 node dist/cli/main.js generate \
       --model $model --prompt '$prompt' --max-tokens 2 --path fused --adapter cuda"
   done
 else

@@ -67,7 +67,7 @@ export class Stream {
     try {
       work();
     } catch (error) {
-      driver.call("cuGraphDestroy", driver.handle("cuStreamEndCapture", this.handle));
+      this.#abandonCapture();
       throw error;
     }
     const graph = driver.handle("cuStreamEndCapture", this.handle);
@@ -76,6 +76,17 @@ export class Stream {
     } finally {
       driver.call("cuGraphDestroy", graph);
     }
+  }
+
+  /** A call that failed has ended the capture, and left no graph; the stream leaves it all the same. */
+  #abandonCapture(): void {
+    let graph: number;
+    try {
+      graph = this.driver.handle("cuStreamEndCapture", this.handle);
+    } catch {
+      return;
+    }
+    this.driver.call("cuGraphDestroy", graph);
   }
 
   synchronize(): void {

@@ -145,6 +145,10 @@ whenFound("the driver API, against a driver that checks what it is given", () =>
     expect(() => cuda.stream.capture(() => cuda.run([launch], shape))).toThrow(
       "cuLaunchKernelEx: CUDA_ERROR_LAUNCH_FAILED",
     );
+    const mistake = () => {
+      throw new Error("a mistake of ours");
+    };
+    expect(() => cuda.stream.capture(mistake)).toThrow("a mistake of ours");
     cuda.run([launch], shape);
     expect([...(await cuda.readFloats(output))]).toEqual([2, 4, 6, 8]);
     destroy();

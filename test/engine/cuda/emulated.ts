@@ -77,7 +77,7 @@ namespace {
 `,
     );
   }
-  for (const name of ["device.cuh", "block.hpp", "block.cpp", "fake-driver.cpp"]) {
+  for (const name of ["device.cuh", "block.hpp", "block.cpp", "fake-state.hpp", "fake-driver.cpp"]) {
     files.set(name, readFileSync(join(here, name), "utf8"));
   }
   return files;
