@@ -30,7 +30,7 @@ const options = [
 
 /**
  * Folder with a libcuda.so.1 that has no device and runs the kernels' own sources on the CPU (fake-driver.cpp). Compiled
- * once per state of the sources, into this user's temporary folder.
+ * once per state of the sources, into this user's temporary folder; who comes meanwhile waits.
  */
 export function fakeDriverFolder(): string {
   const files = sourceFiles();
@@ -39,20 +39,43 @@ export function fakeDriverFolder(): string {
     .digest("hex")
     .slice(0, 16);
   const folder = join(tmpdir(), `faultline-fake-cuda-${userInfo().uid}-${hash}`);
-  if (existsSync(join(folder, "libcuda.so.1"))) return folder;
+  const isThere = () => existsSync(join(folder, "libcuda.so.1"));
+  const lock = `${folder}.lock`;
+  for (let seconds = 0; !isThere(); seconds++) {
+    // Nobody compiles for so long: whoever held it is gone.
+    if (seconds === 300) rmSync(lock, { recursive: true, force: true });
+    if (!take(lock)) {
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1000);
+      continue;
+    }
+    try {
+      if (!isThere()) compile(files, folder);
+    } finally {
+      rmSync(lock, { recursive: true });
+    }
+  }
+  return folder;
+}
+
+/** Whether nobody had it. */
+function take(lock: string): boolean {
+  try {
+    mkdirSync(lock);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function compile(files: ReadonlyMap<string, string>, folder: string): void {
   const fresh = mkdtempSync(join(tmpdir(), "faultline-fake-cuda-"));
   for (const [name, text] of files) writeFileSync(join(fresh, name), text);
   const units = [...files.keys()].filter((name) => name.endsWith(".cpp"));
   for (const unit of units) execFileSync(compiler!, [...options, "-c", unit, "-o", `${unit}.o`], { cwd: fresh });
   execFileSync(compiler!, ["-shared", ...units.map((unit) => `${unit}.o`), "-o", "libcuda.so.1"], { cwd: fresh });
-  try {
-    mkdirSync(join(folder, ".."), { recursive: true });
-    renameSync(fresh, folder);
-  } catch {
-    // Another process was first: its copy is the same.
-    rmSync(fresh, { recursive: true, force: true });
-  }
-  return folder;
+  // The whole folder at once: nobody finds a part of a library.
+  rmSync(folder, { recursive: true, force: true });
+  renameSync(fresh, folder);
 }
 
 /** Everything that is compiled: kernels with the CPU's device.cuh, each in a unit of its own. */
