@@ -1,10 +1,11 @@
-// Makes what the compiler leaves behind: WGSL kernels are copied from src/ to dist/, the report's
+// Makes what the compiler leaves behind: WGSL kernels and PTX are copied from src/ to dist/, the report's
 // style and script become one file each, and the program is marked executable.
 import { chmodSync, cpSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { build } from "vite";
 
-const kernels = "src/engine/webgpu/kernels";
-if (existsSync(kernels)) cpSync(kernels, "dist/engine/webgpu/kernels", { recursive: true });
+for (const assets of ["webgpu/kernels", "cuda/ptx"]) {
+  if (existsSync(`src/engine/${assets}`)) cpSync(`src/engine/${assets}`, `dist/engine/${assets}`, { recursive: true });
+}
 // In the order in which later rules win.
 const styles = ["page", "top", "causes", "strip", "unit", "lists", "media"];
 const read = (name) => readFileSync(`src/report/html/style/${name}.css`, "utf8");

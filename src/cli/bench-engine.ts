@@ -46,7 +46,7 @@ export function benchEngineCommand(): Command {
     .option("--prefill <n>", "tokens of the prefill measurement", wholeNumber(1, 2 ** 24), 2048)
     .option("--runs <n>", "measurements per number", wholeNumber(1, 2 ** 24), 5)
     .option("--warm-ups <n>", "runs before the first measurement", wholeNumber(0, 2 ** 24), 4)
-    .option("--adapter <name>", 'part of a GPU\'s name, or "software"')
+    .option("--adapter <name>", 'part of a GPU\'s name, "software", or "cuda"')
     .option("--json", "print the figures as JSON (docs/performance.md)")
     .addHelpText("after", help)
     .action(benchEngine);
@@ -59,12 +59,12 @@ async function benchEngine(options: Options): Promise<void> {
     throw new InputError(`${longest} tokens were asked for, the model has ${config.maxPositions} positions`);
   }
   // The GPU code is loaded only here, so that the other commands run without its packages.
-  const [{ openDevice }, { loadWeights, randomWeights }, { benchmark }] = await Promise.all([
-    import("../engine/webgpu/device.js"),
+  const [{ openBackend }, { loadWeights, randomWeights }, { benchmark }] = await Promise.all([
+    import("../engine/serve/open-backend.js"),
     import("../engine/device/weights.js"),
     import("../engine/serve/benchmark.js"),
   ]);
-  const gpu = await openDevice({ adapter: options.adapter }).catch((error: Error) => {
+  const gpu = await openBackend(options.adapter).catch((error: Error) => {
     throw new InputError(`bench engine: ${error.message}`);
   });
   const checkpoint = options.model === undefined ? undefined : new Checkpoint(options.model);

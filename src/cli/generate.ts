@@ -63,7 +63,7 @@ export function generateCommand(): Command {
         .default("float32"),
     )
     .option("--page-size <n>", "tokens per page of the KV cache", wholeNumber(1, 4096), 16)
-    .option("--adapter <name>", 'part of a GPU\'s name, or "software"')
+    .option("--adapter <name>", 'part of a GPU\'s name, "software", or "cuda"')
     .option("--json", "print one JSON object instead of text")
     .addHelpText(
       "after",

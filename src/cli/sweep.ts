@@ -85,7 +85,7 @@ export function sweepCommand(): Command {
         .default("fused"),
     )
     .option("--max-tokens <n>", "tokens generated under each setting", wholeNumber(1, 2 ** 16), 8)
-    .option("--adapter <name>", 'part of a GPU\'s name, or "software"')
+    .option("--adapter <name>", 'part of a GPU\'s name, "software", or "cuda"')
     .option("--json", "print the effects as JSON (docs/sweep.md)")
     .addHelpText("after", help)
     .action(run);

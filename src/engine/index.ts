@@ -21,6 +21,7 @@ export type { PageTable } from "./run/page-table.js";
 export type { Path } from "./run/path.js";
 export type { Sampling } from "./run/sampling.js";
 export { Generation, type GenerationOptions } from "./serve/generation.js";
+export { openBackend } from "./serve/open-backend.js";
 export type { Request, Sequence } from "./serve/scheduler.js";
 export { TextStream, Tokenizer } from "./text/tokenizer.js";
 export { type DeviceOptions, openDevice } from "./webgpu/device.js";

@@ -109,3 +109,34 @@ export function expectRounding(observed: ArrayLike<number>, expectation: Expecta
   const limit = surpriseLimit(observed.length);
   expect(excess(statistics, limit), `${what}: ${JSON.stringify(statistics)}`).toBeLessThanOrEqual(1);
 }
+
+/** A product with the residual added, and with the roundings of the sum before the bias and after the residual. */
+export function withResidual(
+  product: Expectation,
+  o: { bias: Float32Array; residual: Float32Array },
+  n: number,
+): Expectation {
+  const value = product.value.map((v, i) => v + o.residual[i]!);
+  const variance = product.variance.map(
+    (v, i) => v + storeVariance(product.value[i]! - o.bias[i % n]!, "float32") + storeVariance(value[i]!, "float32"),
+  );
+  return { ...product, value, variance };
+}
+
+/** A product with the variance of the normalised input, which a fused kernel never stored. */
+export function withInputNoise(
+  product: Expectation,
+  input: Expectation,
+  weights: Float64Array,
+  k: number,
+): Expectation {
+  const rows = input.value.length / k;
+  const n = product.value.length / rows;
+  const variance = product.variance.map((v, i) => {
+    const row = Math.floor(i / n);
+    let sum = v;
+    for (let c = 0; c < k; c++) sum += weights[(i % n) * k + c]! ** 2 * input.variance[row * k + c]!;
+    return sum;
+  });
+  return { ...product, variance };
+}

@@ -1,25 +1,19 @@
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { fusedPath, standardPath } from "../../src/engine/device/paths.js";
 import { randomWeights, type Weights } from "../../src/engine/device/weights.js";
 import type { Path } from "../../src/engine/run/path.js";
-import type { Gpu } from "../../src/engine/webgpu/gpu.js";
 import { parseModelConfig } from "../../src/spec/models/config.js";
+import { backends, type TestBackend } from "./backends.js";
 import { TestPages } from "./batches.js";
-import { openTestDevice, randomNumbers } from "./gpu.js";
+import { randomNumbers } from "./gpu.js";
 import { tinyConfigJson } from "./tiny-model.js";
 
 /** Beyond 512 keys a split of the fused path has several tiles: its loop runs more than once. */
 
 const config = parseModelConfig({ ...tinyConfigJson, num_hidden_layers: 1, max_position_embeddings: 2048 }, "long");
 const options = { pageCount: 80, pageSize: 16, maxRows: 1024, maxSequences: 1, cacheDtype: "float32" } as const;
-let gpu: Gpu;
+let gpu: TestBackend;
 let weights: Weights;
-
-beforeAll(async () => {
-  gpu = await openTestDevice();
-  weights = await randomWeights(gpu, config, "bfloat16");
-});
-afterAll(() => gpu.destroy());
 
 async function logits(path: Path, tokens: number[], chunks: readonly number[]): Promise<Float32Array> {
   const pages = new TestPages(path.pageCount, path.pageSize, randomNumbers(3));
@@ -34,19 +28,30 @@ async function logits(path: Path, tokens: number[], chunks: readonly number[]): 
   return last!;
 }
 
-test.each([
-  ["standard", standardPath],
-  ["fused", fusedPath],
-] as const)("%s: decoding after long prompts is prefilling one token more", { timeout: 60_000 }, async (_, make) => {
-  const path = make(gpu, config, weights, options);
-  const random = randomNumbers(5);
-  for (const count of [600]) {
-    const tokens = Array.from({ length: count }, () => Math.floor(random() * config.vocabularySize));
-    const whole = await logits(path, tokens, [count]);
-    const decoded = await logits(path, tokens, [count - 2, 1, 1]);
-    const scale = Math.max(...whole.map(Math.abs));
-    const worst = Math.max(...whole.map((value, i) => Math.abs(value - decoded[i]!)));
-    expect(worst / scale, `${count} keys`).toBeLessThan(1e-5);
-  }
-  path.dispose();
+describe.each(backends)("%s", (_, open) => {
+  beforeAll(async () => {
+    gpu = await open();
+    weights = await randomWeights(gpu, config, "bfloat16");
+  });
+  afterAll(() => {
+    weights.destroy();
+    gpu.destroy();
+  });
+
+  test.each([
+    ["standard", standardPath],
+    ["fused", fusedPath],
+  ] as const)("%s: decoding after long prompts is prefilling one token more", { timeout: 60_000 }, async (_, make) => {
+    const path = make(gpu, config, weights, options);
+    const random = randomNumbers(5);
+    for (const count of [600]) {
+      const tokens = Array.from({ length: count }, () => Math.floor(random() * config.vocabularySize));
+      const whole = await logits(path, tokens, [count]);
+      const decoded = await logits(path, tokens, [count - 2, 1, 1]);
+      const scale = Math.max(...whole.map(Math.abs));
+      const worst = Math.max(...whole.map((value, i) => Math.abs(value - decoded[i]!)));
+      expect(worst / scale, `${count} keys`).toBeLessThan(1e-5);
+    }
+    path.dispose();
+  });
 });

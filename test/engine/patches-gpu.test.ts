@@ -5,27 +5,17 @@ import { type Patch, patchModel } from "../../src/engine/program/patch.js";
 import { ReferencePath } from "../../src/engine/reference/reference-path.js";
 import type { Path } from "../../src/engine/run/path.js";
 import { generate } from "../../src/engine/serve/generation.js";
-import type { Gpu } from "../../src/engine/webgpu/gpu.js";
 import { liveFaults } from "../../src/lab/live/faults.js";
 import { parseSettings } from "../../src/lab/live/parse-settings.js";
 import { biased } from "../../src/lab/live/patches.js";
 import { StepValues } from "../../src/lab/live/step-values.js";
-import { openTestDevice } from "./gpu.js";
+import { backends, type TestBackend } from "./backends.js";
 import { tinyBytes, tinyConfig, tinyParameters, tinyPrompt } from "./tiny-model.js";
 
 const parameters = tinyParameters();
 const pages = { pageCount: 7, pageSize: 4 } as const;
-let gpu: Gpu;
+let gpu: TestBackend;
 let weights: Weights;
-
-beforeAll(async () => {
-  gpu = await openTestDevice();
-  weights = await loadWeights(gpu, tinyConfig, tinyBytes(parameters));
-});
-afterAll(() => {
-  weights.destroy();
-  gpu.destroy();
-});
 
 const set = (text: string): readonly Patch[] => parseSettings(text, tinyConfig, [])[0]!.patches;
 
@@ -58,40 +48,51 @@ const cases: readonly (readonly [string, readonly Patch[]])[] = [
   ],
 ];
 
-describe.each(["standard", "fused"] as const)("patches of the %s path", { timeout: 400_000 }, (name) => {
-  it.each(name === "fused" ? cases : cases.slice(0, 2))(
-    "make of every value what they make of it on the reference path: %s",
-    async (_, patches) => {
-      const model = patchModel(tinyConfig, parameters, patches);
-      const { graph, changed } = model;
-      const limits = { maxRows: 32, maxSequences: 4, cacheDtype: "float32" } as const;
-      const path = patchedPath(name, gpu, model, weights, { ...pages, ...limits });
-      const reference = new ReferencePath({ config: tinyConfig, parameters, graph, changed, ...pages });
-      const [expected, found, plain] = [
-        await run(reference),
-        await run(path),
-        await run(new ReferencePath({ config: tinyConfig, parameters, ...pages })),
-      ];
-      path.dispose();
-      expect(found.tokenIds).toEqual(expected.tokenIds);
-      let compared = 0;
-      for (const node of graph.nodes.keys()) {
-        const [a, b] = [expected.values.get(node), found.values.get(node)];
-        if (!a || !b) continue;
-        compared++;
-        const largest = Math.max(...a.map(Math.abs));
-        const apart = Math.max(...a.map((x, i) => Math.abs(x - b[i]!)));
-        expect(apart, node).toBeLessThan(2e-5 * largest + 1e-12);
-      }
-      expect(compared).toBeGreaterThan(20);
-      expect(expected.values.get("lm_head")).not.toEqual(plain.values.get("lm_head"));
+describe.each(backends)("%s", (_, open) => {
+  beforeAll(async () => {
+    gpu = await open();
+    weights = await loadWeights(gpu, tinyConfig, tinyBytes(parameters));
+  });
+  afterAll(() => {
+    weights.destroy();
+    gpu.destroy();
+  });
 
-      async function run(on: Path) {
-        const values = new StepValues(graph);
-        const request = { tokenIds: tinyPrompt(2, 3), maxTokens: 3 };
-        const [generated] = await generate(on, [request], { recorder: values, recordedSteps: 1 });
-        return { tokenIds: generated!.tokenIds, values };
-      }
-    },
-  );
+  describe.each(["standard", "fused"] as const)("patches of the %s path", { timeout: 400_000 }, (name) => {
+    it.each(name === "fused" ? cases : cases.slice(0, 2))(
+      "make of every value what they make of it on the reference path: %s",
+      async (_, patches) => {
+        const model = patchModel(tinyConfig, parameters, patches);
+        const { graph, changed } = model;
+        const limits = { maxRows: 32, maxSequences: 4, cacheDtype: "float32" } as const;
+        const path = patchedPath(name, gpu, model, weights, { ...pages, ...limits });
+        const reference = new ReferencePath({ config: tinyConfig, parameters, graph, changed, ...pages });
+        const [expected, found, plain] = [
+          await run(reference),
+          await run(path),
+          await run(new ReferencePath({ config: tinyConfig, parameters, ...pages })),
+        ];
+        path.dispose();
+        expect(found.tokenIds).toEqual(expected.tokenIds);
+        let compared = 0;
+        for (const node of graph.nodes.keys()) {
+          const [a, b] = [expected.values.get(node), found.values.get(node)];
+          if (!a || !b) continue;
+          compared++;
+          const largest = Math.max(...a.map(Math.abs));
+          const apart = Math.max(...a.map((x, i) => Math.abs(x - b[i]!)));
+          expect(apart, node).toBeLessThan(2e-5 * largest + 1e-12);
+        }
+        expect(compared).toBeGreaterThan(20);
+        expect(expected.values.get("lm_head")).not.toEqual(plain.values.get("lm_head"));
+
+        async function run(on: Path) {
+          const values = new StepValues(graph);
+          const request = { tokenIds: tinyPrompt(2, 3), maxTokens: 3 };
+          const [generated] = await generate(on, [request], { recorder: values, recordedSteps: 1 });
+          return { tokenIds: generated!.tokenIds, values };
+        }
+      },
+    );
+  });
 });

@@ -4,12 +4,12 @@ import type { PathOptions } from "../../src/engine/device/decoder-path.js";
 import { fusedPath, standardPath } from "../../src/engine/device/paths.js";
 import { loadWeights, type Weights } from "../../src/engine/device/weights.js";
 import type { Path } from "../../src/engine/run/path.js";
-import type { Gpu } from "../../src/engine/webgpu/gpu.js";
 import type { ModelConfig } from "../../src/spec/models/config.js";
 import { readModelConfig } from "../../src/spec/models/config-file.js";
 import { Checkpoint } from "../../src/tensor/checkpoint.js";
+import { backends, type TestBackend } from "./backends.js";
 import { TestPages, type TestSequence } from "./batches.js";
-import { openTestDevice, randomNumbers } from "./gpu.js";
+import { randomNumbers } from "./gpu.js";
 
 interface Generation {
   prompt_ids: number[];
@@ -25,21 +25,12 @@ const golden = JSON.parse(readFileSync(new URL("../golden/hf_greedy_fp32.json", 
 /** Tokens of each continuation that are compared; all 48 take a software GPU 20 minutes. */
 const steps = Number(process.env.FAULTLINE_GOLDEN_STEPS ?? 3);
 
-let gpu: Gpu;
+let gpu: TestBackend;
 let config: ModelConfig;
 let weights: Weights;
 const make = { standard: standardPath, fused: fusedPath };
 
-beforeAll(async () => {
-  gpu = await openTestDevice();
-  config = readModelConfig(model).config;
-  const checkpoint = new Checkpoint(model);
-  weights = await loadWeights(gpu, config, checkpoint);
-  checkpoint.close();
-});
-afterAll(() => gpu.destroy());
-
-function open(name: "standard" | "fused", options: Partial<PathOptions> = {}): Path {
+function openPath(name: "standard" | "fused", options: Partial<PathOptions> = {}): Path {
   return make[name](gpu, config, weights, {
     pageCount: 64,
     pageSize: 16,
@@ -94,32 +85,46 @@ const batched = {
   fused: { layout: "NHD", pageSize: 4, cacheDtype: "float16", margin: 0.05 },
 } as const;
 
-describe.each(["standard", "fused"] as const)("%s path", { timeout: Math.max(240_000, steps * 20_000) }, (name) => {
-  test("continues the shortest and the longest golden prompt alone", async () => {
-    const path = open(name);
-    for (const generation of alone) {
-      const [tokens] = await generate(path, [generation], steps);
-      expectTokens(tokens!, generation, 0.02);
-    }
-    path.dispose();
+describe.each(backends)("%s", (_, open) => {
+  beforeAll(async () => {
+    gpu = await open();
+    config = readModelConfig(model).config;
+    const checkpoint = new Checkpoint(model);
+    weights = await loadWeights(gpu, config, checkpoint);
+    checkpoint.close();
+  });
+  afterAll(() => {
+    weights.destroy();
+    gpu.destroy();
   });
 
-  test("batches them in chunks, then again on the same pages: finite numbers first stand there, then NaN", async () => {
-    const { margin, ...options } = batched[name];
-    // Hardly more pages than are needed: the second batch gets those of the first, in another order.
-    const needed = golden.generations.map(({ prompt_ids }) =>
-      Math.ceil((prompt_ids.length + 1 + steps) / options.pageSize),
-    );
-    const path = open(name, { ...options, pageCount: needed.reduce((sum, count) => sum + count) + 1 });
-    for (const [generations, poison, chunk, seed] of [
-      [golden.generations, 0x4f4f4f4f, 4, 1],
-      [golden.generations.toReversed(), 0x7fc07fc0, 5, 2],
-    ] as const) {
-      const tokens = await generate(path, generations, steps, { chunk, poison, seed });
-      generations.forEach((generation, i) => {
-        expectTokens(tokens[i]!, generation, margin);
-      });
-    }
-    path.dispose();
+  describe.each(["standard", "fused"] as const)("%s path", { timeout: Math.max(240_000, steps * 20_000) }, (name) => {
+    test("continues the shortest and the longest golden prompt alone", async () => {
+      const path = openPath(name);
+      for (const generation of alone) {
+        const [tokens] = await generate(path, [generation], steps);
+        expectTokens(tokens!, generation, 0.02);
+      }
+      path.dispose();
+    });
+
+    test("batches them in chunks, then again on the same pages: finite numbers first stand there, then NaN", async () => {
+      const { margin, ...options } = batched[name];
+      // Hardly more pages than are needed: the second batch gets those of the first, in another order.
+      const needed = golden.generations.map(({ prompt_ids }) =>
+        Math.ceil((prompt_ids.length + 1 + steps) / options.pageSize),
+      );
+      const path = openPath(name, { ...options, pageCount: needed.reduce((sum, count) => sum + count) + 1 });
+      for (const [generations, poison, chunk, seed] of [
+        [golden.generations, 0x4f4f4f4f, 4, 1],
+        [golden.generations.toReversed(), 0x7fc07fc0, 5, 2],
+      ] as const) {
+        const tokens = await generate(path, generations, steps, { chunk, poison, seed });
+        generations.forEach((generation, i) => {
+          expectTokens(tokens[i]!, generation, margin);
+        });
+      }
+      path.dispose();
+    });
   });
 });

@@ -2,12 +2,11 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { formatOf } from "../../src/engine/device/element-format.js";
 import type { Gpu } from "../../src/engine/webgpu/gpu.js";
 import { kernel } from "../../src/engine/webgpu/kernels.js";
-import { storeVariance } from "../../src/spec/noise.js";
 import { activation } from "../../src/spec/ops/activation.js";
 import { linear } from "../../src/spec/ops/linear.js";
 import { rmsNorm } from "../../src/spec/ops/rmsnorm.js";
 import { type DType, decode, encode } from "../../src/tensor/dtype.js";
-import { type Expectation, expected, expectRounding, statisticsFor } from "./expected.js";
+import { expected, expectRounding, statisticsFor, withInputNoise, withResidual } from "./expected.js";
 import { between, dispatch, header, normals, openTestDevice, randomNumbers } from "./gpu.js";
 
 const dtypes: DType[] = ["bfloat16", "float16", "float32"];
@@ -175,25 +174,3 @@ describe.each(["subgroups", "portable"])("linear kernels, %s", (variant) => {
     ).toBeGreaterThan(50);
   });
 });
-
-/** Adds the residual, and the roundings of the sum before the bias and after the residual. */
-function withResidual(product: Expectation, o: { bias: Float32Array; residual: Float32Array }, n: number): Expectation {
-  const value = product.value.map((v, i) => v + o.residual[i]!);
-  const variance = product.variance.map(
-    (v, i) => v + storeVariance(product.value[i]! - o.bias[i % n]!, "float32") + storeVariance(value[i]!, "float32"),
-  );
-  return { ...product, value, variance };
-}
-
-/** Adds the variance of the normalised input, which the fused kernel never stored. */
-function withInputNoise(product: Expectation, input: Expectation, weights: Float64Array, k: number): Expectation {
-  const rows = input.value.length / k;
-  const n = product.value.length / rows;
-  const variance = product.variance.map((v, i) => {
-    const row = Math.floor(i / n);
-    let sum = v;
-    for (let c = 0; c < k; c++) sum += weights[(i % n) * k + c]! ** 2 * input.variance[row * k + c]!;
-    return sum;
-  });
-  return { ...product, variance };
-}

@@ -8,7 +8,7 @@ import { placeRows } from "../run/placed-rows.js";
 import type { Backend } from "./backend.js";
 import type { Tap } from "./compiled-step.js";
 import type { KvStore } from "./kv-store.js";
-import type { Place } from "./places.js";
+import { columnsOf, type Place } from "./places.js";
 
 export interface HostStepMemory {
   readonly backend: Backend;
@@ -92,8 +92,4 @@ function writeRows(backend: Backend, place: Place, values: Float32Array<ArrayBuf
   for (let row = 0; row * columns < values.length; row++) {
     backend.write(buffer, (offset + row * rowStride) * 4, values.subarray(row * columns, (row + 1) * columns));
   }
-}
-
-function columnsOf({ shape }: Place): number {
-  return shape.reduce((product, n) => product * n, 1);
 }

@@ -16,6 +16,22 @@ export interface Place {
   readonly per: "row" | "sequence";
 }
 
+/** Channels of a row of a value. */
+export function columnsOf({ shape }: Place): number {
+  return shape.reduce((product, n) => product * n, 1);
+}
+
+/**
+ * Memory of a value whose rows follow one another.
+ * @throws Error when they do not: the kernel of the step `label` could not address them.
+ */
+export function dense(place: Place, label: string): DeviceBuffer {
+  if (place.offset !== 0 || place.rowStride !== columnsOf(place)) {
+    throw new Error(`${label}: the kernel takes rows that follow one another`);
+  }
+  return place.buffer;
+}
+
 /** Where steps find and leave the values of one program. */
 export class Places {
   readonly #moved = new Map<string, Place>();

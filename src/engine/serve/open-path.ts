@@ -22,7 +22,7 @@ export interface OpenPathOptions {
   readonly arithmetic?: Arithmetic | undefined;
   /** Type of the GPU paths' KV cache. @default "float32" */
   readonly cacheDtype?: DType | undefined;
-  /** Substring of a GPU's name, or "software". */
+  /** Substring of a GPU's name, "software", or "cuda" for CUDA's driver. */
   readonly adapter?: string | undefined;
 }
 
@@ -80,12 +80,12 @@ function referencePath(options: OpenPathOptions, patches: readonly Patch[] = [])
 
 async function openGpuEngine(name: "standard" | "fused", options: OpenPathOptions): Promise<OpenedEngine> {
   const { config, checkpoint, adapter, pageCount, pageSize, cacheDtype = "float32" } = options;
-  const [{ openDevice }, { loadWeights }, { patchedPath }] = await Promise.all([
-    import("../webgpu/device.js"),
+  const [{ openBackend }, { loadWeights }, { patchedPath }] = await Promise.all([
+    import("./open-backend.js"),
     import("../device/weights.js"),
     import("../device/paths.js"),
   ]);
-  const gpu = await openDevice({ adapter });
+  const gpu = await openBackend(adapter);
   const weights = await loadWeights(gpu, config, checkpoint);
   return {
     device: gpu.name,

@@ -1,11 +1,12 @@
-import { type HeadRows, packAddressing } from "../device/attention-call.js";
+import { packAddressing } from "../device/attention-call.js";
 import { formatOf } from "../device/element-format.js";
-import type { Place } from "../device/places.js";
+import { headRows, packedRows } from "../device/packed-rows.js";
+import { columnsOf, dense } from "../device/places.js";
 import type { AppendStep, AttendStep, Prologue, RotateStep } from "../program/step.js";
 import { appendDispatch, attentionDispatches } from "./attention.js";
 import type { Dispatch } from "./dispatch.js";
 import type { Operand } from "./pipelines.js";
-import { columnsOf, dense, dispatch, type StepContext } from "./step-context.js";
+import { dispatch, type StepContext } from "./step-context.js";
 
 /** RoPE of query or key heads. */
 export async function rotate(step: RotateStep, { gpu, memory, places }: StepContext): Promise<Dispatch[]> {
@@ -64,7 +65,7 @@ async function rotateAndAppend(step: AppendStep, prologue: Prologue, context: St
     header: memory.batch.header,
     batch: memory.batch.arrays,
     addressing: context.parameters(packAddressing(cache)),
-    packed: packedRows(prologue, context).buffer,
+    packed: packedRows(prologue, context.places).buffer,
     keys: cache.keys.buffer,
     values: cache.values.buffer,
     rotated: dense(places.of(prologue.rotatedQuery), step.label),
@@ -80,7 +81,7 @@ export async function attend(step: AttendStep, context: StepContext): Promise<Di
   const { gpu, memory, places, plan, workspace, captured } = context;
   const { label, heads, kvHeads, headDim, prologue } = step;
   const cache = memory.store.view(step.keys, step.values);
-  const query = prologue ? packedRows(prologue, context) : headRows(places.of(step.query), headDim);
+  const query = prologue ? packedRows(prologue, context.places) : headRows(places.of(step.query), headDim);
   const output = places.of(step.output);
   // One split is already the result: states [rows, heads, 1, head_dim] are dense.
   if (plan.decode && !plan.split) places.move(step.output, { ...output, buffer: workspace.states });
@@ -134,20 +135,4 @@ function normConstants({ norms }: Prologue) {
 function rotaryOperands({ rotation, norms }: Prologue, { memory }: StepContext): Readonly<Record<string, Operand>> {
   const angles = memory.angles.of(rotation);
   return norms ? { angles, gains: memory.weights.vector(norms.query.weight).buffer } : { angles };
-}
-
-/** Rows of q, k and v side by side. @throws Error when they do not lie so. */
-function packedRows({ query, key, value, rotation, keyHeads }: Prologue, { places }: StepContext): HeadRows {
-  const [q, k, v] = [query, key, value].map((name) => places.of(name)) as [Place, Place, Place];
-  const queries = rotation.heads * rotation.headDim;
-  const keys = keyHeads * rotation.headDim;
-  const together = k.buffer === q.buffer && v.buffer === q.buffer && q.rowStride === queries + 2 * keys;
-  if (!together || q.offset !== 0 || k.offset !== queries || v.offset !== queries + keys) {
-    throw new Error(`${query}, ${key} and ${value} do not lie side by side`);
-  }
-  return headRows(q, rotation.headDim);
-}
-
-function headRows({ buffer, rowStride, offset }: Place, headDim: number): HeadRows {
-  return { buffer, dtype: "float32", rowStride, headStride: headDim, offset };
 }

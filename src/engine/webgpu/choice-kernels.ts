@@ -1,8 +1,9 @@
 import type { PathMemory } from "../device/path-memory.js";
+import { columnsOf } from "../device/places.js";
 import { historySteps } from "../device/token-choice.js";
 import type { Dispatch } from "./dispatch.js";
 import type { Gpu } from "./gpu.js";
-import { columnsOf, dispatch } from "./step-context.js";
+import { dispatch } from "./step-context.js";
 import { argmaxParts, type Workspace } from "./workspace.js";
 
 /** The kernels that turn logits into tokens: a threshold for nuclei, the greatest of each part, and the choice. */

@@ -3,11 +3,11 @@ import type { AppendCall, AttentionCall, MergeCall } from "../device/attention-c
 import type { Backend, BufferUse, DeviceBuffer } from "../device/backend.js";
 import type { BatchShape } from "../device/batch-buffer.js";
 import type { PathMemory } from "../device/path-memory.js";
+import { requireWidths } from "../device/widths.js";
 import { append, attend, merge } from "./attention.js";
 import { GpuCommands, GpuStaging } from "./commands.js";
 import { type Dispatch, timeDispatches } from "./dispatch.js";
 import { kernel } from "./kernels.js";
-import { requireWidths } from "./limits.js";
 import { awaitPatiently } from "./patience.js";
 import { Pipelines } from "./pipelines.js";
 import { GpuStepKernels } from "./step-kernels.js";

@@ -1,8 +1,9 @@
 import { formatOf } from "../device/element-format.js";
+import { columnsOf, dense } from "../device/places.js";
 import type { EmbedStep, NormStep, PointwiseStep, ProjectStep } from "../program/step.js";
 import type { Dispatch } from "./dispatch.js";
 import { productDispatches } from "./products.js";
-import { columnsOf, dense, dispatch, type StepContext } from "./step-context.js";
+import { dispatch, type StepContext } from "./step-context.js";
 
 /** Rows of the embedding table. */
 export async function embed({ label, table, output }: EmbedStep, context: StepContext): Promise<Dispatch[]> {

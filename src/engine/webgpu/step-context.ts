@@ -1,6 +1,6 @@
 import type { BatchShape } from "../device/batch-buffer.js";
 import type { PathMemory } from "../device/path-memory.js";
-import type { Place, Places } from "../device/places.js";
+import type { Places } from "../device/places.js";
 import type { Dispatch, Grid } from "./dispatch.js";
 import type { Gpu } from "./gpu.js";
 import { type Constants, type KernelName, kernel } from "./kernels.js";
@@ -32,20 +32,4 @@ export async function dispatch(
 ): Promise<Dispatch> {
   const program = await kernel(gpu, name, constants);
   return { label, kernel: program, group: program.bind(operands), grid };
-}
-
-/** Channels of a row of a value. */
-export function columnsOf({ shape }: Place): number {
-  return shape.reduce((product, n) => product * n, 1);
-}
-
-/**
- * Memory of a value whose rows follow one another.
- * @throws Error when they do not: the kernel could not address them.
- */
-export function dense(place: Place, label: string): Operand {
-  if (place.offset !== 0 || place.rowStride !== columnsOf(place)) {
-    throw new Error(`${label}: the kernel takes rows that follow one another`);
-  }
-  return place.buffer;
 }

@@ -1,6 +1,6 @@
-import type { Graph } from "../../spec/graph.js";
 import type { PathMemory } from "../device/path-memory.js";
 import type { Place } from "../device/places.js";
+import { widestAttention } from "../device/widths.js";
 import type { Gpu } from "./gpu.js";
 
 /** Splits per sequence the state buffers have room for. */
@@ -51,13 +51,4 @@ export class Workspace {
   destroy(): void {
     for (const buffer of this.#all) buffer.destroy();
   }
-}
-
-/** The largest attention of the spec: its heads, and heads · head_dim. */
-function widestAttention(graph: Graph): { heads: number; columns: number } {
-  const nodes = [...graph.nodes.values()].filter(({ op }) => op.kind === "attention");
-  return {
-    heads: Math.max(1, ...nodes.map(({ heads }) => heads ?? 1)),
-    columns: Math.max(1, ...nodes.map(({ columns }) => columns)),
-  };
 }

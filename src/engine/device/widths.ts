@@ -21,3 +21,12 @@ function requireHeads(node: GraphNode): void {
   const group = heads / keyValueHeads;
   if (group > 16) refuse(node, `${group} query heads per KV head, more than 16`);
 }
+
+/** The largest attention of the spec: its heads, and heads · head_dim. */
+export function widestAttention(graph: Graph): { heads: number; columns: number } {
+  const nodes = [...graph.nodes.values()].filter(({ op }) => op.kind === "attention");
+  return {
+    heads: Math.max(1, ...nodes.map(({ heads }) => heads ?? 1)),
+    columns: Math.max(1, ...nodes.map(({ columns }) => columns)),
+  };
+}

@@ -1,0 +1,231 @@
+import { attentionParameters } from "../device/attention-call.js";
+import { batchHeader } from "../device/batch-buffer.js";
+import { type KernelParameters, kernelParameters } from "./parameters.js";
+
+/** The kernels by their files: the argument of each, the threads of its blocks, and the functions that a file holds. */
+
+const header = { header: "const BatchHeader*" } as const;
+const batch = { ...header, batch: "const int*" } as const;
+const addressed = { addressing: attentionParameters, ...batch } as const;
+
+const product = kernelParameters("ProductParameters", {
+  ...batch,
+  weights: "const uint4*",
+  input: "const float4*",
+  gain: "const float4*",
+  bias: "const float*",
+  residual: "const float*",
+  lse: "const float*",
+  output: "float*",
+  columns: "u32",
+  outputs: "u32",
+  firstRow: "u32",
+  gated: "u32",
+  lastRows: "u32",
+  headDim: "u32",
+  outputStride: "u32",
+  outputOffset: "u32",
+  epsilon: "f32",
+});
+
+const attend = kernelParameters("AttendParameters", {
+  ...addressed,
+  query: "const void*",
+  keys: "void*",
+  values: "void*",
+  output: "float*",
+  lse: "float*",
+  gains: "const float*",
+  angles: "const float2*",
+  rotated: "float*",
+  rotatedKeys: "float*",
+  group: "u32",
+  headDim: "u32",
+  queryFormat: "u32",
+  cacheFormat: "u32",
+  pageSize: "u32",
+  keyColumn: "u32",
+  valueColumn: "u32",
+  epsilon: "f32",
+});
+
+const formats = ["bfloat16", "float16", "float32"];
+/** Weight rows and input rows of a warp; the last merges split attention, of one row. */
+const productShapes = ["1_1", "2_1", "2_4", "2_8", "merge"];
+const productVariants = formats.flatMap((format) => productShapes.map((shape) => `${format}_${shape}`));
+/** Lanes of a key, and query heads that share it. */
+const attentionVariants = [8, 16, 32].flatMap((lanes) => [2, 4].map((heads) => `${lanes}_${heads}`));
+
+export const kernelTable = {
+  embedding: kernelFile(
+    kernelParameters("EmbeddingParameters", {
+      ...batch,
+      weights: "const void*",
+      output: "void*",
+      columns: "u32",
+      vocabulary: "u32",
+      format: "u32",
+    }),
+    64,
+  ),
+  rmsnorm: kernelFile(
+    kernelParameters("NormParameters", {
+      input: "const float*",
+      gain: "const float*",
+      output: "float*",
+      width: "u32",
+      epsilon: "f32",
+      inputStride: "u32",
+      inputOffset: "u32",
+      outputStride: "u32",
+      outputOffset: "u32",
+      gainOffset: "u32",
+    }),
+    128,
+  ),
+  product: kernelFile(product, 128, productVariants),
+  tiles: kernelFile(product, 256, formats),
+  pointwise: kernelFile(
+    kernelParameters("PointwiseParameters", {
+      ...header,
+      first: "const float*",
+      second: "const float*",
+      output: "float*",
+      operation: "u32",
+      columns: "u32",
+      perSequence: "u32",
+      factor: "f32",
+      firstStride: "u32",
+      firstOffset: "u32",
+      secondStride: "u32",
+      secondOffset: "u32",
+    }),
+    128,
+  ),
+  rotate: kernelFile(
+    kernelParameters("RotateParameters", {
+      ...batch,
+      input: "const float*",
+      angles: "const float2*",
+      output: "void*",
+      heads: "u32",
+      headDim: "u32",
+      inputStride: "u32",
+      inputOffset: "u32",
+    }),
+    64,
+  ),
+  append: kernelFile(
+    kernelParameters("AppendParameters", {
+      ...addressed,
+      input: "const void*",
+      cache: "void*",
+      heads: "u32",
+      headDim: "u32",
+      inputStride: "u32",
+      inputHeadStride: "u32",
+      inputOffset: "u32",
+      format: "u32",
+      holdsValues: "u32",
+    }),
+    64,
+  ),
+  "rotate-append": kernelFile(
+    kernelParameters("RotateAppendParameters", {
+      ...addressed,
+      packed: "const float*",
+      keys: "void*",
+      values: "void*",
+      rotated: "void*",
+      rotatedKeys: "void*",
+      gains: "const float*",
+      angles: "const float2*",
+      heads: "u32",
+      kvHeads: "u32",
+      headDim: "u32",
+      format: "u32",
+      epsilon: "f32",
+    }),
+    32,
+  ),
+  "attention-decode": kernelFile(attend, 128, attentionVariants),
+  "attention-prefill": kernelFile(attend, 128, attentionVariants),
+  "attention-merge": kernelFile(
+    kernelParameters("MergeParameters", {
+      ...header,
+      input: "const float*",
+      inputLse: "const float*",
+      output: "float*",
+      lse: "float*",
+      headDim: "u32",
+      states: "u32",
+      headsLast: "u32",
+    }),
+    64,
+  ),
+  argmax: kernelFile(
+    kernelParameters("ArgmaxParameters", {
+      ...batch,
+      logits: "const float*",
+      sampling: "const Sampling*",
+      best: "uint4*",
+      vocabulary: "u32",
+      parts: "u32",
+    }),
+    256,
+  ),
+  "select-token": kernelFile(
+    kernelParameters("SelectParameters", {
+      ...header,
+      best: "const uint4*",
+      batch: "int*",
+      history: "uint2*",
+      parts: "u32",
+      historyWidth: "u32",
+      historySteps: "u32",
+      advance: "u32",
+    }),
+    32,
+  ),
+  "top-p": kernelFile(
+    kernelParameters("TopPParameters", {
+      ...header,
+      logits: "const float*",
+      sampling: "Sampling*",
+      vocabulary: "u32",
+    }),
+    256,
+  ),
+  "read-bandwidth": kernelFile(
+    kernelParameters("ReadParameters", { input: "const uint4*", output: "unsigned*", chunks: "u32" }),
+    256,
+  ),
+} as const;
+
+export type KernelName = keyof typeof kernelTable;
+export const kernelNames = Object.keys(kernelTable) as KernelName[];
+/** Blocks of parameters that the host shares with every back end. */
+export const sharedBlocks = [batchHeader, attentionParameters];
+
+export interface KernelFile<Parameters extends KernelParameters = KernelParameters> {
+  readonly parameters: Parameters;
+  /** Of a block. */
+  readonly threads: number;
+  /** Endings of the functions' names; empty where there is one, named as the file. */
+  readonly variants: readonly string[];
+}
+
+/** Functions that a kernel's file holds. */
+export function functionsOf(name: KernelName): string[] {
+  const base = name.replaceAll("-", "_");
+  const { variants } = kernelTable[name];
+  return variants.length === 0 ? [base] : variants.map((variant) => `${base}_${variant}`);
+}
+
+function kernelFile<const Parameters>(
+  parameters: Parameters,
+  threads: number,
+  variants: readonly string[] = [],
+): { parameters: Parameters; threads: number; variants: readonly string[] } {
+  return { parameters, threads, variants };
+}

@@ -1,0 +1,40 @@
+import type { LaunchPlan } from "../device/backend.js";
+import type { Fusions } from "../program/fusions.js";
+import { type Batch, isDecode } from "../run/batch.js";
+import { planSplits } from "../run/split-plan.js";
+import { mostSplits } from "./workspace.js";
+
+/** Rows up to which reading every weight once per eight rows beats tiles of 64. */
+const fewRows = 16;
+/** Splits that the output projection merges itself, and keys up to which those suffice. */
+const fusedSplits = 8;
+const fusedKeys = 1024;
+
+export interface CudaPlan extends LaunchPlan {
+  /** Input rows of a warp of the matrix-vector kernel; 0 for tiles. */
+  readonly rows: 0 | 1 | 4 | 8;
+  readonly decode: boolean;
+  /** Whether the keys are split: states must be merged then. */
+  readonly split: boolean;
+}
+
+/** How the kernels run a batch. */
+export function planLaunches(batch: Batch, longest: number, fusions: Fusions, kvHeads: number): CudaPlan {
+  const count = batch.tokenIds.length;
+  const sequences = batch.seqIds.length;
+  const decode = isDecode(batch);
+  const merges = fusions.merge && count === 1 && longest <= fusedKeys;
+  const splits = planSplits(longest, sequences, kvHeads, merges ? fusedSplits : mostSplits);
+  const split = splits.splitCount > 1;
+  const merge = merges && split && decode;
+  const rows = count > fewRows ? 0 : count === 1 ? 1 : count <= 4 ? 4 : 8;
+  return {
+    key: JSON.stringify([rows, decode, decode && [split, merge]]),
+    splits,
+    fusions: { ...fusions, merge, prologue: fusions.prologue && decode },
+    takesNorm: ({ lastRows }) => lastRows || rows > 0,
+    rows,
+    decode,
+    split,
+  };
+}

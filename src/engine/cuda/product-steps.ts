@@ -1,0 +1,130 @@
+import { formatOf } from "../device/element-format.js";
+import { columnsOf, dense } from "../device/places.js";
+import type { EmbedStep, NormStep, PointwiseStep, ProjectStep } from "../program/step.js";
+import type { CudaLaunch } from "./launch.js";
+import { launch, type StepContext } from "./step-context.js";
+
+/** Rows of the embedding table. */
+export function embed({ label, table, output }: EmbedStep, { modules, memory, places }: StepContext): CudaLaunch {
+  const { matrix } = memory.weights.matrix(table);
+  const values = {
+    header: memory.batch.header,
+    batch: memory.batch.arrays,
+    weights: matrix.buffer,
+    output: dense(places.of(output), label),
+    columns: matrix.columns,
+    vocabulary: matrix.rows,
+    format: formatOf(matrix.dtype, "embedding"),
+  };
+  const across = Math.ceil(matrix.columns / 8 / 64);
+  return launch(modules, label, "embedding", values, ({ rows }) => [across, rows, 1]);
+}
+
+/** RMSNorm of whole rows or of heads. */
+export function norm(step: NormStep, { modules, memory, places }: StepContext): CudaLaunch {
+  const input = places.of(step.input);
+  const output = places.of(step.output);
+  const gain = memory.weights.vector(step.weight);
+  const groups = columnsOf(output) / step.width;
+  const values = {
+    input: input.buffer,
+    gain: gain.buffer,
+    output: output.buffer,
+    width: step.width,
+    epsilon: step.epsilon,
+    inputStride: input.rowStride,
+    inputOffset: input.offset,
+    outputStride: output.rowStride,
+    outputOffset: output.offset,
+    gainOffset: gain.offset,
+  };
+  const rows = output.per === "sequence" ? "sequences" : "rows";
+  return launch(modules, step.label, "rmsnorm", values, (shape) => [groups, shape[rows], 1]);
+}
+
+const formatNames = { bfloat16: "bfloat16", float16: "float16", float32: "float32" } as const;
+
+/** A product with weights, and what is fused around it. */
+export function project(step: ProjectStep, { modules, memory, places, workspace, plan }: StepContext): CudaLaunch {
+  const { label, gated = false, lastRows, merges = false } = step;
+  const { weights, batch, store } = memory;
+  const parts = step.weights.map((name) => weights.matrix(name));
+  const { matrix, firstRow } = parts[0]!;
+  const matrixRows = parts.reduce((sum, { rowCount }) => sum + rowCount, 0);
+  const outputs = gated ? matrixRows / 2 : matrixRows;
+  const output = places.of(step.outputs[0]!);
+  const bias = step.biases.length > 0 ? weights.vector(step.biases[0]!) : undefined;
+  if (bias && bias.offset !== firstRow) throw new Error(`${label}: the bias does not lie as its weight does`);
+  const gain = step.norm && weights.vector(step.norm.weight);
+  if (gain?.offset) throw new Error(`${label}: the gain shares its memory`);
+  const values = {
+    header: batch.header,
+    batch: batch.arrays,
+    weights: matrix.buffer,
+    input: merges ? workspace.states : dense(places.of(step.input), label),
+    gain: gain?.buffer ?? null,
+    bias: bias?.buffer ?? null,
+    residual: step.residual === undefined ? null : dense(places.of(step.residual), label),
+    lse: merges ? workspace.stateLse : null,
+    output: output.buffer,
+    columns: matrix.columns,
+    outputs,
+    firstRow,
+    gated: gated ? 1 : 0,
+    lastRows: lastRows ? 1 : 0,
+    headDim: store.options.headDim,
+    outputStride: output.rowStride,
+    outputOffset: output.offset,
+    epsilon: step.norm?.epsilon ?? 0,
+  };
+  const format = formatNames[matrix.dtype as keyof typeof formatNames];
+  // lm_head has a row per sequence, which are few even when rows are many.
+  if (plan.rows === 0 && !lastRows) {
+    if (gain || merges) throw new Error(`${label}: tiles take their input as it is`);
+    const across = Math.ceil(outputs / (gated ? 32 : 64));
+    return launch(modules, label, "tiles", values, ({ rows }) => [across, Math.ceil(rows / 64), 1], format);
+  }
+  const rows = merges ? 1 : plan.rows || 4;
+  const perWarp = weightRows(outputs, rows, gated, merges);
+  const across = Math.ceil(outputs / (gated ? 1 : perWarp) / 4);
+  const counted = lastRows ? "sequences" : "rows";
+  const variant = merges ? `${format}_merge` : `${format}_${perWarp}_${rows}`;
+  return launch(modules, label, "product", values, (shape) => [across, Math.ceil(shape[counted] / rows), 1], variant);
+}
+
+/** Outputs from which on two weight rows a warp still leave every multiprocessor enough warps. */
+const manyOutputs = 2048;
+
+/** Weight rows of a warp: two read more at a time, one makes more warps. */
+function weightRows(outputs: number, rows: number, gated: boolean, merges: boolean): 1 | 2 {
+  if (merges) return 1;
+  return gated || rows > 1 || outputs >= manyOutputs ? 2 : 1;
+}
+
+const operations = { silu: 0, multiply: 1, add: 2, scale: 3 };
+
+/** One channel at a time. */
+export function pointwise(step: PointwiseStep, { modules, memory, places }: StepContext): CudaLaunch {
+  const { label, operation, inputs, factor } = step;
+  const [first, second] = inputs.map((name) => places.of(name));
+  const output = places.of(step.output);
+  const columns = columnsOf(output);
+  const perSequence = output.per === "sequence";
+  const values = {
+    header: memory.batch.header,
+    first: first!.buffer,
+    second: second?.buffer ?? null,
+    output: dense(output, label),
+    operation: operations[operation],
+    columns,
+    perSequence: perSequence ? 1 : 0,
+    factor: factor ?? 1,
+    firstStride: first!.rowStride,
+    firstOffset: first!.offset,
+    secondStride: second?.rowStride ?? 0,
+    secondOffset: second?.offset ?? 0,
+  };
+  const across = Math.ceil(columns / 128);
+  const rows = perSequence ? "sequences" : "rows";
+  return launch(modules, label, "pointwise", values, (shape) => [across, shape[rows], 1]);
+}

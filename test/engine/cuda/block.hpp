@@ -1,0 +1,148 @@
+// Runs CUDA kernels on a CPU, for tests: the threads of a block are fibers that take turns, blocks run one after the other.
+// A thread waits only at barriers and shuffles, so that what a kernel computes is what it computes on a device, rounding of
+// the device's own functions aside. Found besides: barriers that not all threads reach, shuffles that lanes disagree about,
+// shared memory that is read before it is written (it holds NaN), and, as the order of threads turns around from launch to
+// launch, most results that hang on it.
+#pragma once
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <cstring>
+#include <map>
+#include <string>
+
+struct uint3 {
+  unsigned x, y, z;
+};
+struct alignas(8) uint2 {
+  unsigned x, y;
+};
+struct alignas(16) uint4 {
+  unsigned x, y, z, w;
+};
+struct alignas(8) float2 {
+  float x, y;
+};
+struct alignas(16) float4 {
+  float x, y, z, w;
+};
+
+namespace emulated {
+
+struct Kernel {
+  void (*run)(const void* argument);
+  size_t argumentBytes;
+  unsigned threads;
+  // Shared memory of its file.
+  char *sharedBegin, *sharedEnd;
+};
+
+// By name; a kernel enters itself.
+std::map<std::string, Kernel>& kernels();
+
+struct Barrier {
+  unsigned arrived = 0, round = 0;
+};
+
+struct Warp {
+  Barrier barrier;
+  unsigned size = 0;
+  // Two rounds of shuffles: what lanes give, and by what distance.
+  uint64_t given[2][32];
+  int distance[2];
+};
+
+constexpr unsigned mostThreads = 1024;
+
+struct Thread {
+  uint3 index;
+  unsigned number = 0, shuffles = 0;
+  bool live = false;
+  // Where its stack stands while others run.
+  void* here = nullptr;
+  char* stack = nullptr;
+};
+
+struct Block {
+  uint3 index, grid;
+  unsigned threads = 0, live = 0, waits = 0;
+  int step = 1;
+  const Kernel* kernel = nullptr;
+  const void* argument = nullptr;
+  std::string error;
+  Barrier barrier;
+  Warp warps[mostThreads / 32];
+  Thread thread[mostThreads];
+  Thread* current = nullptr;
+  void* caller = nullptr;
+};
+
+extern Block block;
+
+// Runs a kernel on every block of a grid; empty, or what went wrong.
+std::string run(const Kernel& kernel, const void* argument, uint3 grid);
+
+void wait(Barrier& barrier, unsigned expected);
+void fail(const char* what);
+
+template <typename T>
+T shuffle(T value, int distance) {
+  static_assert(sizeof(T) <= 8);
+  Thread& me = *block.current;
+  Warp& warp = block.warps[me.number / 32];
+  const unsigned round = me.shuffles++ % 2, lane = me.number % 32;
+  if (warp.barrier.arrived > 0 && warp.distance[round] != distance) fail("lanes of a warp shuffle by different distances");
+  warp.distance[round] = distance;
+  std::memcpy(&warp.given[round][lane], &value, sizeof(T));
+  wait(warp.barrier, warp.size);
+  std::memcpy(&value, &warp.given[round][lane ^ static_cast<unsigned>(distance)], sizeof(T));
+  return value;
+}
+
+}  // namespace emulated
+
+#define threadIdx (emulated::block.current->index)
+#define blockIdx (emulated::block.index)
+#define gridDim (emulated::block.grid)
+#define __device__
+#define __forceinline__ inline
+#define __noinline__
+#define __shared__ static __attribute__((section(SHARED_SECTION)))
+
+inline void __syncthreads() { emulated::wait(emulated::block.barrier, emulated::block.threads); }
+
+template <typename T>
+T __shfl_xor_sync(unsigned mask, T value, int distance) {
+  if (mask != 0xffffffffu) emulated::fail("a shuffle leaves lanes out");
+  return emulated::shuffle(value, distance);
+}
+
+inline unsigned atomicAdd(unsigned* at, unsigned value) {
+  const unsigned before = *at;
+  *at += value;
+  return before;
+}
+
+inline uint2 make_uint2(unsigned x, unsigned y) { return {x, y}; }
+inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return {x, y, z, w}; }
+inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
+inline float __uint_as_float(unsigned bits) {
+  float value;
+  std::memcpy(&value, &bits, 4);
+  return value;
+}
+inline unsigned __float_as_uint(float value) {
+  unsigned bits;
+  std::memcpy(&bits, &value, 4);
+  return bits;
+}
+inline float rsqrtf(float x) { return static_cast<float>(1 / std::sqrt(static_cast<double>(x))); }
+template <typename T>
+T min(T a, T b) {
+  return b < a ? b : a;
+}
+template <typename T>
+T max(T a, T b) {
+  return a < b ? b : a;
+}
