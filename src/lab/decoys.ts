@@ -1,5 +1,6 @@
 import type { ModelConfig } from "../spec/models/config.js";
-import { type RopeAttributes, rope } from "../spec/ops/rope.js";
+import { rope } from "../spec/ops/rope.js";
+import type { RopeAttributes } from "../spec/ops/rope-attributes.js";
 import { type Injection, layerPath } from "./fault.js";
 import type { LabModel } from "./model.js";
 import { attributesOf, elementwise, spoilt, withOp } from "./rewrite.js";

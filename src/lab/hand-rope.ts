@@ -1,5 +1,6 @@
 import { emptyBlock, type Op } from "../spec/op.js";
-import { type RopeAttributes, ropeRecipes } from "../spec/ops/rope.js";
+import { ropeRecipes } from "../spec/ops/rope.js";
+import type { RopeAttributes } from "../spec/ops/rope-attributes.js";
 import type { RowTable } from "../spec/rows.js";
 import { roundTo } from "../tensor/dtype.js";
 

@@ -1,6 +1,7 @@
 import type { Graph } from "../spec/graph.js";
 import { type AttentionAttributes, attention } from "../spec/ops/attention.js";
-import { type RopeAttributes, rope } from "../spec/ops/rope.js";
+import { rope } from "../spec/ops/rope.js";
+import type { RopeAttributes } from "../spec/ops/rope-attributes.js";
 import type { RotaryConvention, Step } from "../spec/rows.js";
 import { encode } from "../tensor/dtype.js";
 import type { TensorBytes } from "../tensor/safetensors.js";

@@ -9,7 +9,8 @@ import { embedding } from "../../src/spec/ops/embedding.js";
 import { linear } from "../../src/spec/ops/linear.js";
 import { multiply } from "../../src/spec/ops/multiply.js";
 import { type RmsNormAttributes, rmsNorm } from "../../src/spec/ops/rmsnorm.js";
-import { type RopeAttributes, rope } from "../../src/spec/ops/rope.js";
+import { rope } from "../../src/spec/ops/rope.js";
+import type { RopeAttributes } from "../../src/spec/ops/rope-attributes.js";
 import { select } from "../../src/spec/ops/select.js";
 import { evaluateOp, normal, parametersOf, type SingleOp } from "./single-op.js";
 

@@ -1,5 +1,6 @@
 import type { GraphNode } from "../../spec/graph.js";
-import { type RopeAttributes, rope } from "../../spec/ops/rope.js";
+import { rope } from "../../spec/ops/rope.js";
+import type { RopeAttributes } from "../../spec/ops/rope-attributes.js";
 import type { Comparison } from "../bits/statistics.js";
 import type { CauseEntries } from "./cause-entry.js";
 import type { Hypothesis } from "./hypothesis.js";

@@ -1,4 +1,5 @@
-import { type RopeAttributes, rope } from "../../spec/ops/rope.js";
+import { rope } from "../../spec/ops/rope.js";
+import type { RopeAttributes } from "../../spec/ops/rope-attributes.js";
 import type { CauseEntries } from "./cause-entry.js";
 import { hypothesesOf, ofKind, type Proposal, type Search } from "./proposal.js";
 import { replaced } from "./transform.js";

@@ -1,6 +1,7 @@
 import type { GraphNode } from "../../spec/graph.js";
 import { identity } from "../../spec/ops/identity.js";
-import { type RopeAttributes, rope } from "../../spec/ops/rope.js";
+import { rope } from "../../spec/ops/rope.js";
+import type { RopeAttributes } from "../../spec/ops/rope-attributes.js";
 import type { CauseId } from "./catalogue.js";
 import type { CauseEntries } from "./cause-entry.js";
 import type { Hypothesis } from "./hypothesis.js";

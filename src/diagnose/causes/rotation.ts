@@ -1,5 +1,6 @@
 import type { GraphNode } from "../../spec/graph.js";
-import { type RopeAttributes, rope } from "../../spec/ops/rope.js";
+import { rope } from "../../spec/ops/rope.js";
+import type { RopeAttributes } from "../../spec/ops/rope-attributes.js";
 import { ranges } from "../check/extent.js";
 import type { Hypothesis } from "./hypothesis.js";
 import { short } from "./hypothesis.js";

@@ -3,7 +3,7 @@ import type { ActivationName } from "../../spec/ops/activation.js";
 import type { AttentionAttributes } from "../../spec/ops/attention.js";
 import type { LinearAttributes } from "../../spec/ops/linear.js";
 import type { RmsNormAttributes } from "../../spec/ops/rmsnorm.js";
-import type { RopeAttributes } from "../../spec/ops/rope.js";
+import type { RopeAttributes } from "../../spec/ops/rope-attributes.js";
 import { InputError } from "../../tensor/errors.js";
 
 /** The ops that steps are made of, with their attributes as the spec declares them. */

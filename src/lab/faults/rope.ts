@@ -1,6 +1,6 @@
 import type { Op } from "../../spec/op.js";
 import { append } from "../../spec/ops/append.js";
-import type { RopeAttributes } from "../../spec/ops/rope.js";
+import type { RopeAttributes } from "../../spec/ops/rope-attributes.js";
 import type { RowTable } from "../../spec/rows.js";
 import type { ChangedParameter } from "../../tensor/changed-parameters.js";
 import { roundTo } from "../../tensor/dtype.js";

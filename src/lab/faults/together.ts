@@ -1,7 +1,7 @@
 import type { CauseId } from "../../diagnose/causes/catalogue.js";
 import type { AttentionAttributes } from "../../spec/ops/attention.js";
 import type { RmsNormAttributes } from "../../spec/ops/rmsnorm.js";
-import type { RopeAttributes } from "../../spec/ops/rope.js";
+import type { RopeAttributes } from "../../spec/ops/rope-attributes.js";
 import { choose, type Fault, type FaultContext, fault, type Injection, layerPath } from "../fault.js";
 import { handAttention } from "../hand-attention.js";
 import { handNorm } from "../hand-norm.js";

@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { InputError } from "../../tensor/errors.js";
-import type { RopeAttributes } from "../ops/rope.js";
+import type { RopeAttributes } from "../ops/rope-attributes.js";
 
 export const ropeParametersSchema = z.looseObject({
   rope_type: z.string().optional(),

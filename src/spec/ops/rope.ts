@@ -1,6 +1,6 @@
-import { floatFormat, roundTo, unitInLastPlace } from "../../tensor/dtype.js";
-import { roundAll, roundToFormat } from "../../tensor/rounding.js";
-import { angleVariance, computeVariance, flipVariance, functionVariance, storeVariance, tf32Format } from "../noise.js";
+import { floatFormat, unitInLastPlace } from "../../tensor/dtype.js";
+import { roundAll } from "../../tensor/rounding.js";
+import { computeVariance, storeVariance } from "../noise.js";
 import {
   type Block,
   emptyBlock,
@@ -14,29 +14,8 @@ import {
 } from "../op.js";
 import type { Recipe } from "../recipe.js";
 import type { RowTable } from "../rows.js";
-
-export interface RopeAttributes {
-  readonly headDim: number;
-  /** Channels of a head that rotate; the rest pass through. */
-  readonly rotaryDim: number;
-  /** Angle per position of each pair, [rotaryDim / 2]. RoPE scaling lives here and in `attentionFactor` alone. */
-  readonly inverseFrequencies: Float64Array;
-  /** Multiplies cos and sin (YaRN). */
-  readonly attentionFactor: number;
-  /** Other frequencies for every row of a step that reaches beyond so many positions (LongRoPE). */
-  readonly beyond?: { readonly positions: number; readonly inverseFrequencies: Float64Array } | undefined;
-  /** "half": channel j pairs with j + rotaryDim/2 (NeoX, Hugging Face); "interleaved": 2j with 2j + 1 (GPT-J). */
-  readonly pairing: "half" | "interleaved";
-  /** Type that positions, frequencies, angles and their cosines pass through, where a rewrite says so. */
-  readonly angleType?: "bfloat16" | "float16";
-  /** Frequency of each channel, [rotaryDim], where a rewrite gives the two channels of a pair different ones. */
-  readonly channelFrequencies?: Float64Array;
-  /** Position of a row; derived from token counts unless a rewrite says otherwise. */
-  readonly positionOf?: (row: number, position: number) => number;
-  /** Coefficients of a rewrite: y = c·cos·x - s·sin·x' with (c, s) = (1, 1) as the meaning. */
-  readonly cosine?: (cos: number, sin: number) => number;
-  readonly sine?: (cos: number, sin: number) => number;
-}
+import type { RopeAttributes } from "./rope-attributes.js";
+import { partnerOf, type Turns, turnsOf } from "./rope-turns.js";
 
 /** Where RoPE rounds: `table` stores cos and sin, `products` each of the two products; `angle` is how angles are computed. */
 export const ropeRecipes: readonly Recipe[] = [
@@ -80,21 +59,15 @@ export function rope(attributes: RopeAttributes): Op {
       const inputColumns = width(0);
       const x = input(0, rows);
       const out = emptyBlock(rows.length * columns.length, noise);
-      const tables = turnsFor(attributes, context);
+      const turnsAt = turnsOf(attributes, context);
       const places = placesOf(columns, attributes);
       const size = columns.length;
       const products = new Float64Array(2 * size);
       for (let r = 0; r < rows.length; r++) {
         const derived = table.rotaryPosition(rows[r]!);
         const position = attributes.positionOf ? attributes.positionOf(rows[r]!, derived) : derived;
-        const long = attributes.beyond && isLong(table, rows[r]!, attributes.beyond.positions);
-        const key = `${position} ${long}`;
-        let turns = tables.get(key);
-        if (!turns) {
-          turns = turnsOf(long ? { ...attributes, ...attributes.beyond } : attributes, position, context);
-          if (tables.size === mostPositions) tables.clear();
-          tables.set(key, turns);
-        }
+        const long = attributes.beyond !== undefined && isLong(table, rows[r]!, attributes.beyond.positions);
+        const turns = turnsAt(position, long);
         const from = r * inputColumns;
         multiply(x.value, from, columns, places, turns, products);
         if (noise) {
@@ -160,139 +133,6 @@ function multiply(
 function addHalves(products: Float64Array, out: Float64Array, to: number): void {
   const size = products.length / 2;
   for (let c = 0; c < size; c++) out[to + c] = products[c]! + products[size + c]!;
-}
-
-/** The two coefficients of every channel at one position: of itself, and of its partner with its sign. */
-interface Turns {
-  readonly cos: Float64Array;
-  readonly sin: Float64Array;
-  readonly cosVariance: Float64Array;
-  readonly sinVariance: Float64Array;
-}
-
-/** Positions whose turns are kept. */
-const mostPositions = 512;
-/** By frequencies, which all layers share, or by attributes that have more to say; then by what they are computed in. */
-const knownTurns = new WeakMap<object, Map<string, Map<string, Turns>>>();
-
-/** The turns that are known of an op's positions under a context's roundings. */
-function turnsFor(a: RopeAttributes, { rounding, precision, noise }: OpContext): Map<string, Turns> {
-  const isPlain = !(a.beyond || a.angleType || a.channelFrequencies || a.cosine || a.sine);
-  const owner = isPlain ? a.inverseFrequencies : a;
-  let known = knownTurns.get(owner);
-  if (!known) {
-    known = new Map();
-    knownTurns.set(owner, known);
-  }
-  const { table, angle } = rounding?.settings ?? {};
-  const computed = [rounding?.store, table, angle, precision.store, precision.compute, noise];
-  const key = [a.rotaryDim, a.pairing, a.attentionFactor, ...computed].join();
-  let turns = known.get(key);
-  if (!turns) {
-    turns = new Map();
-    known.set(key, turns);
-  }
-  return turns;
-}
-
-function turnsOf(a: RopeAttributes, position: number, context: OpContext): Turns {
-  const { rotaryDim, attentionFactor, pairing } = a;
-  const { rounding, noise } = context;
-  const half = rotaryDim / 2;
-  const angles = new Float64Array(rotaryDim);
-  const rawCos = new Float64Array(rotaryDim);
-  const rawSin = new Float64Array(rotaryDim);
-  const cos = new Float64Array(rotaryDim);
-  const sin = new Float64Array(rotaryDim);
-  const frequencyOf = (channel: number) =>
-    a.channelFrequencies?.[channel] ?? a.inverseFrequencies[pairing === "half" ? channel % half : channel >> 1]!;
-  for (let channel = 0; channel < rotaryDim; channel++) {
-    const frequency = frequencyOf(channel);
-    const partner = partnerOf(channel, half, pairing);
-    // Both channels of a pair turn by one angle, unless a rewrite says otherwise.
-    if (partner < channel && frequencyOf(partner) === frequency) {
-      angles[channel] = angles[partner]!;
-      rawCos[channel] = rawCos[partner]!;
-      rawSin[channel] = rawSin[partner]!;
-    } else {
-      angles[channel] = angleOf(position, frequency, context, a.angleType);
-      rawCos[channel] = rounded(Math.cos(angles[channel]!), a.angleType) * attentionFactor;
-      rawSin[channel] = rounded(Math.sin(angles[channel]!), a.angleType) * attentionFactor;
-    }
-    const [cosine, sine] = [rawCos[channel]!, rawSin[channel]!];
-    cos[channel] = a.cosine ? a.cosine(cosine, sine) : cosine;
-    sin[channel] = (a.sine ? a.sine(cosine, sine) : sine) * (channel < partner ? -1 : 1);
-  }
-  const variances = noise ? turnVariances(a, angles, rawCos, rawSin, { cos, sin }, context) : unknownVariances;
-  if (rounding?.settings.table) {
-    roundAll(cos, rounding.store);
-    roundAll(sin, rounding.store);
-  }
-  return { cos, sin, ...variances };
-}
-
-const unknownVariances = { cosVariance: new Float64Array(0), sinVariance: new Float64Array(0) };
-
-/** Of coefficients that are not rounded yet. */
-function turnVariances(
-  { angleType }: RopeAttributes,
-  angles: Float64Array,
-  rawCos: Float64Array,
-  rawSin: Float64Array,
-  { cos, sin }: Pick<Turns, "cos" | "sin">,
-  { rounding, precision }: OpContext,
-): Pick<Turns, "cosVariance" | "sinVariance"> {
-  const emulated = rounding !== undefined && precision.compute !== "float64";
-  const ofAngle = angleVariance(emulated ? { ...precision, compute: "float32" } : precision);
-  const stored = (value: number, variance: number) => {
-    if (!rounding) return variance + storeVariance(value, precision.store);
-    return rounding.settings.table ? flipVariance(value, variance, rounding.store) : variance;
-  };
-  const cosVariance = new Float64Array(angles.length);
-  const sinVariance = new Float64Array(angles.length);
-  for (let i = 0; i < angles.length; i++) {
-    if (angleType) {
-      cosVariance[i] = flipVariance(Math.cos(angles[i]!), functionVariance, angleType);
-      sinVariance[i] = flipVariance(Math.sin(angles[i]!), functionVariance, angleType);
-      continue;
-    }
-    const cosSquare = rawCos[i]! * rawCos[i]!;
-    const sinSquare = rawSin[i]! * rawSin[i]!;
-    const turn = angles[i]! * angles[i]! * ofAngle;
-    cosVariance[i] = stored(cos[i]!, sinSquare * turn + cosSquare * computeVariance);
-    sinVariance[i] = stored(sin[i]!, cosSquare * turn + sinSquare * computeVariance);
-  }
-  return { cosVariance, sinVariance };
-}
-
-const rounded = (x: number, type: RopeAttributes["angleType"]) => (type ? roundTo(x, type) : x);
-
-/** The angle of a pair in the precision that is emulated, or exactly. */
-function angleOf(
-  position: number,
-  frequency: number,
-  { rounding, precision }: OpContext,
-  type: RopeAttributes["angleType"],
-): number {
-  if (type) return roundTo(roundTo(position, type) * roundTo(frequency, type), type);
-  if (!rounding || precision.compute === "float64") return position * frequency;
-  return computedAngle(position, frequency, rounding.settings.angle === "tf32");
-}
-
-const operands = new Float64Array(2);
-
-/** The angle as float32 code computes it: frequency and product rounded, or operands rounded to TF32. */
-function computedAngle(position: number, frequency: number, tf32: boolean): number {
-  if (!tf32) return Math.fround(position * Math.fround(frequency));
-  operands[0] = position;
-  operands[1] = Math.fround(frequency);
-  roundToFormat(operands, tf32Format);
-  return Math.fround(operands[0]! * operands[1]!);
-}
-
-function partnerOf(channel: number, half: number, pairing: RopeAttributes["pairing"]): number {
-  if (pairing === "half") return channel < half ? channel + half : channel - half;
-  return channel % 2 === 0 ? channel + 1 : channel - 1;
 }
 
 /** Of x·cos + x'·sin: both operands, both coefficients, and the two products where they are stored. */

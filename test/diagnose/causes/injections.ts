@@ -12,7 +12,7 @@ import type { GraphNode } from "../../../src/spec/graph.js";
 import { emptyBlock, type Op } from "../../../src/spec/op.js";
 import type { AttentionAttributes } from "../../../src/spec/ops/attention.js";
 import type { RmsNormAttributes } from "../../../src/spec/ops/rmsnorm.js";
-import type { RopeAttributes } from "../../../src/spec/ops/rope.js";
+import type { RopeAttributes } from "../../../src/spec/ops/rope-attributes.js";
 import type { RowTable } from "../../../src/spec/rows.js";
 import { type DType, roundTo } from "../../../src/tensor/dtype.js";
 

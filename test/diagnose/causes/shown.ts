@@ -3,7 +3,8 @@ import type { rankCauses } from "../../../src/diagnose/causes/ranks.js";
 import type { recordCauses } from "../../../src/diagnose/causes/record-causes.js";
 import { exchangedParameters } from "../../../src/lab/overlay.js";
 import { type AttentionAttributes, attention } from "../../../src/spec/ops/attention.js";
-import { type RopeAttributes, rope } from "../../../src/spec/ops/rope.js";
+import { rope } from "../../../src/spec/ops/rope.js";
+import type { RopeAttributes } from "../../../src/spec/ops/rope-attributes.js";
 import {
   attended,
   attending,
