@@ -1,10 +1,10 @@
 import { describe, expect, it } from "vitest";
+import { requireWidths } from "../../src/engine/device/widths.js";
 import { expectComplete, valuesRead, valuesWritten } from "../../src/engine/program/dataflow.js";
 import { fuse } from "../../src/engine/program/fuse.js";
 import { allFusions, type Fusions, noFusions } from "../../src/engine/program/fusions.js";
 import { standardProgram } from "../../src/engine/program/standard-program.js";
 import type { Step } from "../../src/engine/program/step.js";
-import { requireWidths } from "../../src/engine/webgpu/limits.js";
 import type { Graph } from "../../src/spec/graph.js";
 import { parseModelConfig } from "../../src/spec/models/config.js";
 import { decoderGraph } from "../../src/spec/models/decoder.js";
