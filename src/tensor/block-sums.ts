@@ -1,6 +1,7 @@
 import { type BlockSumsKernels, type BlockSumsLayout, layoutOf, roundUp } from "./block-sums-memory.js";
 import { blockSumsModule } from "./block-sums-module.js";
 import { byteWidth } from "./dtype.js";
+import { KernelMemory } from "./kernel-memory.js";
 import { floats } from "./scratch.js";
 import { pathOf, type WeightFormat, type WeightPath } from "./weight-format.js";
 
@@ -27,7 +28,6 @@ export interface BlockSumsRequest {
 
 /** Inputs multiplied at a time: 4 rows and 2 block vectors of them fit the first-level cache. */
 const segment = 512;
-const pageBytes = 2 ** 16;
 
 /**
  * Freivalds' check by blocks: v_b = Σ_c s_c·W_c over the output columns c of block b, and the products x_r·v_b, in
@@ -35,18 +35,11 @@ const pageBytes = 2 ** 16;
  * of a multiplication. Freivalds, "Probabilistic machines can use less running time", 1977.
  */
 export class BlockSums {
-  readonly #memory: WebAssembly.Memory;
-  readonly #kernels: BlockSumsKernels;
+  readonly #memory: KernelMemory<BlockSumsKernels>;
 
   /** @throws Error where there is no WebAssembly with SIMD. */
   constructor() {
-    const bytes = Buffer.from(blockSumsModule, "base64");
-    if (typeof WebAssembly === "undefined" || !WebAssembly.validate(bytes)) {
-      throw new Error("sums over blocks of columns need WebAssembly with SIMD, which Node has from version 16.4 on");
-    }
-    this.#memory = new WebAssembly.Memory({ initial: 1 });
-    const instance = new WebAssembly.Instance(new WebAssembly.Module(bytes), { memory: { memory: this.#memory } });
-    this.#kernels = instance.exports as unknown as BlockSumsKernels;
+    this.#memory = new KernelMemory(blockSumsModule, "sums over blocks of columns");
   }
 
   /**
@@ -72,7 +65,7 @@ export class BlockSums {
       summedWidth: path.width,
       apart: path.apart,
     });
-    this.#reserve(layout.end);
+    this.#memory.reserve(layout.end);
     if (rows <= layout.panelRows) this.#placeRows(request, layout, 0, rows);
     for (let first = 0; first < blocks; first += layout.panelBlocks) {
       const count = Math.min(layout.panelBlocks, blocks - first);
@@ -91,11 +84,6 @@ export class BlockSums {
     return out;
   }
 
-  #reserve(bytes: number): void {
-    const missing = bytes - this.#memory.buffer.byteLength;
-    if (missing > 0) this.#memory.grow(Math.ceil(missing / pageBytes));
-  }
-
   /** Block vectors of output columns `first` to `end - 1`, of which the first begins a block. */
   #sum(
     { weights, format, inputs, width, signs }: BlockSumsRequest,
@@ -105,7 +93,7 @@ export class BlockSums {
     end: number,
   ) {
     const { buffer } = this.#memory;
-    const kernels = this.#kernels;
+    const { kernels } = this.#memory;
     const rowBytes = inputs * byteWidth(format.dtype);
     const summedBytes = inputs * path.width;
     const vectors = new Float64Array(buffer, layout.vectors, layout.panelBlocks * layout.stride).fill(0);
@@ -153,7 +141,7 @@ export class BlockSums {
     new Float64Array(this.#memory.buffer, layout.out, height * layout.panelBlocks).fill(0);
     for (let from = 0; from < inputs; from += segment) {
       const length = Math.min(segment, roundUp(inputs - from, 8));
-      this.#kernels.multiply(
+      this.#memory.kernels.multiply(
         layout.x + from * 8,
         height,
         layout.vectors + from * 8,

@@ -1,3 +1,4 @@
+import { KernelMemory } from "./kernel-memory.js";
 import { partialSumsModule } from "./partial-sums-module.js";
 
 /** Rows of X [rows, inputs], and how uncertain each element is. */
@@ -29,7 +30,6 @@ export interface PartialSum {
 
 type Kernel = (x: number, pairs: number, stride: number, w: number, n: number, out: number) => void;
 
-const pageBytes = 2 ** 16;
 /** Bytes of X in the module's memory at most, unless four rows take more. */
 const operandBytes = 2 ** 23;
 /** Numbers per term of a pair of rows: values, variances, jumps. */
@@ -40,8 +40,7 @@ const resultNumbers = 16;
 
 /** Products of a few rows of X with one row of weights after the other, each summed term by term in float64. */
 export class PartialSums {
-  readonly #memory: WebAssembly.Memory;
-  readonly #kernels: Readonly<Record<"certain" | "uncertain", Kernel>>;
+  readonly #memory: KernelMemory<Readonly<Record<"certain" | "uncertain", Kernel>>>;
   #inputs = 0;
   #pairs = 0;
   #numbers = certainNumbers;
@@ -49,13 +48,7 @@ export class PartialSums {
 
   /** @throws Error where there is no WebAssembly with SIMD. */
   constructor() {
-    const bytes = Buffer.from(partialSumsModule, "base64");
-    if (typeof WebAssembly === "undefined" || !WebAssembly.validate(bytes)) {
-      throw new Error("sums of products need WebAssembly with SIMD, which Node has from version 16.4 on");
-    }
-    this.#memory = new WebAssembly.Memory({ initial: 1 });
-    const instance = new WebAssembly.Instance(new WebAssembly.Module(bytes), { memory: { memory: this.#memory } });
-    this.#kernels = instance.exports as unknown as Record<"certain" | "uncertain", Kernel>;
+    this.#memory = new KernelMemory(partialSumsModule, "sums of products");
   }
 
   /** Rows of so many inputs that may be placed at a time: a multiple of 4. */
@@ -71,7 +64,7 @@ export class PartialSums {
     this.#inputs = inputs;
     this.#pairs = Math.ceil(count / 2);
     this.#numbers = isUncertain ? uncertainNumbers : certainNumbers;
-    const placed = this.#floats(0, this.#pairs * inputs * this.#numbers);
+    const placed = this.#memory.floats(0, this.#pairs * inputs * this.#numbers);
     if (count % 2 === 1) placed.fill(0, (this.#pairs - 1) * inputs * this.#numbers);
     for (let r = 0; r < count; r++) {
       let to = (r >> 1) * inputs * this.#numbers + (r & 1);
@@ -93,9 +86,9 @@ export class PartialSums {
     const operands = this.#pairs * this.#inputs * this.#numbers;
     const results = operands + this.#inputs;
     const size = this.#pairs * resultNumbers;
-    this.#results = this.#floats(results, parts * size);
-    this.#floats(operands, this.#inputs).set(w.subarray(start, start + this.#inputs));
-    const kernel = this.#kernels[this.#numbers === uncertainNumbers ? "uncertain" : "certain"];
+    this.#results = this.#memory.floats(results, parts * size);
+    this.#memory.floats(operands, this.#inputs).set(w.subarray(start, start + this.#inputs));
+    const kernel = this.#memory.kernels[this.#numbers === uncertainNumbers ? "uncertain" : "certain"];
     for (let p = 0; p < parts; p++) {
       const first = bounds[p]!;
       const n = bounds[p + 1]! - first;
@@ -127,13 +120,6 @@ export class PartialSums {
       reaching: known ? 0 : results[at + 12]!,
       jump: known ? 0 : results[at + 14]!,
     };
-  }
-
-  /** `count` numbers of the module's memory from number `first` on. */
-  #floats(first: number, count: number): Float64Array {
-    const missing = (first + count) * 8 - this.#memory.buffer.byteLength;
-    if (missing > 0) this.#memory.grow(Math.ceil(missing / pageBytes));
-    return new Float64Array(this.#memory.buffer, first * 8, count);
   }
 }
 
