@@ -5,9 +5,10 @@ import { kernel } from "../../src/engine/webgpu/kernels.js";
 import { activation } from "../../src/spec/ops/activation.js";
 import { linear } from "../../src/spec/ops/linear.js";
 import { rmsNorm } from "../../src/spec/ops/rmsnorm.js";
-import { type DType, decode, encode } from "../../src/tensor/dtype.js";
+import type { DType } from "../../src/tensor/dtype.js";
 import { expected, expectRounding, statisticsFor, withInputNoise, withResidual } from "./expected.js";
-import { between, dispatch, header, normals, openTestDevice, randomNumbers } from "./gpu.js";
+import { between, dispatch, header, openTestDevice, randomNumbers } from "./gpu.js";
+import { operands } from "./operands.js";
 
 const dtypes: DType[] = ["bfloat16", "float16", "float32"];
 
@@ -21,20 +22,6 @@ describe.each(["subgroups", "portable"])("linear kernels, %s", (variant) => {
     expect(gpu.features.has("subgroups")).toBe(variant === "subgroups");
   });
   afterAll(() => gpu.destroy());
-
-  /** Random operands of one layer, weights rounded to what the GPU holds. */
-  function operands(seed: number, rows: number, k: number, weightRows: number, dtype: DType) {
-    const random = randomNumbers(seed);
-    const bytes = encode(normals(random, weightRows * k, 0.05), dtype) as Uint8Array<ArrayBuffer>;
-    return {
-      input: normals(random, rows * k),
-      gain: normals(random, k),
-      bias: normals(random, weightRows),
-      residual: normals(random, rows * weightRows),
-      weights: decode(bytes, dtype),
-      bytes,
-    };
-  }
 
   describe.each(dtypes)("weights in %s", (dtype) => {
     test.each([1, 2, 3])("gemv with norm, bias and residual, shape %i", async (seed) => {

@@ -2,6 +2,7 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import type { Gpu } from "../../src/engine/webgpu/gpu.js";
 import { kernel } from "../../src/engine/webgpu/kernels.js";
 import { dispatch, header, normals, openTestDevice, randomNumbers } from "./gpu.js";
+import { at, repeated, requests, sequences, vocabulary } from "./sampling-batch.js";
 
 let gpu: Gpu;
 beforeAll(async () => {
@@ -9,35 +10,14 @@ beforeAll(async () => {
 });
 afterAll(() => gpu.destroy());
 
-const vocabulary = 301;
-const sequences = 64;
-
 /** Draws one token per sequence from the same logits with different seeds. */
 async function draw(logits: Float32Array, temperature: number, topP: number) {
-  const sampling = new DataView(new ArrayBuffer(sequences * 16));
-  for (let b = 0; b < sequences; b++) {
-    sampling.setFloat32(b * 16, temperature, true);
-    sampling.setFloat32(b * 16 + 4, topP, true);
-    sampling.setUint32(b * 16 + 8, 1000 + b, true);
-  }
-  const rows = new Float32Array(sequences * vocabulary);
-  for (let b = 0; b < sequences; b++) rows.set(logits, b * vocabulary);
-  // positions, then qo_indptr, lengths, generated, page table and slots.
-  const at = {
-    positionsAt: 0,
-    qoIndptrAt: 64,
-    kvLengthAt: 129,
-    generatedAt: 193,
-    kvIndptrAt: 257,
-    slotsAt: 322,
-    tokenIdsAt: 386,
-  };
   const ints = new Int32Array(450);
   for (let b = 0; b <= sequences; b++) ints[at.qoIndptrAt + b] = b;
   const operands = {
     header: header(gpu, { rows: sequences, sequences, pageSize: 1, ...at }),
-    logits: gpu.upload("logits", rows),
-    sampling: gpu.upload("sampling", new Uint8Array(sampling.buffer)),
+    logits: gpu.upload("logits", repeated(logits)),
+    sampling: gpu.upload("sampling", requests(temperature, topP)),
   };
   const batch = gpu.upload("batch", ints);
   const parts = gpu.buffer("parts", sequences * 64 * 16);

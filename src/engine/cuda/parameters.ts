@@ -1,5 +1,5 @@
 import type { DeviceBuffer } from "../device/backend.js";
-import type { ParameterBlock, ScalarType } from "../device/parameter-block.js";
+import { type ParameterBlock, type ScalarType, setScalar } from "../device/parameter-block.js";
 import type { CudaBuffer } from "./memory.js";
 
 /** A scalar, a pointer to device memory given as its type in C++, or a block of scalars held by value. */
@@ -91,13 +91,4 @@ function extentOf(type: FieldType): { size: number; align: number } {
 
 function isScalar(type: string): type is ScalarType {
   return Object.hasOwn(scalars, type);
-}
-
-function setScalar(view: DataView, offset: number, type: ScalarType, value: number, what: string): void {
-  if (type === "f32" ? !Number.isFinite(value) : !Number.isInteger(value)) {
-    throw new RangeError(`${what}: ${value} is not a ${type}`);
-  }
-  if (type === "f32") view.setFloat32(offset, value, true);
-  else if (type === "i32") view.setInt32(offset, value, true);
-  else view.setUint32(offset, value, true);
 }

@@ -1,5 +1,6 @@
 import { formatOf } from "../device/element-format.js";
 import { columnsOf, dense } from "../device/places.js";
+import { productOperands } from "../device/product-operands.js";
 import type { EmbedStep, NormStep, PointwiseStep, ProjectStep } from "../program/step.js";
 import type { CudaLaunch } from "./launch.js";
 import { launch, type StepContext } from "./step-context.js";
@@ -48,15 +49,8 @@ const formatNames = { bfloat16: "bfloat16", float16: "float16", float32: "float3
 export function project(step: ProjectStep, { modules, memory, places, workspace, plan }: StepContext): CudaLaunch {
   const { label, gated = false, lastRows, merges = false } = step;
   const { weights, batch, store } = memory;
-  const parts = step.weights.map((name) => weights.matrix(name));
-  const { matrix, firstRow } = parts[0]!;
-  const matrixRows = parts.reduce((sum, { rowCount }) => sum + rowCount, 0);
-  const outputs = gated ? matrixRows / 2 : matrixRows;
+  const { matrix, firstRow, outputs, bias, gain } = productOperands(step, weights);
   const output = places.of(step.outputs[0]!);
-  const bias = step.biases.length > 0 ? weights.vector(step.biases[0]!) : undefined;
-  if (bias && bias.offset !== firstRow) throw new Error(`${label}: the bias does not lie as its weight does`);
-  const gain = step.norm && weights.vector(step.norm.weight);
-  if (gain?.offset) throw new Error(`${label}: the gain shares its memory`);
   const values = {
     header: batch.header,
     batch: batch.arrays,

@@ -27,15 +27,23 @@ export function parameterBlock<Name extends string>(
       const bytes = new Uint8Array(byteLength);
       const view = new DataView(bytes.buffer);
       entries.forEach(([field, type], i) => {
-        const value = values[field];
-        if (!fits(value, type)) throw new RangeError(`${name}.${field}: ${value} is not a ${type}`);
-        if (type === "f32") view.setFloat32(i * 4, value, true);
-        else if (type === "i32") view.setInt32(i * 4, value, true);
-        else view.setUint32(i * 4, value, true);
+        setScalar(view, i * 4, type, values[field], `${name}.${field}`);
       });
       return bytes;
     },
   };
+}
+
+/**
+ * Writes a scalar as a kernel reads it.
+ * @param what names the value where it does not fit.
+ * @throws RangeError when a value does not fit its type.
+ */
+export function setScalar(view: DataView, offset: number, type: ScalarType, value: number, what: string): void {
+  if (!fits(value, type)) throw new RangeError(`${what}: ${value} is not a ${type}`);
+  if (type === "f32") view.setFloat32(offset, value, true);
+  else if (type === "i32") view.setInt32(offset, value, true);
+  else view.setUint32(offset, value, true);
 }
 
 function fits(value: number, type: ScalarType): boolean {

@@ -1,5 +1,6 @@
 import { formatOf } from "../device/element-format.js";
 import { columnsOf, dense } from "../device/places.js";
+import { productOperands } from "../device/product-operands.js";
 import type { EmbedStep, NormStep, PointwiseStep, ProjectStep } from "../program/step.js";
 import type { Dispatch } from "./dispatch.js";
 import { productDispatches } from "./products.js";
@@ -45,14 +46,8 @@ export async function project(step: ProjectStep, context: StepContext): Promise<
   const { gpu, memory, places, workspace, plan } = context;
   const { label, gated = false, lastRows, merges } = step;
   const { weights, batch, store } = memory;
-  const parts = step.weights.map((name) => weights.matrix(name));
-  const { matrix, firstRow } = parts[0]!;
-  const rows = parts.reduce((sum, { rowCount }) => sum + rowCount, 0);
+  const { matrix, firstRow, outputs, bias, gain } = productOperands(step, weights);
   const output = places.of(step.outputs[0]!);
-  const bias = step.biases.length > 0 ? weights.vector(step.biases[0]!) : undefined;
-  if (bias && bias.offset !== firstRow) throw new Error(`${label}: the bias does not lie as its weight does`);
-  const gain = step.norm && weights.vector(step.norm.weight);
-  if (gain?.offset) throw new Error(`${label}: the gain shares its memory`);
   return productDispatches(
     gpu,
     { mode: plan.mode, batch, halves: workspace.halves },
@@ -60,7 +55,7 @@ export async function project(step: ProjectStep, context: StepContext): Promise<
       label,
       matrix,
       firstRow,
-      outputs: gated ? rows / 2 : rows,
+      outputs,
       input: merges ? workspace.states : dense(places.of(step.input), label),
       output: output.buffer,
       outputStride: output.rowStride,

@@ -3,25 +3,12 @@ import type { Cuda } from "../../../src/engine/cuda/cuda.js";
 import { activation } from "../../../src/spec/ops/activation.js";
 import { linear } from "../../../src/spec/ops/linear.js";
 import { rmsNorm } from "../../../src/spec/ops/rmsnorm.js";
-import { type DType, decode, encode } from "../../../src/tensor/dtype.js";
+import type { DType } from "../../../src/tensor/dtype.js";
 import { describeCuda } from "../backends.js";
 import { expected, expectRounding, withInputNoise, withResidual } from "../expected.js";
 import { between, normals, randomNumbers } from "../gpu.js";
+import { operands } from "../operands.js";
 import { header, launch } from "./launching.js";
-
-/** Random operands of one layer, weights rounded to what the device holds. */
-function operands(seed: number, rows: number, k: number, weightRows: number, dtype: DType) {
-  const random = randomNumbers(seed);
-  const bytes = encode(normals(random, weightRows * k, 0.05), dtype) as Uint8Array<ArrayBuffer>;
-  return {
-    input: normals(random, rows * k),
-    gain: normals(random, k),
-    bias: normals(random, weightRows),
-    residual: normals(random, rows * weightRows),
-    weights: decode(bytes, dtype),
-    bytes,
-  };
-}
 
 describeCuda("products on CUDA", (open) => {
   let cuda: Cuda;

@@ -2,21 +2,10 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import type { Cuda } from "../../../src/engine/cuda/cuda.js";
 import { describeCuda } from "../backends.js";
 import { normals, randomNumbers } from "../gpu.js";
+import { at, repeated, requests, sequences, vocabulary } from "../sampling-batch.js";
 import { header, launch } from "./launching.js";
 
-const vocabulary = 301;
-const sequences = 64;
 const parts = 3;
-/** Where the arrays of the batch begin. */
-const at = {
-  positionsAt: 0,
-  qoIndptrAt: 64,
-  kvLengthAt: 129,
-  generatedAt: 193,
-  kvIndptrAt: 257,
-  slotsAt: 322,
-  tokenIdsAt: 386,
-};
 const kvIndicesAt = 450;
 
 describeCuda("sampling on CUDA", (open) => {
@@ -28,14 +17,6 @@ describeCuda("sampling on CUDA", (open) => {
 
   /** Draws one token per sequence from the same logits with different seeds. */
   async function draw(logits: Float32Array, temperature: number, topP: number, advance = false) {
-    const requests = new DataView(new ArrayBuffer(sequences * 16));
-    for (let b = 0; b < sequences; b++) {
-      requests.setFloat32(b * 16, temperature, true);
-      requests.setFloat32(b * 16 + 4, topP, true);
-      requests.setUint32(b * 16 + 8, 1000 + b, true);
-    }
-    const rows = new Float32Array(sequences * vocabulary);
-    for (let b = 0; b < sequences; b++) rows.set(logits, b * vocabulary);
     // Sequence b has 3 b + b % 3 tokens on pages of 3, and the next one goes onto page 200 + b.
     const ints = new Int32Array(kvIndicesAt + 2 * sequences * sequences);
     let entries = 0;
@@ -49,8 +30,8 @@ describeCuda("sampling on CUDA", (open) => {
     const batch = cuda.upload("batch", ints);
     const common = {
       header: header(cuda, { rows: sequences, sequences, pageSize: 3, kvIndicesAt, ...at }),
-      logits: cuda.upload("logits", rows),
-      sampling: cuda.upload("sampling", new Uint8Array(requests.buffer)),
+      logits: cuda.upload("logits", repeated(logits)),
+      sampling: cuda.upload("sampling", requests(temperature, topP)),
       vocabulary,
     };
     const best = cuda.buffer("best", sequences * parts * 16);
