@@ -1,6 +1,6 @@
 import { type Phase, phases } from "../../spec/phase.js";
 import type { UnitRecipe } from "../../spec/recipe.js";
-import { withScratch } from "../../tensor/scratch.js";
+import { withoutScratch, withScratch } from "../../tensor/scratch.js";
 import { type Nearness, nearness, together } from "../bits/nearness.js";
 import type { PhasedSearch, RecipeScore } from "../bits/recipe-search.js";
 import type { Sample, SampleLimits } from "../bits/sample.js";
@@ -42,12 +42,17 @@ export function recipeSearch(
   const own = { names, graph, interior, isRecorded: (name: string) => observations.has(name) };
   const over = (taken: readonly Probe[]) => {
     const rows = taken.flatMap(({ sample }) => [...sample.rows]);
+    let glances: readonly Glance[] | undefined;
     return {
       ...own,
       cost: perRow * rows.length,
       longest: rows.reduce((longest, row) => Math.max(longest, table.keyCount(row)), 0),
       score: (recipe: UnitRecipe) => scoreOf(investigation, taken, recipe),
-      glance: (recipe: UnitRecipe) => (multiplies ? undefined : glanceOf(investigation, taken, recipe)),
+      glance(recipe: UnitRecipe): Nearness | undefined {
+        if (multiplies) return undefined;
+        glances ??= taken.map((probe) => glanceAt(investigation, probe));
+        return nearnessOf(investigation, glances, recipe);
+      },
     };
   };
   const seen = new Set(probes.flatMap(({ sample }) => Array.from(sample.rows, (row) => table.phaseOf(row))));
@@ -85,24 +90,40 @@ function duringPhase({ observations }: Investigation, { name, sample }: Probe, p
   return rows.length > 0 ? [{ name, sample: { ...sample, rows } }] : [];
 }
 
-/** Rows and columns of each probe that a glance takes in. */
+/** Rows and columns of each probe that a glance takes in, at least. */
 const glanced = { rows: 2, columns: 16 };
 
-function glanceOf(investigation: Investigation, probes: readonly Probe[], recipe: UnitRecipe): Nearness | undefined {
-  const { graph, observations, evaluator } = investigation;
+/** A few elements of a probe as they were recorded. */
+interface Glance extends Probe {
+  readonly observed: Float64Array;
+}
+
+function glanceAt(investigation: Investigation, { name, sample }: Probe): Glance {
+  const rows = everyNth(sample.rows, glanced.rows);
+  const columns = everyNth(sample.columns, glanced.columns);
+  return {
+    name,
+    sample: { rows, columns },
+    observed: withoutScratch(() => investigation.observed(name, rows, columns)),
+  };
+}
+
+function nearnessOf(
+  { graph, observations, evaluator }: Investigation,
+  glances: readonly Glance[],
+  recipe: UnitRecipe,
+): Nearness | undefined {
   const parts: Nearness[] = [];
-  for (const { name, sample } of probes) {
+  for (const { name, sample, observed } of glances) {
     const dtype = observations.dtype(name)!;
     if (dtype === "float32") return undefined;
-    const few = { rows: everyNth(sample.rows, glanced.rows), columns: everyNth(sample.columns, glanced.columns) };
-    const observed = investigation.observed(name, few.rows, few.columns);
     const under = evaluator.under(recipe, graph.node(name), false);
-    parts.push(withScratch(() => nearness(under, name, few, observed, dtype)));
+    parts.push(withScratch(() => nearness(under, name, sample, observed, dtype)));
   }
   return together(parts);
 }
 
-/** An even spread of `count` indices, the last among them. */
+/** An even spread of `count` indices or a few more, the last among them. */
 function everyNth(of: Int32Array, count: number): Int32Array {
   const step = Math.max(1, Math.floor(of.length / count));
   return of.filter((_, i) => (of.length - 1 - i) % step === 0);

@@ -38,6 +38,7 @@ export class Probes {
   readonly #probes = new WeakMap<UnitCheck, Probe>();
   readonly #known = new WeakMap<UnitCheck, UnitRecipe[]>();
   readonly #others = new WeakMap<UnitCheck, UnitRecipe[]>();
+  readonly #further = new WeakMap<UnitCheck, UnitRecipe[]>();
 
   constructor(readonly investigation: Investigation) {}
 
@@ -48,7 +49,7 @@ export class Probes {
     if (!best || !nearer(best.near, before)) return undefined;
     if (best.near.equal < promising * best.near.compared) {
       // Nearer, and not there: what is wrong may be another implementation, which rounds in its own way.
-      const other = this.#nearestOf(check, evaluator, this.#otherRecipes(check));
+      const other = this.#nearestOf(check, evaluator, this.#untried(check));
       if (other && better(other.near, best.near)) best = other;
     }
     // What another recipe alone gives is not the rewrite's merit.
@@ -71,11 +72,12 @@ export class Probes {
     const { glance } = this.of(check);
     const near = (recipe: UnitRecipe) => this.#nearness(check, evaluator, recipe, glance);
     const [first, ...others] = recipes;
-    const nearFirst = near(first!);
+    if (!first) return [];
+    const nearFirst = near(first);
     // What goes so far astray does not come back by being rounded in another way.
     const isAstray = glance.before.ulps > farApart && !nearer(nearFirst, glance.before);
-    if (isAstray && !isAsNear(nearFirst, this.#asMeant(check, first!, glance))) return [];
-    return [{ recipe: first!, near: nearFirst }, ...others.map((recipe) => ({ recipe, near: near(recipe) }))]
+    if (isAstray && !isAsNear(nearFirst, this.#asMeant(check, first, glance))) return [];
+    return [{ recipe: first, near: nearFirst }, ...others.map((recipe) => ({ recipe, near: near(recipe) }))]
       .filter((one) => nearer(one.near, glance.before))
       .sort((a, b) => b.near.equal - a.near.equal || a.near.ulps - b.near.ulps)
       .slice(0, mostProbed)
@@ -113,6 +115,14 @@ export class Probes {
    */
   #recipes(check: UnitCheck, { replacements }: Hypothesis): UnitRecipe[] {
     const { graph } = this.investigation;
+    const recipes = this.#knownRecipes(check);
+    const added = replacements.filter(({ name }) => !graph.find(name)).map(roleOf);
+    if (added.length === 0) return recipes;
+    const kept = recipes.map((recipe) => added.reduce((so, role) => so.with({ kept: [role, true] }), recipe));
+    return [...recipes, ...kept];
+  }
+
+  #knownRecipes(check: UnitCheck): UnitRecipe[] {
     let recipes = this.#known.get(check);
     if (!recipes) {
       const ofRole = this.investigation.recipesFor(check.node.name);
@@ -120,10 +130,7 @@ export class Probes {
       recipes = !own || ofRole.some((recipe) => sameRecipe(recipe, own)) ? ofRole : [...ofRole, own];
       this.#known.set(check, recipes);
     }
-    const added = replacements.filter(({ name }) => !graph.find(name)).map(roleOf);
-    if (added.length === 0) return recipes;
-    const kept = recipes.map((recipe) => added.reduce((so, role) => so.with({ kept: [role, true] }), recipe));
-    return [...recipes, ...kept];
+    return recipes;
   }
 
   /** All ways in which the unit's op is known to round, but for finer forms of them. */
@@ -136,6 +143,17 @@ export class Probes {
         .filter(({ refines }) => refines === undefined)
         .map((recipe) => usual!.with({ op: [roleOf(check.node), recipe] }));
       this.#others.set(check, recipes);
+    }
+    return recipes;
+  }
+
+  /** Those that no hypothesis is tried under to begin with. */
+  #untried(check: UnitCheck): UnitRecipe[] {
+    let recipes = this.#further.get(check);
+    if (!recipes) {
+      const known = this.#knownRecipes(check);
+      recipes = this.#otherRecipes(check).filter((other) => !known.some((one) => sameRecipe(one, other)));
+      this.#further.set(check, recipes);
     }
     return recipes;
   }

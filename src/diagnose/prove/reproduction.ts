@@ -20,21 +20,22 @@ export function reproduce(
   const touchedBy = causes.map((cause) => touchedUnits(investigation, checks, cause.hypotheses));
   const touched = new Set(touchedBy.flatMap((names) => [...names]));
   const recipesOf = new Map(all.flatMap(({ recipes }) => [...(recipes ?? [])]));
-  const matchedWith = (hypotheses: readonly Hypothesis[], names: ReadonlySet<string>) => {
-    const evaluator = investigation.evaluator.rewritten(combine(hypotheses));
-    const reached = touchedUnits(investigation, checks, hypotheses);
+  const matchedWith = (chosen: readonly number[], names: ReadonlySet<string>) => {
+    const evaluator = investigation.evaluator.rewritten(combine(chosen.flatMap((i) => causes[i]!.hypotheses)));
     return new Set(
       [...names].filter((name) => {
         const recipe = recipesOf.get(name);
-        // What no rewrite reaches was judged already.
-        if (!reached.has(name)) return recipe || given.has(name) ? given.has(name) : passed.has(name);
-        const check = investigation.checkRewritten(name, evaluator, recipe ? [recipe] : []);
         // Where a recipe gives the bits, being within rounding is not enough.
-        return recipe || given.has(name) ? check.matched : check.excess <= 1;
+        const byBits = recipe !== undefined || given.has(name);
+        // What no rewrite reaches was judged already.
+        if (!chosen.some((i) => touchedBy[i]!.has(name))) return (byBits ? given : passed).has(name);
+        const check = investigation.checkRewritten(name, evaluator, recipe ? [recipe] : []);
+        return byBits ? check.matched : check.excess <= 1;
       }),
     );
   };
-  const reproduced = matchedWith(all, touched);
+  const every = causes.map((_, i) => i);
+  const reproduced = matchedWith(every, touched);
   const countMatched = (names: ReadonlySet<string>, matched: ReadonlySet<string>) =>
     checks.filter(({ node }) =>
       names.has(node.name)
@@ -43,8 +44,8 @@ export function reproduce(
           ? reproduced.has(node.name)
           : passed.has(node.name),
     ).length;
-  const necessity = causes.map((cause, without) => {
-    const rest = all.filter((h) => !cause.hypotheses.includes(h));
+  const necessity = causes.map((_, without) => {
+    const rest = every.filter((i) => i !== without);
     return { without, matched: countMatched(touchedBy[without]!, matchedWith(rest, touchedBy[without]!)) };
   });
   return { reproduced: { matched: countMatched(touched, reproduced), of: checks.length }, necessity };
