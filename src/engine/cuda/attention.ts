@@ -78,7 +78,7 @@ export function attentionLaunches(modules: Modules, call: AttentionLaunch): Cuda
     "attention-decode",
     values,
     ({ splitCount, sequences }) => [splitCount, across, sequences],
-    variant,
+    `${cache.keys.dtype === "float32" ? 32 : 16}_${variant}`,
   );
   if (!states || !call.merge) return [decode];
   const merged = { header: batch.header, input: states.states, inputLse: states.lse, output, lse };

@@ -22,10 +22,11 @@ export class Cuda implements Backend {
   constructor(
     readonly name: string,
     readonly stream: Stream,
+    multiprocessors: number,
     /** Gives the device's context back. */
     readonly release: () => void,
   ) {
-    this.modules = new Modules(stream.driver, stream.overlaps);
+    this.modules = new Modules(stream.driver, stream.overlaps, multiprocessors);
   }
 
   /** A zero-filled buffer; sizes are rounded up to 16 bytes. */

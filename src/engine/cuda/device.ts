@@ -2,7 +2,8 @@ import { Cuda } from "./cuda.js";
 import { DriverLibrary } from "./driver-library.js";
 import { Stream } from "./stream.js";
 
-/** CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR */
+/** CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, _COMPUTE_CAPABILITY_MAJOR and _MINOR */
+const multiprocessorCount = 16;
 const capabilityMajor = 75;
 const capabilityMinor = 76;
 /** Compute capability that the kernels' PTX is made for, and that from which on kernels overlap. */
@@ -29,5 +30,6 @@ export async function openCuda(library?: string): Promise<Cuda> {
   const context = driver.handle("cuDevicePrimaryCtxRetain", device);
   driver.call("cuCtxSetCurrent", context);
   const stream = new Stream(driver, major >= overlapping);
-  return new Cuda(name, stream, () => driver.call("cuDevicePrimaryCtxRelease_v2", device));
+  const multiprocessors = driver.integer("cuDeviceGetAttribute", multiprocessorCount, device);
+  return new Cuda(name, stream, multiprocessors, () => driver.call("cuDevicePrimaryCtxRelease_v2", device));
 }

@@ -53,7 +53,10 @@ export class Graphs {
   }
 }
 
-/** Puts launches into the stream, one after the other. */
+/**
+ * Puts launches into the stream, one after the other. The first waits for all that is there already, as the first of a graph
+ * does: kernels may read what earlier lists have written, the cache and the batch, before they wait for each other.
+ */
 export function runEach(stream: Stream, launches: readonly CudaLaunch[], shape: BatchShape): void {
-  for (const { kernel, grid } of launches) stream.launch(kernel, grid(shape));
+  for (const [i, { kernel, grid }] of launches.entries()) stream.launch(kernel, grid(shape), i > 0);
 }

@@ -50,9 +50,12 @@ const attend = kernelParameters("AttendParameters", {
 });
 
 const formats = ["bfloat16", "float16", "float32"];
-/** Weight rows and input rows of a warp; the last merges split attention, of one row. */
-const productShapes = ["1_1", "2_1", "2_4", "2_8", "merge"];
-const productVariants = formats.flatMap((format) => productShapes.map((shape) => `${format}_${shape}`));
+/** Weight rows and input rows of a warp. */
+const productShapes = ["2_4", "2_8"];
+/** Weight rows of a warp; the last merges split attention. */
+const rowProductShapes = ["1", "2", "merge"];
+const ofFormats = (shapes: readonly string[]) =>
+  formats.flatMap((format) => shapes.map((shape) => `${format}_${shape}`));
 /** Lanes of a key, and query heads that share it. */
 const attentionVariants = [8, 16, 32].flatMap((lanes) => [2, 4].map((heads) => `${lanes}_${heads}`));
 
@@ -83,7 +86,8 @@ export const kernelTable = {
     }),
     128,
   ),
-  product: kernelFile(product, 128, productVariants),
+  product: kernelFile(product, 128, ofFormats(productShapes)),
+  "row-product": kernelFile(product, 256, ofFormats(rowProductShapes)),
   tiles: kernelFile(product, 256, formats),
   pointwise: kernelFile(
     kernelParameters("PointwiseParameters", {
@@ -148,7 +152,12 @@ export const kernelTable = {
     }),
     32,
   ),
-  "attention-decode": kernelFile(attend, 128, attentionVariants),
+  "attention-decode": kernelFile(
+    attend,
+    256,
+    // Bits of the cache's elements.
+    [16, 32].flatMap((bits) => attentionVariants.map((variant) => `${bits}_${variant}`)),
+  ),
   "attention-prefill": kernelFile(attend, 128, attentionVariants),
   "attention-merge": kernelFile(
     kernelParameters("MergeParameters", {

@@ -12,7 +12,9 @@ const fusedKeys = 1024;
 
 export interface CudaPlan extends LaunchPlan {
   /** Input rows of a warp of the matrix-vector kernel; 0 for tiles. */
-  readonly rows: 0 | 1 | 4 | 8;
+  readonly rows: 0 | 4 | 8;
+  /** Whether the batch is one row, which has a kernel of its own. */
+  readonly oneRow: boolean;
   readonly decode: boolean;
   /** Whether the keys are split: states must be merged then. */
   readonly split: boolean;
@@ -27,13 +29,15 @@ export function planLaunches(batch: Batch, longest: number, fusions: Fusions, kv
   const splits = planSplits(longest, sequences, kvHeads, merges ? fusedSplits : mostSplits);
   const split = splits.splitCount > 1;
   const merge = merges && split && decode;
-  const rows = count > fewRows ? 0 : count === 1 ? 1 : count <= 4 ? 4 : 8;
+  const rows = count > fewRows ? 0 : count <= 4 ? 4 : 8;
+  const oneRow = count === 1;
   return {
-    key: JSON.stringify([rows, decode, decode && [split, merge]]),
+    key: JSON.stringify([rows, oneRow, decode, decode && [split, merge]]),
     splits,
     fusions: { ...fusions, merge, prologue: fusions.prologue && decode },
     takesNorm: ({ lastRows }) => lastRows || rows > 0,
     rows,
+    oneRow,
     decode,
     split,
   };

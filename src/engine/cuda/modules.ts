@@ -6,15 +6,20 @@ import type { BoundKernel } from "./launch.js";
 /** What a kernel's argument holds. */
 export type KernelValues<Name extends KernelName> = Parameters<(typeof kernelTable)[Name]["parameters"]["pack"]>[0];
 
-/** The kernels on one device: PTX is read and translated by the driver when the first kernel of a file is asked for. */
+/** The kernels on one device: a function's PTX is translated by the driver when it is asked for first. */
 export class Modules {
-  readonly #modules = new Map<KernelName, number>();
+  readonly #texts = new Map<KernelName, string>();
+  readonly #modules: number[] = [];
   readonly #functions = new Map<string, number>();
 
-  /** @param overlaps whether the device has the instructions by which kernels overlap. */
+  /**
+   * @param overlaps whether the device has the instructions by which kernels overlap.
+   * @param multiprocessors of the device.
+   */
   constructor(
     readonly driver: DriverLibrary,
     readonly overlaps: boolean,
+    readonly multiprocessors: number,
   ) {}
 
   /** A kernel with its argument; `variant` is how its name ends where a file has several. */
@@ -27,30 +32,36 @@ export class Modules {
   }
 
   destroy(): void {
-    for (const module of this.#modules.values()) this.driver.call("cuModuleUnload", module);
-    this.#modules.clear();
+    for (const module of this.#modules.splice(0)) this.driver.call("cuModuleUnload", module);
     this.#functions.clear();
   }
 
   #function(name: KernelName, entry: string): number {
     let found = this.#functions.get(entry);
     if (found === undefined) {
-      found = this.driver.handle("cuModuleGetFunction", this.#module(name), entry);
+      const image = new TextEncoder().encode(`${onlyEntry(this.#text(name), entry)}\0`);
+      const module = this.driver.handle("cuModuleLoadData", image);
+      this.#modules.push(module);
+      found = this.driver.handle("cuModuleGetFunction", module, entry);
       this.#functions.set(entry, found);
     }
     return found;
   }
 
-  #module(name: KernelName): number {
-    let module = this.#modules.get(name);
-    if (module === undefined) {
+  #text(name: KernelName): string {
+    let text = this.#texts.get(name);
+    if (text === undefined) {
       const ptx = readFileSync(new URL(`./ptx/${name}.ptx`, import.meta.url), "utf8");
-      const image = new TextEncoder().encode(`${this.overlaps ? withOverlap(ptx) : ptx}\0`);
-      module = this.driver.handle("cuModuleLoadData", image);
-      this.#modules.set(name, module);
+      text = this.overlaps ? withOverlap(ptx) : ptx;
+      this.#texts.set(name, text);
     }
-    return module;
+    return text;
   }
+}
+
+/** PTX with one of its functions alone: translating a whole file takes seconds, of which a path needs a few functions. */
+export function onlyEntry(ptx: string, entry: string): string {
+  return ptx.replaceAll(/^\.visible \.entry (\w+)\([\s\S]*?^\}$/gm, (text, name) => (name === entry ? text : ""));
 }
 
 /** PTX for compute capability 9.0: its instructions, which are comments before. */

@@ -1,3 +1,4 @@
+import type { BatchShape } from "../device/batch-buffer.js";
 import { formatOf } from "../device/element-format.js";
 import { columnsOf, dense } from "../device/places.js";
 import { productOperands } from "../device/product-operands.js";
@@ -78,22 +79,23 @@ export function project(step: ProjectStep, { modules, memory, places, workspace,
     const across = Math.ceil(outputs / (gated ? 32 : 64));
     return launch(modules, label, "tiles", values, ({ rows }) => [across, Math.ceil(rows / 64), 1], format);
   }
-  const rows = merges ? 1 : plan.rows || 4;
-  const perWarp = weightRows(outputs, rows, gated, merges);
-  const across = Math.ceil(outputs / (gated ? 1 : perWarp) / 4);
+  if (plan.oneRow) {
+    const variant = merges ? "merge" : gated || outputs >= manyOutputs ? 2 : 1;
+    const perBlock = 8 * (gated || variant !== 2 ? 1 : variant);
+    const across = Math.min(Math.ceil(outputs / perBlock), modules.multiprocessors * blocksAtOnce);
+    return launch(modules, label, "row-product", values, () => [across, 1, 1], `${format}_${variant}`);
+  }
+  const rows = plan.rows || 4;
+  const across = Math.ceil(outputs / (gated ? 1 : 2) / 4);
   const counted = lastRows ? "sequences" : "rows";
-  const variant = merges ? `${format}_merge` : `${format}_${perWarp}_${rows}`;
-  return launch(modules, label, "product", values, (shape) => [across, Math.ceil(shape[counted] / rows), 1], variant);
+  const grid = (shape: BatchShape) => [across, Math.ceil(shape[counted] / rows), 1] as const;
+  return launch(modules, label, "product", values, grid, `${format}_2_${rows}`);
 }
 
 /** Outputs from which on two weight rows a warp still leave every multiprocessor enough warps. */
 const manyOutputs = 2048;
-
-/** Weight rows of a warp: two read more at a time, one makes more warps. */
-function weightRows(outputs: number, rows: number, gated: boolean, merges: boolean): 1 | 2 {
-  if (merges) return 1;
-  return gated || rows > 1 || outputs >= manyOutputs ? 2 : 1;
-}
+/** Blocks of a row's product that run on a multiprocessor at once; a block whose rows are more goes on to the next. */
+const blocksAtOnce = 4;
 
 const operations = { silu: 0, multiply: 1, add: 2, scale: 3 };
 

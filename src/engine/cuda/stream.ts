@@ -45,14 +45,17 @@ export class Stream {
     while (!this.driver.isDone(event)) await new Promise((resolve) => setImmediate(resolve));
   }
 
-  /** The driver reads configuration and argument before it returns: one place serves all launches. */
-  launch({ handle, threads, argument }: BoundKernel, grid: Grid): void {
+  /**
+   * The driver reads configuration and argument before it returns: one place serves all launches.
+   * @param overlapping whether it may start before the launch before it has ended, where the device can do that.
+   */
+  launch({ handle, threads, argument }: BoundKernel, grid: Grid, overlapping: boolean): void {
     const view = this.#view;
     const { address, bytes } = this.#launch;
     for (const [i, value] of [...grid, threads, 1, 1, 0].entries()) view.setUint32(i * 4, value, true);
     view.setBigUint64(32, BigInt(this.handle), true);
     view.setBigUint64(40, BigInt(address + attributeAt), true);
-    view.setUint32(48, this.overlaps ? 1 : 0, true);
+    view.setUint32(48, this.overlaps && overlapping ? 1 : 0, true);
     view.setUint32(attributeAt, programmaticSerialization, true);
     view.setUint32(attributeAt + 8, 1, true);
     view.setBigUint64(pointersAt, BigInt(address + argumentAt), true);

@@ -43,41 +43,45 @@ describeCuda("products on CUDA", (open) => {
 
   describe.each(["bfloat16", "float16", "float32"] as const)("weights in %s", (dtype) => {
     test.each([
-      ["1_1", 1],
-      ["2_1", 1],
-      ["2_4", 6],
-      ["2_8", 11],
-    ])("%s with norm, bias and residual", async (shape, rows) => {
-      const random = randomNumbers(rows + shape.length);
-      const [weightRows, inputRows] = shape.split("_").map(Number) as [number, number];
-      for (let round = 0; round < 2; round++) {
-        const k = 8 * between(random, 3, 190);
-        const n = between(random, 1, 100);
-        const o = operands(round, rows, k, n, dtype);
-        const values = {
-          ...given(o, rows, k, n),
-          gain: cuda.upload("gain", o.gain),
-          bias: cuda.upload("bias", o.bias),
-          residual: cuda.upload("residual", o.residual),
-        };
-        launch(
-          cuda,
-          "product",
-          values,
-          [Math.ceil(n / weightRows / 4), Math.ceil(rows / inputRows)],
-          `${dtype}_${shape}`,
-        );
-        const norm = rmsNorm({ weight: "g", epsilon: 1e-6, width: k });
-        const parameters = { g: { shape: [k], values: o.gain } };
-        const normed = expected(norm, [{ columns: k, values: o.input }], k, { parameters });
-        const product = expected(linear({ weight: "w", bias: "b" }), [{ columns: k, values: normed.value }], n, {
-          parameters: { w: { shape: [n, k], values: o.weights }, b: { shape: [n], values: o.bias } },
-        });
-        const noisy = withInputNoise(product, normed, o.weights, k);
-        const observed = await cuda.readFloats(values.output, 0, rows * n);
-        expectRounding(observed, withResidual(noisy, o, n), `${rows}x${k}x${n}`);
-      }
-    });
+      ["row-product", "1", 1, 80],
+      // More columns than are in shared memory at a time.
+      ["row-product", "1", 1, 3000 + 8 * 77],
+      ["row-product", "2", 1, 80],
+      ["row-product", "2", 1, 8000],
+      ["product", "2_4", 6, 80],
+      ["product", "2_8", 11, 80],
+    ] as const)(
+      "%s %s of %i rows with norm, bias and residual, from %i columns on",
+      async (kernel, shape, rows, least) => {
+        const random = randomNumbers(rows + shape.length);
+        const [weightRows, inputRows] = shape.split("_").map(Number) as [number, number?];
+        for (let round = 0; round < 2; round++) {
+          const k = least + 8 * between(random, 0, 180);
+          const n = between(random, 1, 100);
+          const o = operands(round, rows, k, n, dtype);
+          const values = {
+            ...given(o, rows, k, n),
+            gain: cuda.upload("gain", o.gain),
+            bias: cuda.upload("bias", o.bias),
+            residual: cuda.upload("residual", o.residual),
+          };
+          // A block of a row's product goes on where the grid is smaller than the weights.
+          const grid = inputRows
+            ? ([Math.ceil(n / weightRows / 4), Math.ceil(rows / inputRows)] as const)
+            : ([Math.ceil(n / weightRows / 8 / 2)] as const);
+          launch(cuda, kernel, values, grid, `${dtype}_${shape}`);
+          const norm = rmsNorm({ weight: "g", epsilon: 1e-6, width: k });
+          const parameters = { g: { shape: [k], values: o.gain } };
+          const normed = expected(norm, [{ columns: k, values: o.input }], k, { parameters });
+          const product = expected(linear({ weight: "w", bias: "b" }), [{ columns: k, values: normed.value }], n, {
+            parameters: { w: { shape: [n, k], values: o.weights }, b: { shape: [n], values: o.bias } },
+          });
+          const noisy = withInputNoise(product, normed, o.weights, k);
+          const observed = await cuda.readFloats(values.output, 0, rows * n);
+          expectRounding(observed, withResidual(noisy, o, n), `${rows}x${k}x${n}`);
+        }
+      },
+    );
 
     test.each([9, 70])("tiles of %i rows with bias and residual, from a row of the matrix on", async (rows) => {
       const random = randomNumbers(rows);
@@ -102,7 +106,7 @@ describeCuda("products on CUDA", (open) => {
   });
 
   test.each([
-    ["product", "bfloat16_2_1", 1],
+    ["row-product", "bfloat16_2", 1],
     ["product", "float16_2_4", 3],
     ["tiles", "bfloat16", 21],
   ] as const)("%s %s fused with SiLU(gate) · up", async (name, variant, rows) => {
@@ -171,7 +175,7 @@ describeCuda("products on CUDA", (open) => {
       lse: cuda.upload("lse", logs),
       headDim,
     };
-    launch(cuda, "product", values, [Math.ceil(n / 4), 1], "bfloat16_merge");
+    launch(cuda, "row-product", values, [Math.ceil(n / 8)], "bfloat16_merge");
     const merged = Float64Array.from({ length: k }, (_, i) => {
       const head = Math.floor(i / headDim);
       let [sum, total] = [0, 0];

@@ -6,25 +6,22 @@
 // With `angles` it also does what comes before: `query` is then the packed row q | k | v [rows, (heads + 2 kvHeads) ·
 // head_dim]; QK-norm (`gains` [2, head_dim]) and RoPE are applied, and the block that has the newest position appends its K
 // and V. For captures rotated q [rows, heads, head_dim] and k [rows, kvHeads, head_dim] are left too.
+//
+// All positions but the newest were written by earlier batches: their keys are asked for before the kernel before this one
+// has ended.
 #include "parameters.cuh"
 #include "attention.cuh"
 #include "rotation.cuh"
 
-constexpr unsigned WARPS = 4;
+constexpr unsigned WARPS = 8;
 
-// 1/rms of a head of float32, by the LANES lanes that share it.
-template <int LANES>
-__device__ __forceinline__ float headScale(const AttendParameters& p, const float* head, unsigned chunk) {
-  const Eight x = chunk < p.headDim / 8 ? eightAt(FLOAT32, head, chunk) : Eight{};
-  const float squares = sumOverLanes<LANES>(dot(x, x, 0.f));
-  return p.gains ? rsqrtf(squares / static_cast<float>(p.headDim) + p.epsilon) : 1.f;
-}
-
-template <int LANES, int HEADS>
+// Of a cache whose elements have CACHE_BYTES.
+template <int CACHE_BYTES, int LANES, int HEADS>
 __device__ __forceinline__ void decode(const AttendParameters& p) {
   __shared__ float top[WARPS][HEADS], sum[WARPS][HEADS];
   __shared__ float4 value[WARPS][HEADS][2 * LANES];
   letNextStart();
+  const unsigned format = CACHE_BYTES == 4 ? FLOAT32 : min(p.cacheFormat, 1u);
   const AttentionParameters& a = p.addressing;
   const unsigned parts = (p.group + HEADS - 1) / HEADS;
   const unsigned split = blockIdx.x, kvHead = blockIdx.y / parts, part = blockIdx.y % parts, sequence = blockIdx.z;
@@ -32,48 +29,77 @@ __device__ __forceinline__ void decode(const AttendParameters& p) {
   const unsigned firstHead = kvHead * p.group + part * HEADS;
   const int heads = min(HEADS, static_cast<int>(p.group - part * HEADS));
   const bool hasChannels = chunk < chunks;
-  waitForPrevious();
   const BatchHeader& header = *p.header;
   const unsigned row = p.batch[header.qoIndptrAt + sequence];
-  if (static_cast<unsigned>(p.batch[header.qoIndptrAt + sequence + 1]) == row) return;
+  const bool hasRow = static_cast<unsigned>(p.batch[header.qoIndptrAt + sequence + 1]) != row;
   const unsigned length = p.batch[header.kvLengthAt + sequence], firstPage = p.batch[header.kvIndptrAt + sequence];
   unsigned begin = split * header.splitTokens;
-  const unsigned end = min(begin + header.splitTokens, length);
+  const unsigned end = hasRow ? min(begin + header.splitTokens, length) : 0;
   if (a.windowLeft >= 0) begin = max(begin, length - min(length, static_cast<unsigned>(a.windowLeft) + 1));
+  const bool hasNewest = begin < end && end == length;
+  Newest newest;
+  newest.position = length - 1;
+
+  constexpr unsigned STEP = WARPS * (32 / LANES);
+  unsigned own = begin + warp * (32 / LANES) + lane / LANES;
+  AskedKeys asked;
+  askForKeys(asked, p, format, LANES, firstPage, kvHead, own, STEP, end, newest.position);
+  TurningPart gains[2];
+  Turns turns;
+  if (p.angles && hasChannels) {
+    turns = turnsAt(p.angles + static_cast<size_t>(length - 1) * (p.headDim / 2), p.headDim, chunk);
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+      if (p.gains) gains[i] = turningPartAt(p.gains + i * p.headDim, p.headDim, chunk);
+    }
+  }
+  waitForPrevious();
+  if (!hasRow) return;
 
   Eight query[HEADS] = {};
-  Newest newest;
   if (p.angles) {
     const float* packed = static_cast<const float*>(p.query) + static_cast<size_t>(row) * a.queryRowStride;
-    const float2* angles = p.angles + static_cast<size_t>(length - 1) * (p.headDim / 2);
-    const bool owns = begin < end && end == length && warp == 0 && lane < chunks;
-    newest.position = length - 1;
+    // Everything is asked for before anything is stored: a load does not pass a store.
+    TurningPart inputs[HEADS + 1] = {};
+    Eight ownValue = {};
+    if (hasChannels) {
+#pragma unroll
+      for (int h = 0; h < HEADS; h++) {
+        if (h < heads) inputs[h] = turningPartAt(packed + (firstHead + h) * p.headDim, p.headDim, chunk);
+      }
+      inputs[HEADS] = turningPartAt(packed + p.keyColumn + kvHead * p.headDim, p.headDim, chunk);
+      ownValue = eightAt(FLOAT32, packed + p.valueColumn + kvHead * p.headDim, chunk);
+    }
+    Eight rotated[HEADS + 1];
 #pragma unroll
     for (int h = 0; h <= HEADS; h++) {
-      if (h < HEADS && h >= heads) continue;
-      const float* head = packed + (h < HEADS ? (firstHead + h) * p.headDim : p.keyColumn + kvHead * p.headDim);
-      const float* gain = p.gains && h == HEADS ? p.gains + p.headDim : p.gains;
-      const float scale = headScale<LANES>(p, head, chunk);
-      if (!hasChannels) continue;
-      const Eight rotated = rotatedEight(head, gain, angles, p.headDim, chunk, scale);
-      if (h < HEADS) {
-        query[h] = rotated;
-        if (owns && p.rotated) {
-          const size_t to = (static_cast<size_t>(row) * (gridDim.y / parts) * p.group + firstHead + h) * chunks + chunk;
-          storeEight(FLOAT32, p.rotated, to, rotated);
-        }
-        continue;
+      TurningPart& input = inputs[h];
+      if (p.gains) {
+        const Eight x = ownOf(input);
+        const float squares = sumOverLanes<LANES>(dot(x, x, 0.f));
+        const float scale = rsqrtf(squares / static_cast<float>(p.headDim) + p.epsilon);
+        input = times(times(input, scale), gains[h == HEADS]);
       }
-      const Eight own = eightAt(FLOAT32, packed + p.valueColumn + kvHead * p.headDim, chunk);
-      newest.key = rawOf(p.cacheFormat, rotated);
-      newest.value = rawOf(p.cacheFormat, own);
-      if (!owns || part != 0) continue;
-      const CacheRow to = rowOfPosition(a, header, p.batch, p.pageSize, firstPage, length - 1, kvHead);
-      storeRaw(p.cacheFormat, p.keys, to.key + chunk, newest.key);
-      storeRaw(p.cacheFormat, p.values, to.value + chunk, newest.value);
-      if (p.rotatedKeys) {
-        const size_t at = (static_cast<size_t>(row) * (gridDim.y / parts) + kvHead) * chunks + chunk;
-        storeEight(FLOAT32, p.rotatedKeys, at, rotated);
+      rotated[h] = hasChannels ? rotatedPart(input, turns, p.headDim, chunk) : Eight{};
+      if (h < HEADS) query[h] = rotated[h];
+    }
+    newest.key = rawOf(format, rotated[HEADS]);
+    newest.value = rawOf(format, ownValue);
+    if (hasNewest && warp == 0 && lane < chunks) {
+      const size_t kvHeads = gridDim.y / parts;
+      if (part == 0) {
+        const CacheRow to = rowOfPosition(a, header, p.batch, p.pageSize, firstPage, length - 1, kvHead);
+        storeRaw(format, p.keys, to.key + chunk, newest.key);
+        storeRaw(format, p.values, to.value + chunk, newest.value);
+        if (p.rotatedKeys) storeEight(FLOAT32, p.rotatedKeys, (row * kvHeads + kvHead) * chunks + chunk, rotated[HEADS]);
+      }
+      if (p.rotated) {
+#pragma unroll
+        for (int h = 0; h < HEADS; h++) {
+          if (h >= heads) continue;
+          const size_t to = (row * kvHeads * p.group + firstHead + h) * chunks + chunk;
+          storeEight(FLOAT32, p.rotated, to, rotated[h]);
+        }
       }
     }
   } else if (hasChannels) {
@@ -83,12 +109,18 @@ __device__ __forceinline__ void decode(const AttendParameters& p) {
       const size_t at = a.queryOffset + static_cast<size_t>(row) * a.queryRowStride + (firstHead + h) * a.queryHeadStride;
       query[h] = eightAt(p.queryFormat, p.query, at / 8 + chunk);
     }
+    if (hasNewest) {
+      const CacheRow from = rowOfPosition(a, header, p.batch, p.pageSize, firstPage, length - 1, kvHead);
+      newest.key = anyRawAt(format, p.keys, from.key + chunk);
+      newest.value = anyRawAt(format, p.values, from.value + chunk);
+    }
   }
 
   Softmax<HEADS> state = emptySoftmax<HEADS>();
-  const unsigned groups = 32 / LANES;
-  takeKeys<LANES, HEADS>(state, query, p, firstPage, kvHead, begin, end, warp * groups + lane / LANES, WARPS * groups,
-                         newest);
+  for (unsigned round = begin; round < end; round += AT_ONCE * STEP, own += AT_ONCE * STEP) {
+    takeAsked<LANES, HEADS>(state, query, p, format, asked, own, STEP, end, newest);
+    askForKeys(asked, p, format, LANES, firstPage, kvHead, own + AT_ONCE * STEP, STEP, end, newest.position);
+  }
   joinWarp<LANES, HEADS>(state);
   if (lane < LANES) {
 #pragma unroll
@@ -126,5 +158,6 @@ __device__ __forceinline__ void decode(const AttendParameters& p) {
 }
 
 #define DECODE(LANES, HEADS) \
-  KERNEL(attention_decode_##LANES##_##HEADS, AttendParameters, 128) { decode<LANES, HEADS>(p); }
+  KERNEL(attention_decode_16_##LANES##_##HEADS, AttendParameters, 256) { decode<2, LANES, HEADS>(p); } \
+  KERNEL(attention_decode_32_##LANES##_##HEADS, AttendParameters, 256) { decode<4, LANES, HEADS>(p); }
 ATTENTION_VARIANTS(DECODE)

@@ -36,7 +36,13 @@ __device__ __forceinline__ void prefill(const AttendParameters& p) {
       query[h] = eightAt(p.queryFormat, p.query, at / 8 + chunk);
     }
     Softmax<HEADS> state = emptySoftmax<HEADS>();
-    takeKeys<LANES, HEADS>(state, query, p, firstPage, kvHead, begin, max(end, begin), lane / LANES, 32 / LANES, Newest());
+    constexpr unsigned GROUPS = 32 / LANES;
+    for (int from = begin; from < end; from += AT_ONCE * GROUPS) {
+      AskedKeys asked;
+      const unsigned own = from + lane / LANES;
+      askForKeys(asked, p, p.cacheFormat, LANES, firstPage, kvHead, own, GROUPS, end, Newest().position);
+      takeAsked<LANES, HEADS>(state, query, p, p.cacheFormat, asked, own, GROUPS, end, Newest());
+    }
     joinWarp<LANES, HEADS>(state);
     if (lane >= chunks) continue;
 #pragma unroll

@@ -6,41 +6,45 @@
 // Keys that a group of lanes asks for before it uses the first.
 constexpr unsigned AT_ONCE = 4;
 
-// The newest key and value of a sequence where a kernel makes them itself: not yet to be read from the cache.
+// The newest key and value of a sequence where a kernel has them already: not to be read from the cache with the others.
 struct Newest {
   unsigned position = 0xffffffffu;
   AnyRaw key, value;
 };
 
-// Takes the positions begin + start, + step, ... below `end` of a KV head; `begin` and `end` are the warp's, `start` the
-// group's. All lanes make the same rounds.
+// Keys and values that a group of lanes asked for.
+struct AskedKeys {
+  AnyRaw key[AT_ONCE], value[AT_ONCE];
+};
+
+// Asks for the positions first, + step, ... below `end` of a KV head, but for the newest.
+__device__ __forceinline__ void askForKeys(AskedKeys& asked, const AttendParameters& p, unsigned format, unsigned lanes,
+                                           unsigned firstPage, unsigned kvHead, unsigned first, unsigned step,
+                                           unsigned end, unsigned newest) {
+  const unsigned chunk = threadIdx.x % lanes;
+#pragma unroll
+  for (unsigned i = 0; i < AT_ONCE; i++) {
+    const unsigned position = first + i * step;
+    asked.key[i] = asked.value[i] = AnyRaw{};
+    if (position >= end || position == newest || chunk >= p.headDim / 8) continue;
+    const CacheRow row = rowOfPosition(p.addressing, *p.header, p.batch, p.pageSize, firstPage, position, kvHead);
+    asked.key[i] = anyRawAt(format, p.keys, row.key + chunk);
+    asked.value[i] = anyRawAt(format, p.values, row.value + chunk);
+  }
+}
+
+// Takes what was asked for. All lanes of a warp come here together.
 template <int LANES, int HEADS>
-__device__ __forceinline__ void takeKeys(Softmax<HEADS>& state, const Eight (&query)[HEADS], const AttendParameters& p,
-                                         unsigned firstPage, unsigned kvHead, unsigned begin, unsigned end,
-                                         unsigned start, unsigned step, const Newest& newest) {
-  const AttentionParameters& a = p.addressing;
-  const unsigned chunk = threadIdx.x % LANES;
-  const bool hasChannels = chunk < p.headDim / 8;
-  for (unsigned round = begin; round < end; round += AT_ONCE * step) {
-    AnyRaw key[AT_ONCE] = {}, value[AT_ONCE] = {};
+__device__ __forceinline__ void takeAsked(Softmax<HEADS>& state, const Eight (&query)[HEADS], const AttendParameters& p,
+                                          unsigned format, const AskedKeys& asked, unsigned first, unsigned step,
+                                          unsigned end, const Newest& newest) {
 #pragma unroll
-    for (unsigned i = 0; i < AT_ONCE; i++) {
-      const unsigned position = round + i * step + start;
-      if (position >= end || !hasChannels) continue;
-      if (position == newest.position) {
-        key[i] = newest.key;
-        value[i] = newest.value;
-        continue;
-      }
-      const CacheRow row = rowOfPosition(a, *p.header, p.batch, p.pageSize, firstPage, position, kvHead);
-      key[i] = anyRawAt(p.cacheFormat, p.keys, row.key + chunk);
-      value[i] = anyRawAt(p.cacheFormat, p.values, row.value + chunk);
-    }
-#pragma unroll
-    for (unsigned i = 0; i < AT_ONCE; i++) {
-      const Eight k = eightOfAny(p.cacheFormat, key[i]), v = eightOfAny(p.cacheFormat, value[i]);
-      take<LANES, HEADS>(state, query, k, v, round + i * step + start < end, a.scale, a.softCap);
-    }
+  for (unsigned i = 0; i < AT_ONCE; i++) {
+    const unsigned position = first + i * step;
+    const bool isNewest = position == newest.position;
+    const Eight k = eightOfAny(format, isNewest ? newest.key : asked.key[i]);
+    const Eight v = eightOfAny(format, isNewest ? newest.value : asked.value[i]);
+    take<LANES, HEADS>(state, query, k, v, position < end, p.addressing.scale, p.addressing.softCap);
   }
 }
 

@@ -1,8 +1,7 @@
 // output[row, n] = Σ_k input[row, k] · weights[n, k] for few rows: every weight is read once, 16 bytes at a time, and the
 // first of them before the kernel before this one has ended.
 //   input [rows, columns]; weights [n, columns] from row `firstRow` on; output [rows, outputs], rows `outputStride` apart.
-// Before it: RMSNorm with gain [columns] (the gain goes to the input, 1/rms to the finished sum, so it needs no barrier),
-// or the merge of split attention: input [rows, heads, splits, head_dim] with lse [rows, heads, splits] in base 2.
+// Before it: RMSNorm with gain [columns] (the gain goes to the input, 1/rms to the finished sum, so it needs no barrier).
 // After it: bias [n], residual [rows, outputs], or SiLU(gate) · up, where weights are `outputs` gate rows, then as many up.
 // A warp takes WEIGHT_ROWS weight rows (gated: a gate row with its up row) and ROWS input rows; warps share nothing, and
 // each lane finishes one of a warp's products.
@@ -15,28 +14,7 @@
 // Chunks of a lane on their way at a time.
 constexpr unsigned AHEAD = 4;
 
-// Eight channels of merged attention: Σ_s 2^(lse_s - max) · state_s / Σ_s 2^(lse_s - max); 0 where no split saw a key.
-__device__ __forceinline__ Eight mergedAt(const ProductParameters& p, unsigned row, unsigned chunk) {
-  const unsigned splits = p.header->splitCount, perHead = p.headDim / 8;
-  const size_t first = (static_cast<size_t>(row) * (p.columns / p.headDim) + chunk / perHead) * splits;
-  float top = -3e38f;
-  for (unsigned s = 0; s < splits; s++) top = fmaxf(top, p.lse[first + s]);
-  float total = 0.f;
-  Eight merged = {};
-  for (unsigned s = 0; s < splits; s++) {
-    const float weight = exp2f(p.lse[first + s] - top);
-    const Eight state = floatsAt(p.input, (first + s) * perHead + chunk % perHead);
-    total += weight;
-#pragma unroll
-    for (int i = 0; i < 8; i++) merged.x[i] = fmaf(weight, state.x[i], merged.x[i]);
-  }
-  const float scale = top < -1e37f ? 0.f : 1.f / total;
-#pragma unroll
-  for (int i = 0; i < 8; i++) merged.x[i] *= scale;
-  return merged;
-}
-
-template <int FORMAT, int WEIGHT_ROWS, int ROWS, bool MERGES>
+template <int FORMAT, int WEIGHT_ROWS, int ROWS>
 __device__ __forceinline__ void product(const ProductParameters& p) {
   letNextStart();
   const unsigned lane = threadIdx.x % 32, warp = blockIdx.x * 4 + threadIdx.x / 32;
@@ -92,7 +70,7 @@ __device__ __forceinline__ void product(const ProductParameters& p) {
       if (p.gain) gain = floatsAt(p.gain, chunk);
 #pragma unroll
       for (int j = 0; j < ROWS; j++) {
-        Eight x = MERGES ? mergedAt(p, from[j], chunk) : floatsAt(p.input, static_cast<size_t>(from[j]) * chunks + chunk);
+        Eight x = floatsAt(p.input, static_cast<size_t>(from[j]) * chunks + chunk);
         if (p.gain) {
           squares[j] = dot(x, x, squares[j]);
 #pragma unroll
@@ -112,14 +90,11 @@ __device__ __forceinline__ void product(const ProductParameters& p) {
 
 #define PRODUCT(NAME, FORMAT, WEIGHT_ROWS, ROWS) \
   KERNEL(product_##NAME##_##WEIGHT_ROWS##_##ROWS, ProductParameters, 128) { \
-    product<FORMAT, WEIGHT_ROWS, ROWS, false>(p); \
+    product<FORMAT, WEIGHT_ROWS, ROWS>(p); \
   }
 #define PRODUCTS(NAME, FORMAT) \
-  PRODUCT(NAME, FORMAT, 1, 1) \
-  PRODUCT(NAME, FORMAT, 2, 1) \
   PRODUCT(NAME, FORMAT, 2, 4) \
-  PRODUCT(NAME, FORMAT, 2, 8) \
-  KERNEL(product_##NAME##_merge, ProductParameters, 128) { product<FORMAT, 1, 1, true>(p); }
+  PRODUCT(NAME, FORMAT, 2, 8)
 
 PRODUCTS(bfloat16, BFLOAT16)
 PRODUCTS(float16, FLOAT16)
