@@ -6,7 +6,7 @@ import { mostSplits } from "./workspace.js";
 
 /** Rows up to which reading every weight once per eight rows beats tiles of 64. */
 const fewRows = 16;
-/** Splits that the output projection merges itself, and keys up to which those suffice. */
+/** Splits that the output projection merges itself (row-product.cu), and keys up to which those suffice. */
 const fusedSplits = 8;
 const fusedKeys = 1024;
 

@@ -6,7 +6,7 @@ import type { CudaBuffer } from "./memory.js";
 /** Splits per sequence the state buffers have room for. */
 export const mostSplits = 64;
 /** Parts per row of the search for the greatest logit. */
-export const argmaxParts = 64;
+export const argmaxParts = 128;
 
 /** What kernels of one path pass to each other and the spec has no name for; float32, made once for the largest batch. */
 export class Workspace {

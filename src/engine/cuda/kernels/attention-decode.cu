@@ -20,6 +20,8 @@ template <int CACHE_BYTES, int LANES, int HEADS>
 __device__ __forceinline__ void decode(const AttendParameters& p) {
   __shared__ float top[WARPS][HEADS], sum[WARPS][HEADS];
   __shared__ float4 value[WARPS][HEADS][2 * LANES];
+  __shared__ float4 turned[HEADS][2 * LANES];
+  __shared__ AnyRaw newestRow[2][LANES];
   letNextStart();
   const unsigned format = CACHE_BYTES == 4 ? FLOAT32 : min(p.cacheFormat, 1u);
   const AttentionParameters& a = p.addressing;
@@ -44,14 +46,15 @@ __device__ __forceinline__ void decode(const AttendParameters& p) {
   unsigned own = begin + warp * (32 / LANES) + lane / LANES;
   AskedKeys asked;
   askForKeys(asked, p, format, LANES, firstPage, kvHead, own, STEP, end, newest.position);
-  TurningPart gains[2];
+  // A warp prepares a head: the queries', then the key's; the last has the value.
+  static_assert(HEADS + 2 <= WARPS, "every head of a block has a warp");
+  const bool isQuery = warp < HEADS, isKey = warp == HEADS, isValue = warp == HEADS + 1;
+  const bool prepares = p.angles && lane < chunks && (isQuery ? static_cast<int>(warp) < heads : isKey || isValue);
+  TurningPart gain;
   Turns turns;
-  if (p.angles && hasChannels) {
-    turns = turnsAt(p.angles + static_cast<size_t>(length - 1) * (p.headDim / 2), p.headDim, chunk);
-#pragma unroll
-    for (int i = 0; i < 2; i++) {
-      if (p.gains) gains[i] = turningPartAt(p.gains + i * p.headDim, p.headDim, chunk);
-    }
+  if (prepares && !isValue) {
+    turns = turnsAt(p.angles + static_cast<size_t>(length - 1) * (p.headDim / 2), p.headDim, lane);
+    if (p.gains) gain = turningPartAt(p.gains + (isKey ? p.headDim : 0), p.headDim, lane);
   }
   waitForPrevious();
   if (!hasRow) return;
@@ -59,48 +62,39 @@ __device__ __forceinline__ void decode(const AttendParameters& p) {
   Eight query[HEADS] = {};
   if (p.angles) {
     const float* packed = static_cast<const float*>(p.query) + static_cast<size_t>(row) * a.queryRowStride;
-    // Everything is asked for before anything is stored: a load does not pass a store.
-    TurningPart inputs[HEADS + 1] = {};
-    Eight ownValue = {};
-    if (hasChannels) {
-#pragma unroll
-      for (int h = 0; h < HEADS; h++) {
-        if (h < heads) inputs[h] = turningPartAt(packed + (firstHead + h) * p.headDim, p.headDim, chunk);
-      }
-      inputs[HEADS] = turningPartAt(packed + p.keyColumn + kvHead * p.headDim, p.headDim, chunk);
-      ownValue = eightAt(FLOAT32, packed + p.valueColumn + kvHead * p.headDim, chunk);
-    }
-    Eight rotated[HEADS + 1];
-#pragma unroll
-    for (int h = 0; h <= HEADS; h++) {
-      TurningPart& input = inputs[h];
+    const size_t kvHeads = gridDim.y / parts, kept = (row * kvHeads + kvHead) * chunks + lane;
+    const bool appends = hasNewest && part == 0;
+    if (isQuery || isKey) {
+      const unsigned column = isKey ? p.keyColumn + kvHead * p.headDim : (firstHead + warp) * p.headDim;
+      TurningPart input = prepares ? turningPartAt(packed + column, p.headDim, lane) : TurningPart{};
       if (p.gains) {
         const Eight x = ownOf(input);
         const float squares = sumOverLanes<LANES>(dot(x, x, 0.f));
-        const float scale = rsqrtf(squares / static_cast<float>(p.headDim) + p.epsilon);
-        input = times(times(input, scale), gains[h == HEADS]);
+        input = times(times(input, rsqrtf(squares / static_cast<float>(p.headDim) + p.epsilon)), gain);
       }
-      rotated[h] = hasChannels ? rotatedPart(input, turns, p.headDim, chunk) : Eight{};
-      if (h < HEADS) query[h] = rotated[h];
+      const Eight rotated = prepares ? rotatedPart(input, turns, p.headDim, lane) : Eight{};
+      if (lane < LANES && isQuery) storeEight(FLOAT32, turned[warp], lane, rotated);
+      if (prepares && isQuery && hasNewest && p.rotated) {
+        const size_t to = (row * kvHeads * p.group + firstHead + warp) * chunks + lane;
+        storeEight(FLOAT32, p.rotated, to, rotated);
+      }
+      if (prepares && isKey) {
+        newestRow[0][lane] = rawOf(format, rotated);
+        if (appends && p.rotatedKeys) storeEight(FLOAT32, p.rotatedKeys, kept, rotated);
+      }
+    } else if (prepares) {
+      newestRow[1][lane] = rawOf(format, eightAt(FLOAT32, packed + p.valueColumn + kvHead * p.headDim, lane));
     }
-    newest.key = rawOf(format, rotated[HEADS]);
-    newest.value = rawOf(format, ownValue);
-    if (hasNewest && warp == 0 && lane < chunks) {
-      const size_t kvHeads = gridDim.y / parts;
-      if (part == 0) {
-        const CacheRow to = rowOfPosition(a, header, p.batch, p.pageSize, firstPage, length - 1, kvHead);
-        storeRaw(format, p.keys, to.key + chunk, newest.key);
-        storeRaw(format, p.values, to.value + chunk, newest.value);
-        if (p.rotatedKeys) storeEight(FLOAT32, p.rotatedKeys, (row * kvHeads + kvHead) * chunks + chunk, rotated[HEADS]);
-      }
-      if (p.rotated) {
+    if (prepares && !isQuery && appends) {
+      const CacheRow to = rowOfPosition(a, header, p.batch, p.pageSize, firstPage, length - 1, kvHead);
+      storeRaw(format, isKey ? p.keys : p.values, (isKey ? to.key : to.value) + lane, newestRow[isKey ? 0 : 1][lane]);
+    }
+    __syncthreads();
+    if (hasChannels) {
 #pragma unroll
-        for (int h = 0; h < HEADS; h++) {
-          if (h >= heads) continue;
-          const size_t to = (row * kvHeads * p.group + firstHead + h) * chunks + chunk;
-          storeEight(FLOAT32, p.rotated, to, rotated[h]);
-        }
-      }
+      for (int h = 0; h < HEADS; h++) query[h] = floatsAt(turned[h], chunk);
+      newest.key = newestRow[0][chunk];
+      newest.value = newestRow[1][chunk];
     }
   } else if (hasChannels) {
 #pragma unroll

@@ -33,18 +33,36 @@ __device__ __forceinline__ void askForKeys(AskedKeys& asked, const AttendParamet
   }
 }
 
-// Takes what was asked for. All lanes of a warp come here together.
+// Takes what was asked for: all scores first, which hang on nothing of each other. All lanes of a warp come here together.
 template <int LANES, int HEADS>
 __device__ __forceinline__ void takeAsked(Softmax<HEADS>& state, const Eight (&query)[HEADS], const AttendParameters& p,
                                           unsigned format, const AskedKeys& asked, unsigned first, unsigned step,
                                           unsigned end, const Newest& newest) {
+  float score[AT_ONCE][HEADS];
+#pragma unroll
+  for (unsigned i = 0; i < AT_ONCE; i++) {
+    const bool isNewest = first + i * step == newest.position;
+    const Eight key = eightOfAny(format, isNewest ? newest.key : asked.key[i]);
+#pragma unroll
+    for (int h = 0; h < HEADS; h++) score[i][h] = sumOverLanes<LANES>(dot(query[h], key, 0.f));
+  }
+  float top[HEADS];
+#pragma unroll
+  for (int h = 0; h < HEADS; h++) {
+    top[h] = state.top[h];
+#pragma unroll
+    for (unsigned i = 0; i < AT_ONCE; i++) {
+      score[i][h] = scoreOf(score[i][h], p.addressing.scale, p.addressing.softCap);
+      if (first + i * step < end) top[h] = fmaxf(top[h], score[i][h]);
+    }
+    shrinkTo<HEADS>(state, h, top[h]);
+  }
 #pragma unroll
   for (unsigned i = 0; i < AT_ONCE; i++) {
     const unsigned position = first + i * step;
-    const bool isNewest = position == newest.position;
-    const Eight k = eightOfAny(format, isNewest ? newest.key : asked.key[i]);
-    const Eight v = eightOfAny(format, isNewest ? newest.value : asked.value[i]);
-    take<LANES, HEADS>(state, query, k, v, position < end, p.addressing.scale, p.addressing.softCap);
+    const Eight value = eightOfAny(format, position == newest.position ? newest.value : asked.value[i]);
+#pragma unroll
+    for (int h = 0; h < HEADS; h++) addValue<HEADS>(state, h, position < end ? exp2f(score[i][h] - top[h]) : 0.f, value);
   }
 }
 

@@ -13,26 +13,30 @@
 #include "sums.cuh"
 
 constexpr unsigned ROW_THREADS = 256, ROW_WARPS = ROW_THREADS / 32;
-// Columns that are in shared memory at a time: a multiple of what a warp takes in a round, whatever AHEAD is.
-constexpr unsigned ROW_TILE = 3072;
+// Splits of attention that are merged on the way: all of them are asked for at once.
+constexpr unsigned MERGED_SPLITS = 8;
 
 // Four channels of merged attention: Σ_s 2^(lse_s - max) · state_s / Σ_s 2^(lse_s - max); 0 where no split saw a key.
 __device__ __forceinline__ float4 mergedQuad(const ProductParameters& p, unsigned splits, unsigned quad) {
   const unsigned perHead = p.headDim / 4;
   const size_t first = static_cast<size_t>(quad / perHead) * splits;
-  float top = -3e38f;
-  for (unsigned s = 0; s < splits; s++) top = fmaxf(top, p.lse[first + s]);
-  float total = 0.f;
-  float4 merged = make_float4(0.f, 0.f, 0.f, 0.f);
-#pragma unroll 4
-  for (unsigned s = 0; s < splits; s++) {
-    const float weight = exp2f(p.lse[first + s] - top);
-    const float4 state = p.input[(first + s) * perHead + quad % perHead];
+  float lse[MERGED_SPLITS], top = -3e38f, total = 0.f;
+  float4 state[MERGED_SPLITS], merged = make_float4(0.f, 0.f, 0.f, 0.f);
+#pragma unroll
+  for (unsigned s = 0; s < MERGED_SPLITS; s++) {
+    lse[s] = s < splits ? p.lse[first + s] : -3e38f;
+    state[s] = s < splits ? p.input[(first + s) * perHead + quad % perHead] : merged;
+  }
+#pragma unroll
+  for (unsigned s = 0; s < MERGED_SPLITS; s++) top = fmaxf(top, lse[s]);
+#pragma unroll
+  for (unsigned s = 0; s < MERGED_SPLITS; s++) {
+    const float weight = s < splits ? exp2f(lse[s] - top) : 0.f;
     total += weight;
-    merged.x = fmaf(weight, state.x, merged.x);
-    merged.y = fmaf(weight, state.y, merged.y);
-    merged.z = fmaf(weight, state.z, merged.z);
-    merged.w = fmaf(weight, state.w, merged.w);
+    merged.x = fmaf(weight, state[s].x, merged.x);
+    merged.y = fmaf(weight, state[s].y, merged.y);
+    merged.z = fmaf(weight, state[s].z, merged.z);
+    merged.w = fmaf(weight, state[s].w, merged.w);
   }
   const float scale = top < -1e37f ? 0.f : 1.f / total;
   return make_float4(merged.x * scale, merged.y * scale, merged.z * scale, merged.w * scale);
@@ -40,6 +44,8 @@ __device__ __forceinline__ float4 mergedQuad(const ProductParameters& p, unsigne
 
 template <int FORMAT, int WEIGHT_ROWS, int AHEAD, bool MERGES>
 __device__ __forceinline__ void rowProduct(const ProductParameters& p) {
+  // Columns that are in shared memory at a time: whole rounds of a warp.
+  constexpr unsigned ROW_TILE = AHEAD % 3 == 0 ? 3072 : 4096;
   // Even quads of a chunk in one half, odd ones in the other: lanes side by side read 16 bytes side by side.
   __shared__ float4 row[2][ROW_TILE / 8];
   __shared__ float squaresOf[ROW_WARPS];
@@ -66,6 +72,9 @@ __device__ __forceinline__ void rowProduct(const ProductParameters& p) {
   const unsigned splits = MERGES ? p.header->splitCount : 0;
   const unsigned inputRow = p.lastRows ? p.batch[p.header->qoIndptrAt + 1] - 1 : 0;
   const float4* input = p.input + static_cast<size_t>(inputRow) * (p.columns / 4);
+  // Gains come from afar: weights have pushed them out of the cache since the last token.
+  const bool hasFirst = p.gain && threadIdx.x < 2 * chunks;
+  const float4 firstGain = hasFirst ? p.gain[threadIdx.x] : make_float4(0.f, 0.f, 0.f, 0.f);
   waitForPrevious();
 
   float square = 0.f, scale = 1.f;
@@ -87,7 +96,7 @@ __device__ __forceinline__ void rowProduct(const ProductParameters& p) {
         for (unsigned quad = 2 * tile + threadIdx.x; quad < 2 * end; quad += ROW_THREADS) {
           float4 x = MERGES ? mergedQuad(p, splits, quad) : input[quad];
           if (p.gain) {
-            const float4 gain = p.gain[quad];
+            const float4 gain = quad == threadIdx.x ? firstGain : p.gain[quad];
             if (first) square += x.x * x.x + x.y * x.y + x.z * x.z + x.w * x.w;
             x = make_float4(x.x * gain.x, x.y * gain.y, x.z * gain.z, x.w * gain.w);
           }
@@ -132,11 +141,11 @@ __device__ __forceinline__ void rowProduct(const ProductParameters& p) {
   }
 }
 
-// Two rows of a warp have four chunks each ahead, one row alone twelve, of which ROW_TILE is a multiple.
+// Two rows of a warp have four chunks each ahead, one row alone eight or twelve: what leaves room for the next kernel's blocks.
 #define ROW_PRODUCTS(NAME, FORMAT) \
   KERNEL(row_product_##NAME##_1, ProductParameters, 256) { rowProduct<FORMAT, 1, FORMAT == FLOAT32 ? 6 : 12, false>(p); } \
   KERNEL(row_product_##NAME##_2, ProductParameters, 256) { rowProduct<FORMAT, 2, FORMAT == FLOAT32 ? 2 : 4, false>(p); } \
-  KERNEL(row_product_##NAME##_merge, ProductParameters, 256) { rowProduct<FORMAT, 1, FORMAT == FLOAT32 ? 6 : 12, true>(p); }
+  KERNEL(row_product_##NAME##_merge, ProductParameters, 256) { rowProduct<FORMAT, 1, FORMAT == FLOAT32 ? 4 : 8, true>(p); }
 
 ROW_PRODUCTS(bfloat16, BFLOAT16)
 ROW_PRODUCTS(float16, FLOAT16)

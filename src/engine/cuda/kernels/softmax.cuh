@@ -35,22 +35,23 @@ __device__ __forceinline__ float scoreOf(float product, float scale, float softC
   return score * 1.4426950408889634f;
 }
 
-// Takes one more key: every lane of the warp comes here, whether its key is seen or not.
-template <int LANES, int HEADS>
-__device__ __forceinline__ void take(Softmax<HEADS>& state, const Eight (&query)[HEADS], const Eight& key,
-                                     const Eight& value, bool seen, float scale, float softCap) {
+// Brings a head's state to a top that is not less than its own.
+template <int HEADS>
+__device__ __forceinline__ void shrinkTo(Softmax<HEADS>& state, int h, float top) {
+  const float shrink = exp2f(state.top[h] - top);
+  state.top[h] = top;
+  state.sum[h] *= shrink;
 #pragma unroll
-  for (int h = 0; h < HEADS; h++) {
-    const float product = sumOverLanes<LANES>(dot(query[h], key, 0.f));
-    if (!seen) continue;
-    const float score = scoreOf(product, scale, softCap);
-    const float top = fmaxf(state.top[h], score);
-    const float shrink = exp2f(state.top[h] - top), weight = exp2f(score - top);
-    state.top[h] = top;
-    state.sum[h] = state.sum[h] * shrink + weight;
+  for (int i = 0; i < 8; i++) state.value[h].x[i] *= shrink;
+}
+
+// Adds a value by its weight; a weight of 0 is no key at all, whatever the value.
+template <int HEADS>
+__device__ __forceinline__ void addValue(Softmax<HEADS>& state, int h, float weight, const Eight& value) {
+  if (weight == 0.f) return;
+  state.sum[h] += weight;
 #pragma unroll
-    for (int i = 0; i < 8; i++) state.value[h].x[i] = state.value[h].x[i] * shrink + weight * value.x[i];
-  }
+  for (int i = 0; i < 8; i++) state.value[h].x[i] = fmaf(weight, value.x[i], state.value[h].x[i]);
 }
 
 // What two states over different keys are together: both are brought to the greater top.
