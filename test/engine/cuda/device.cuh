@@ -1,6 +1,7 @@
 // src/engine/cuda/kernels/device.cuh for the CPU: the same names, in C++.
 #pragma once
 
+#define KERNEL_OF_BLOCKS(NAME, PARAMETERS, THREADS, BLOCKS) KERNEL(NAME, PARAMETERS, THREADS)
 #define KERNEL(NAME, PARAMETERS, THREADS)                                                        \
   void NAME(const PARAMETERS& p);                                                                \
   const bool NAME##_known = emulated::kernels()                                                  \

@@ -3,8 +3,10 @@
 #pragma once
 
 // A kernel with its one argument, and the threads of its blocks.
-#define KERNEL(NAME, PARAMETERS, THREADS) \
-  extern "C" __global__ void __launch_bounds__(THREADS) NAME(const __grid_constant__ PARAMETERS p)
+#define KERNEL(NAME, PARAMETERS, THREADS) KERNEL_OF_BLOCKS(NAME, PARAMETERS, THREADS, 1)
+// One of which BLOCKS blocks fit on a multiprocessor at once.
+#define KERNEL_OF_BLOCKS(NAME, PARAMETERS, THREADS, BLOCKS) \
+  extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) NAME(const __grid_constant__ PARAMETERS p)
 
 // Instructions of compute capability 9.0 are comments, which the host turns into instructions where the device has them.
 #define ONLY_SM_90(INSTRUCTION) asm volatile("//sm_90 " INSTRUCTION ::: "memory")

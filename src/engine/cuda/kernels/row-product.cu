@@ -45,11 +45,10 @@ __device__ __forceinline__ float4 mergedQuad(const ProductParameters& p, unsigne
 template <int FORMAT, int WEIGHT_ROWS, int AHEAD, bool MERGES>
 __device__ __forceinline__ void rowProduct(const ProductParameters& p) {
   // Columns that are in shared memory at a time: whole rounds of a warp.
-  constexpr unsigned ROW_TILE = AHEAD % 3 == 0 ? 3072 : 4096;
+  constexpr unsigned ROW_TILE = AHEAD % 3 == 0 ? 3072 : 2048;
   // Even quads of a chunk in one half, odd ones in the other: lanes side by side read 16 bytes side by side.
   __shared__ float4 row[2][ROW_TILE / 8];
   __shared__ float squaresOf[ROW_WARPS];
-  letNextStart();
   const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32, chunks = p.columns / 8;
   // Gated products have the up row of output n behind all gate rows.
   const unsigned perWarp = p.gated ? 1 : WEIGHT_ROWS, apart = p.gated ? p.outputs : 1;
@@ -68,6 +67,8 @@ __device__ __forceinline__ void rowProduct(const ProductParameters& p) {
       weights[a][r] = chunk < chunks ? weightsAt<FORMAT>(p.weights, from + chunk) : Raw<FORMAT>{};
     }
   }
+  // Only now, so that these weights are on their way before those of the next kernel.
+  letNextStart();
   // Neither the header nor where a sequence's rows end changes within the launches of one batch.
   const unsigned splits = MERGES ? p.header->splitCount : 0;
   const unsigned inputRow = p.lastRows ? p.batch[p.header->qoIndptrAt + 1] - 1 : 0;
@@ -144,7 +145,7 @@ __device__ __forceinline__ void rowProduct(const ProductParameters& p) {
 // Two rows of a warp have four chunks each ahead, one row alone eight or twelve: what leaves room for the next kernel's blocks.
 #define ROW_PRODUCTS(NAME, FORMAT) \
   KERNEL(row_product_##NAME##_1, ProductParameters, 256) { rowProduct<FORMAT, 1, FORMAT == FLOAT32 ? 6 : 12, false>(p); } \
-  KERNEL(row_product_##NAME##_2, ProductParameters, 256) { rowProduct<FORMAT, 2, FORMAT == FLOAT32 ? 2 : 4, false>(p); } \
+  KERNEL_OF_BLOCKS(row_product_##NAME##_2, ProductParameters, 256, 4) { rowProduct<FORMAT, 2, FORMAT == FLOAT32 ? 2 : 4, false>(p); } \
   KERNEL(row_product_##NAME##_merge, ProductParameters, 256) { rowProduct<FORMAT, 1, FORMAT == FLOAT32 ? 4 : 8, true>(p); }
 
 ROW_PRODUCTS(bfloat16, BFLOAT16)
