@@ -1,6 +1,7 @@
 import Table from "cli-table3";
 import { Command, Option } from "commander";
 import type { BenchmarkResult, KernelTime, PathSpeed } from "../engine/serve/benchmark.js";
+import { batchSteps } from "../engine/serve/sequences-batch.js";
 import { publishedShapes } from "../spec/families/shapes.js";
 import { type ModelConfig, parseModelConfig } from "../spec/models/config.js";
 import { readModelConfig } from "../spec/models/config-file.js";
@@ -9,12 +10,14 @@ import { InputError } from "../tensor/errors.js";
 import { wholeNumber } from "./whole-number.js";
 
 const help = `
-Weights are bfloat16 as in the checkpoint, or random; the KV cache is bfloat16, the batch one sequence. Every number is
+Weights are bfloat16 as in the checkpoint, or random; the KV cache is bfloat16, the batch one sequence
+unless --batches asks for more, whose keys are zeros. Every number is
 a median over the runs after the warm-up: an idle GPU takes hundreds of tokens to reach its clocks. GPU times per kernel
 come from timestamps around a pass each, which adds a few microseconds to every one.
 
 Examples:
   faultline bench engine --random qwen3-0.6b
+  faultline bench engine --random qwen3-0.6b --adapter cuda --batches 1 8 64 --contexts 512 4096 32768
   faultline bench engine --model models/ishmael-7m --json
   faultline bench engine --random tiny --adapter software --prompt-tokens 8 --new-tokens 4 --prefill 20 --runs 1 --warm-ups 0
 `;
@@ -27,6 +30,8 @@ interface Options {
   readonly prefill: number;
   readonly runs: number;
   readonly warmUps: number;
+  readonly batches?: readonly number[];
+  readonly contexts?: readonly number[];
   readonly adapter?: string;
   readonly json?: true;
 }
@@ -46,6 +51,8 @@ export function benchEngineCommand(): Command {
     .option("--prefill <n>", "tokens of the prefill measurement", wholeNumber(1, 2 ** 24), 2048)
     .option("--runs <n>", "measurements per number", wholeNumber(1, 2 ** 24), 5)
     .option("--warm-ups <n>", "runs before the first measurement", wholeNumber(0, 2 ** 24), 4)
+    .option("--batches <n...>", "also decode of batches of so many sequences", listed)
+    .option("--contexts <n...>", "keys of every sequence of such batches (default: 512)", listed)
     .option("--adapter <name>", 'part of a GPU\'s name, "software", or "cuda"')
     .option("--json", "print the figures as JSON (docs/performance.md)")
     .addHelpText("after", help)
@@ -54,7 +61,9 @@ export function benchEngineCommand(): Command {
 
 async function benchEngine(options: Options): Promise<void> {
   const config = readConfig(options);
-  const longest = Math.max(options.promptTokens + options.newTokens, options.prefill);
+  const { batches = [], contexts = [512] } = options;
+  const batched = batches.length > 0 ? Math.max(...contexts) + batchSteps : 0;
+  const longest = Math.max(options.promptTokens + options.newTokens, options.prefill, batched);
   if (longest > config.maxPositions) {
     throw new InputError(`${longest} tokens were asked for, the model has ${config.maxPositions} positions`);
   }
@@ -80,6 +89,8 @@ async function benchEngine(options: Options): Promise<void> {
       prefillTokens,
       repeats: runs,
       warmUps,
+      batches,
+      contexts,
       onProgress: say,
     });
     weights.destroy();
@@ -131,6 +142,7 @@ function resultText(result: BenchmarkResult, options: Options): string {
         whole(speed.dispatchesPerToken),
       ]),
     ),
+    ...paths.map(batchText),
     ...paths.flatMap((path) => [
       kernelText(`GPU time of one decode step, ${path.name}`, path.decodeKernels),
       kernelText(`GPU time of one prefill of ${options.prefill}, ${path.name}`, path.prefillKernels),
@@ -149,6 +161,24 @@ function kernelText(title: string, kernels: readonly KernelTime[]): string {
     percent(microseconds / total),
   ]);
   return `${title}: ${whole(total)} µs\n${table(["kernel", "count", "µs each", "share"], rows)}`;
+}
+
+function batchText({ name, batches }: PathSpeed): string {
+  if (batches.length === 0) return "";
+  const rows = batches.map(({ sequences, context, tokensPerSecond, floorTokensPerSecond: floor, runs, cacheBytes }) => [
+    whole(sequences),
+    whole(context),
+    tokensPerSecond === null ? `not made: ${(cacheBytes / 1e9).toFixed(0)} GB of cache` : whole(tokensPerSecond),
+    tokensPerSecond === null ? "" : `${whole(Math.min(...runs))} to ${whole(Math.max(...runs))}`,
+    floor === null || tokensPerSecond === null ? "" : percent(tokensPerSecond / floor),
+  ]);
+  const head = ["sequences", "keys of each", "tokens/s of all", "runs", "of reading weights and cache"];
+  return `Decode of batches, ${name}\n${table(head, rows)}`;
+}
+
+/** One more number of an option that takes several. */
+function listed(text: string, before: readonly number[] = []): readonly number[] {
+  return [...before, wholeNumber(1, 2 ** 24)(text)];
 }
 
 function table(head: readonly string[], rows: readonly (readonly string[])[]): string {

@@ -19,7 +19,9 @@ async function bench(...options: string[]): Promise<string> {
 }
 
 test("measures both paths, their kernels, and every fusion off", { timeout: 120_000 }, async () => {
-  const result = JSON.parse(await bench("--random", "tiny", "--adapter", adapter, ...few, "--json")) as BenchmarkResult;
+  const batched = ["--batches", "1", "3", "--contexts", "5", "20"];
+  const options = ["--random", "tiny", "--adapter", adapter, ...few, ...batched, "--json"];
+  const result = JSON.parse(await bench(...options)) as BenchmarkResult;
   expectPublished("bench-engine", result);
   const { standard, fused, without } = result;
   // One layer: embedding, five dispatches, lm_head, two of sampling.
@@ -45,6 +47,12 @@ test("measures both paths, their kernels, and every fusion off", { timeout: 120_
     const counted = path.decodeKernels.reduce((sum, { count }) => sum + count, 0);
     expect(counted).toBe(path.dispatchesPerToken);
     expect(path.prefillKernels.length).toBeGreaterThan(0);
+    const sizes = path.batches.map(({ context, sequences }) => `${sequences} of ${context}`);
+    expect(sizes).toEqual(["1 of 5", "3 of 5", "1 of 20", "3 of 20"]);
+    for (const { tokensPerSecond, runs, floorTokensPerSecond } of path.batches) {
+      expect(runs).toEqual([tokensPerSecond]);
+      expect(floorTokensPerSecond).toBeLessThanOrEqual(3 * result.floorTokensPerSecond!);
+    }
   }
   expect(result.floorTokensPerSecond).toBeCloseTo(result.readBandwidth! / result.weightBytes, 6);
 });

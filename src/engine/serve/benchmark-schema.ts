@@ -4,6 +4,15 @@ import type { BenchmarkResult } from "./benchmark.js";
 
 const kernels = z.array(z.object({ label: z.string(), count: whole, microseconds: measured }));
 
+const batch = z.object({
+  sequences: whole,
+  context: whole.describe("keys of every sequence"),
+  tokensPerSecond: measured.describe("of all sequences together; null: its cache is larger than is made"),
+  runs: z.array(measured),
+  cacheBytes: whole,
+  floorTokensPerSecond: measured.describe("if reading weights and cache once a step were all; null: no timestamps"),
+});
+
 const speed = z.object({
   name: z.string(),
   dispatchesPerToken: measured,
@@ -13,6 +22,7 @@ const speed = z.object({
   timeToFirstToken: measured.describe("milliseconds"),
   decodeKernels: kernels,
   prefillKernels: kernels,
+  batches: z.array(batch).describe("decode of batches, where --batches asked for it"),
 });
 
 /** What `faultline bench engine --json` prints. */

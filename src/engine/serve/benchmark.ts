@@ -7,7 +7,9 @@ import type { Weights } from "../device/weights.js";
 import { allFusions, type Fusions, noFusions } from "../program/fusions.js";
 import { standardProgram } from "../program/standard-program.js";
 import type { Step } from "../program/step.js";
-import type { Batch } from "../run/batch.js";
+import { type BatchSpeed, measureBatch } from "./batch-speed.js";
+import { median } from "./median.js";
+import { pageSize, sequencesBatch } from "./sequences-batch.js";
 
 /** Speed of the paths on one model and device: what `faultline bench engine` prints. */
 
@@ -22,12 +24,13 @@ export interface BenchmarkOptions {
   readonly repeats?: number;
   /** Rounds before the first measurement. @default 4 */
   readonly warmUps?: number;
+  /** Sizes of a batch and lengths of its sequences that decode is measured at besides. @default none */
+  readonly batches?: readonly number[];
+  readonly contexts?: readonly number[];
   readonly onProgress?: (sentence: string) => void;
 }
 
 const standardOptions = { promptTokens: 128, newTokens: 256, prefillTokens: 2048, repeats: 5, warmUps: 4 };
-const pageSize = 16;
-
 export interface PathSpeed {
   readonly name: string;
   /** Dispatches of one decode step, sampling included. */
@@ -42,6 +45,8 @@ export interface PathSpeed {
   /** GPU time of one decode step and of one prefill by kernel, microseconds; empty without timestamps. */
   readonly decodeKernels: readonly KernelTime[];
   readonly prefillKernels: readonly KernelTime[];
+  /** Decode of batches, where that was asked for. */
+  readonly batches: readonly BatchSpeed[];
 }
 
 export interface KernelTime {
@@ -70,12 +75,23 @@ export async function benchmark(
   weights: Weights,
   options: BenchmarkOptions = {},
 ): Promise<BenchmarkResult> {
-  const measure = (name: string, fusions: Fusions, prefill: boolean) => {
-    options.onProgress?.(name);
-    return measurePath(backend, config, weights, name, fusions, prefill, options);
-  };
   const steps = standardProgram(decoderGraph(config));
   const readBandwidth = await measureReadBandwidth(backend, steps, weights);
+  const perToken = decodeBytes(steps, weights);
+  const { repeats } = { ...standardOptions, ...options };
+  const measure = async (name: string, fusions: Fusions, prefill: boolean): Promise<PathSpeed> => {
+    options.onProgress?.(name);
+    const speed = await measurePath(backend, config, weights, name, fusions, prefill, options);
+    const batches: BatchSpeed[] = [];
+    for (const context of prefill ? (options.contexts ?? []) : []) {
+      for (const sequences of options.batches ?? []) {
+        options.onProgress?.(`${name}, ${sequences} sequences of ${context} keys`);
+        const open = (settings: PathOptions) => new DecoderPath(name, backend, config, weights, fusions, settings);
+        batches.push(await measureBatch(open, steps, { sequences, context, perToken, readBandwidth }, repeats));
+      }
+    }
+    return { ...speed, batches };
+  };
   const standard = await measure("standard", noFusions, true);
   const fused = await measure("fused", allFusions, true);
   const without: { fusion: keyof Fusions; speed: PathSpeed }[] = [];
@@ -84,7 +100,6 @@ export async function benchmark(
     const fusions = { ...allFusions, [fusion]: false, ...(fusion === "rotary" ? { prologue: false } : {}) };
     without.push({ fusion, speed: await measure(`fused without ${fusion}`, fusions, false) });
   }
-  const perToken = decodeBytes(steps, weights);
   return {
     gpu: backend.name,
     weightBytes: perToken,
@@ -112,7 +127,7 @@ async function measurePath(
   fusions: Fusions,
   prefill: boolean,
   options: BenchmarkOptions,
-): Promise<PathSpeed> {
+): Promise<Omit<PathSpeed, "batches">> {
   const { promptTokens, newTokens, prefillTokens } = { ...standardOptions, ...options };
   const longest = Math.max(promptTokens + newTokens, prefill ? prefillTokens : 0);
   const settings: PathOptions = {
@@ -131,14 +146,14 @@ async function measurePath(
   }
 }
 
-type DecodeSpeed = Omit<PathSpeed, "name" | keyof PrefillSpeed>;
+type DecodeSpeed = Omit<PathSpeed, "name" | "batches" | keyof PrefillSpeed>;
 type PrefillSpeed = Pick<PathSpeed, "prefillTokensPerSecond" | "prefillKernels">;
 const noPrefill: PrefillSpeed = { prefillTokensPerSecond: null, prefillKernels: [] };
 
 async function measureDecode(path: DecoderPath, options: BenchmarkOptions): Promise<DecodeSpeed> {
   const { promptTokens, newTokens, repeats, warmUps } = { ...standardOptions, ...options };
   const { vocabularySize } = path.config;
-  const prompt = sequenceBatch(0, promptTokens, vocabularySize);
+  const prompt = sequencesBatch(1, 0, promptTokens, promptTokens, vocabularySize);
   const firstPage = Math.ceil((promptTokens + 1) / pageSize);
   const reserve = [Array.from({ length: path.pageCount - firstPage }, (_, i) => firstPage + i)];
   const first: number[] = [];
@@ -147,14 +162,16 @@ async function measureDecode(path: DecoderPath, options: BenchmarkOptions): Prom
     const start = performance.now();
     const { tokenIds } = await path.forward(prompt);
     const middle = performance.now();
-    const batch = { ...sequenceBatch(promptTokens, 1, vocabularySize), tokenIds };
+    const batch = { ...sequencesBatch(1, promptTokens, 1, promptTokens, vocabularySize), tokenIds };
     await path.decode(batch, { steps: newTokens, reserve, stepsPerRead: 8 });
     // The first round compiles, and an idle GPU takes a while to reach its clocks.
     if (i <= warmUps) continue;
     first.push(middle - start);
     decodeRuns.push((newTokens / (performance.now() - middle)) * 1000);
   }
-  const step = await path.launches(sequenceBatch(promptTokens + Math.floor(newTokens / 2), 1, vocabularySize));
+  const step = await path.launches(
+    sequencesBatch(1, promptTokens + Math.floor(newTokens / 2), 1, promptTokens, vocabularySize),
+  );
   return {
     dispatchesPerToken: step.launches.length,
     decodeTokensPerSecond: median(decodeRuns),
@@ -166,7 +183,7 @@ async function measureDecode(path: DecoderPath, options: BenchmarkOptions): Prom
 
 async function measurePrefill(path: DecoderPath, options: BenchmarkOptions): Promise<PrefillSpeed> {
   const { prefillTokens, repeats, warmUps } = { ...standardOptions, ...options };
-  const batch = sequenceBatch(0, prefillTokens, path.config.vocabularySize);
+  const batch = sequencesBatch(1, 0, prefillTokens, prefillTokens, path.config.vocabularySize);
   const speeds: number[] = [];
   for (let i = 0; i < repeats + 1 + warmUps; i++) {
     const start = performance.now();
@@ -195,24 +212,6 @@ async function kernelTimes(
   return [...byLabel.values()];
 }
 
-/** Rows `first` to `first + count` of one sequence on pages 0, 1, 2, … */
-function sequenceBatch(first: number, count: number, vocabulary: number): Batch {
-  const length = first + count;
-  const pages = Math.ceil(length / pageSize);
-  const rows = (f: (i: number) => number) => Int32Array.from({ length: count }, (_, i) => f(i));
-  return {
-    seqIds: [0],
-    tokenIds: rows((i) => ((first + i) * 7919) % vocabulary),
-    qoIndptr: Int32Array.from([0, count]),
-    positions: rows((i) => first + i),
-    kvIndptr: Int32Array.from([0, pages]),
-    kvIndices: Int32Array.from({ length: pages }, (_, i) => i),
-    kvLastPageLen: Int32Array.from([((length - 1) % pageSize) + 1]),
-    slotMapping: rows((i) => first + i),
-    pageSize,
-  };
-}
-
 async function measureReadBandwidth(
   backend: Backend,
   steps: readonly Step[],
@@ -228,9 +227,4 @@ async function measureReadBandwidth(
   const shape = { rows: 1, sequences: 1, splitCount: 1, tileCount: 0 };
   await backend.time(launches, shape);
   return (buffer.size / median(await backend.time(launches, shape))) * 1e9;
-}
-
-function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  return sorted[Math.floor(sorted.length / 2)]!;
 }
