@@ -24,6 +24,15 @@ interface ElementKernels {
     sums: number,
   ) => number;
   readonly sumSquares: (x: number, count: number, sum: number) => number;
+  readonly dots: (q: number, count: number, key: number, stride: number, keys: number, out: number) => void;
+  readonly addWeighted: (
+    weights: number,
+    rows: number,
+    value: number,
+    stride: number,
+    count: number,
+    out: number,
+  ) => void;
   readonly residuals: (
     y: number,
     columns: number,

@@ -145,4 +145,75 @@
             (else (f64.const 0))))))
       (local.set $expected (i32.add (local.get $expected) (i32.const 8)))
       (local.set $z (i32.add (local.get $z) (i32.const 8)))
-      (br_if $blocks (i32.lt_u (local.get $y) (local.get $lastColumn))))))
+      (br_if $blocks (i32.lt_u (local.get $y) (local.get $lastColumn)))))
+
+  ;; $out[j] = $q · key j of 1 or more keys $stride bytes apart, over $count numbers, a multiple of 4: four sums side by
+  ;; side, of every fourth term each.
+  (func (export "dots")
+    (param $q i32) (param $count i32) (param $key i32) (param $stride i32) (param $keys i32) (param $out i32)
+    (local $at i32) (local $from i32) (local $next i32) (local $end i32) (local $last i32)
+    (local $a v128) (local $b v128) (local $x v128) (local $y v128) (local $c v128) (local $d v128)
+    (local.set $end (i32.add (local.get $q) (i32.shl (local.get $count) (i32.const 3))))
+    (local.set $last (i32.add (local.get $out) (i32.shl (local.get $keys) (i32.const 3))))
+    (loop $two
+      ;; Two keys at a time; an odd last one twice.
+      (local.set $from (local.get $key))
+      (local.set $next (local.get $key))
+      (if (i32.lt_u (i32.add (local.get $out) (i32.const 8)) (local.get $last))
+        (then (local.set $next (i32.add (local.get $key) (local.get $stride)))))
+      (local.set $key (i32.add (local.get $next) (local.get $stride)))
+      (local.set $at (local.get $q))
+      (local.set $a (v128.const i64x2 0 0))
+      (local.set $b (v128.const i64x2 0 0))
+      (local.set $c (v128.const i64x2 0 0))
+      (local.set $d (v128.const i64x2 0 0))
+      (loop $terms
+        (local.set $x (v128.load (local.get $at)))
+        (local.set $y (v128.load offset=16 (local.get $at)))
+        (local.set $a (f64x2.add (local.get $a) (f64x2.mul (local.get $x) (v128.load (local.get $from)))))
+        (local.set $b (f64x2.add (local.get $b) (f64x2.mul (local.get $y) (v128.load offset=16 (local.get $from)))))
+        (local.set $c (f64x2.add (local.get $c) (f64x2.mul (local.get $x) (v128.load (local.get $next)))))
+        (local.set $d (f64x2.add (local.get $d) (f64x2.mul (local.get $y) (v128.load offset=16 (local.get $next)))))
+        (local.set $from (i32.add (local.get $from) (i32.const 32)))
+        (local.set $next (i32.add (local.get $next) (i32.const 32)))
+        (br_if $terms (i32.lt_u (local.tee $at (i32.add (local.get $at) (i32.const 32))) (local.get $end))))
+      (f64.store (local.get $out) (f64.add
+        (f64.add (f64x2.extract_lane 0 (local.get $a)) (f64x2.extract_lane 1 (local.get $a)))
+        (f64.add (f64x2.extract_lane 0 (local.get $b)) (f64x2.extract_lane 1 (local.get $b)))))
+      (if (i32.lt_u (i32.add (local.get $out) (i32.const 8)) (local.get $last))
+        (then (f64.store offset=8 (local.get $out) (f64.add
+          (f64.add (f64x2.extract_lane 0 (local.get $c)) (f64x2.extract_lane 1 (local.get $c)))
+          (f64.add (f64x2.extract_lane 0 (local.get $d)) (f64x2.extract_lane 1 (local.get $d)))))))
+      (br_if $two (i32.lt_u (local.tee $out (i32.add (local.get $out) (i32.const 16))) (local.get $last)))))
+
+  ;; $out += Σ weight j · value j of 1 or more values $stride bytes apart, of $count numbers each, a multiple of 8. What has
+  ;; the weight 0 is not multiplied with: it may be NaN.
+  (func (export "addWeighted")
+    (param $weights i32) (param $rows i32) (param $value i32) (param $stride i32) (param $count i32) (param $out i32)
+    (local $end i32) (local $last i32) (local $at i32) (local $from i32) (local $weight v128)
+    (local $a v128) (local $b v128) (local $c v128) (local $d v128)
+    (local.set $last (i32.add (local.get $out) (i32.shl (local.get $count) (i32.const 3))))
+    (local.set $end (i32.add (local.get $weights) (i32.shl (local.get $rows) (i32.const 3))))
+    (loop $eight
+      (local.set $a (v128.load (local.get $out)))
+      (local.set $b (v128.load offset=16 (local.get $out)))
+      (local.set $c (v128.load offset=32 (local.get $out)))
+      (local.set $d (v128.load offset=48 (local.get $out)))
+      (local.set $at (local.get $weights))
+      (local.set $from (local.get $value))
+      (loop $next
+        (if (f64.ne (f64.load (local.get $at)) (f64.const 0))
+          (then
+            (local.set $weight (v128.load64_splat (local.get $at)))
+            (local.set $a (f64x2.add (local.get $a) (f64x2.mul (local.get $weight) (v128.load (local.get $from)))))
+            (local.set $b (f64x2.add (local.get $b) (f64x2.mul (local.get $weight) (v128.load offset=16 (local.get $from)))))
+            (local.set $c (f64x2.add (local.get $c) (f64x2.mul (local.get $weight) (v128.load offset=32 (local.get $from)))))
+            (local.set $d (f64x2.add (local.get $d) (f64x2.mul (local.get $weight) (v128.load offset=48 (local.get $from)))))))
+        (local.set $from (i32.add (local.get $from) (local.get $stride)))
+        (br_if $next (i32.lt_u (local.tee $at (i32.add (local.get $at) (i32.const 8))) (local.get $end))))
+      (v128.store (local.get $out) (local.get $a))
+      (v128.store offset=16 (local.get $out) (local.get $b))
+      (v128.store offset=32 (local.get $out) (local.get $c))
+      (v128.store offset=48 (local.get $out) (local.get $d))
+      (local.set $value (i32.add (local.get $value) (i32.const 64)))
+      (br_if $eight (i32.lt_u (local.tee $out (i32.add (local.get $out) (i32.const 64))) (local.get $last))))))

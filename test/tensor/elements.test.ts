@@ -1,11 +1,13 @@
 import { describe, expect, it } from "vitest";
 import { compileSource } from "../../scripts/build-simd.mjs";
+import { exactArithmetic } from "../../src/spec/arithmetic.js";
 import { blockResiduals, rootMeanSquare } from "../../src/tensor/block-residuals.js";
 import { Decoder, elementReader, floatFormat, tf32Format, unitInLastPlace } from "../../src/tensor/dtype.js";
 import { elementMemory, mostPlaced } from "../../src/tensor/element-memory.js";
 import { elementsModule } from "../../src/tensor/elements-module.js";
 import { roundAll, roundToFormat } from "../../src/tensor/rounding.js";
 import { copied, kept, withScratch } from "../../src/tensor/scratch.js";
+import { addWeightedInPlace, dotsInPlace } from "../../src/tensor/spaced-rows.js";
 import { tallyOf } from "../../src/tensor/tally.js";
 
 let state = 3;
@@ -77,6 +79,52 @@ describe("kernels over elements", () => {
         ).toBe(-1);
   });
 });
+
+describe("rows that lie apart", () => {
+  const values = Float64Array.from({ length: 12 * 40 }, () => random() - 0.5);
+  values.set([Number.NaN, Infinity], 5 * 40 + 3);
+  const a = Float64Array.from({ length: 36 }, () => random() - 0.5);
+  const weights = Float64Array.from([0.5, 0, 0, 0.25, 1e-9, 0, 3, 0.1]);
+  const rowOf = (j: number, length: number) => values.subarray(2 + j * 40, 2 + j * 40 + length);
+
+  it.each([8, 24, 32, 7])("are multiplied with one row of %d numbers, and added up by weights", (length) => {
+    const rows = { values, first: 2, stride: 40, count: 7, length };
+    const dots = Float64Array.from({ length: 8 }, (_, j) => (j < 7 ? dotOf(a.subarray(3), rowOf(j, length)) : -7));
+    const sum = Float64Array.from({ length: 40 }, (_, i) => {
+      let total = i;
+      for (let j = 0; j < 7; j++) if (i < length && weights[j] !== 0) total += weights[j]! * rowOf(j, length)[i]!;
+      return total;
+    });
+    expect(dots.subarray(0, 3).every(Number.isFinite)).toBe(true);
+    withScratch(() => {
+      const here = { ...rows, values: copied(values) };
+      const out = new Float64Array(8).fill(-7);
+      expect(dotsInPlace(a, 3, here, out)).toBe(length % 4 === 0);
+      if (length % 4 === 0) expect(out).toEqual(dots);
+      const added = copied(Float64Array.from({ length: 40 }, (_, i) => i));
+      expect(addWeightedInPlace(weights, here, added, 0)).toBe(length % 8 === 0);
+      if (length % 8 === 0) expect([...added]).toEqual([...sum]);
+      exactArithmetic.dots(a, 3, here, out);
+      expect(out).toEqual(dots);
+      exactArithmetic.dots(a, 3, rows, out.fill(-7));
+      expect(out).toEqual(dots);
+    });
+  });
+
+  it("that lie elsewhere are left to others", () => {
+    const rows = { values, first: 2, stride: 40, count: 7, length: 8 };
+    expect(dotsInPlace(a, 3, rows, new Float64Array(7))).toBe(false);
+    withScratch(() => {
+      const here = { ...rows, values: copied(values) };
+      expect(addWeightedInPlace(weights, here, new Float64Array(8), 0)).toBe(false);
+      expect(addWeightedInPlace(weights, rows, copied(a), 0)).toBe(false);
+    });
+  });
+});
+
+function dotOf(x: Float64Array, y: Float64Array): number {
+  return exactArithmetic.dot(x, 0, y, 0, y.length);
+}
 
 describe("a tally", () => {
   it.each(["bfloat16", "float16", "float32", "float64"] as const)(
