@@ -84,20 +84,25 @@ function roundByKernel(
 }
 
 function roundOneByOne(values: Float64Array, format: FloatFormat, first: number, end: number): void {
-  const { max, hasInfinity } = format;
-  const { magic, last } = stepsOf(format);
-  for (let i = first; i < end; i++) {
-    const x = values[i]!;
+  const round = rounderTo(format);
+  for (let i = first; i < end; i++) values[i] = round(values[i]!);
+}
+
+/** Rounds one number after the other to a format of fewer digits than float64, as `roundToFormat` does. */
+export function rounderTo(format: FloatFormat): (x: number) => number {
+  const { max } = format;
+  const { magic, last, beyond } = stepsOf(format);
+  return (x) => {
     scratch[0] = x;
     const exponent = (words[high]! >>> 20) & 0x7ff;
     if (exponent < last) {
       const far = magic[exponent]!;
-      values[i] = x + far - far;
-    } else if (exponent < 0x7ff) {
-      const far = exponent === last ? magic[exponent]! : 0;
-      const rounded = x + far - far;
-      if (Math.abs(rounded) <= max) values[i] = rounded;
-      else values[i] = hasInfinity ? (x > 0 ? Infinity : -Infinity) : Number.NaN;
+      return x + far - far;
     }
-  }
+    if (exponent === 0x7ff) return x;
+    const far = exponent === last ? magic[exponent]! : 0;
+    const rounded = x + far - far;
+    if (Math.abs(rounded) <= max) return rounded;
+    return x > 0 ? beyond : -beyond;
+  };
 }

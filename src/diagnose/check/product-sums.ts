@@ -36,6 +36,8 @@ const narrowest = 8;
 const rowsOfNarrowest = 64;
 /** Elements of X that are held at a time; the weights are read once for every so many. */
 const operandElements = 2 ** 23;
+/** Digits of a record up to which float32 sums beside it scatter by nothing that shows. */
+const mostSingleBits = 10;
 /** Float32 sums scatter by less than this share of a row's size. */
 const summation = 2 ** -20;
 
@@ -126,6 +128,7 @@ function sumsUnder(investigation: Investigation, { node, recipe, rows, width }: 
       columns,
       width,
       signs,
+      single: format.fractionBits <= mostSingleBits,
     });
     for (let r = 0; r < taken.length; r++) {
       if (!observations.blockInto(y, node.name, taken.subarray(r, r + 1))) return undefined;
