@@ -7,6 +7,7 @@ const folder = new URL("../src/tensor/", import.meta.url);
 /** By the name of its source: what uses it, and what it is exported as. */
 const modules = {
   "block-sums": { user: "BlockSums", constant: "blockSumsModule" },
+  elements: { user: "ElementMemory", constant: "elementsModule" },
   "partial-sums": { user: "PartialSums", constant: "partialSumsModule" },
 };
 

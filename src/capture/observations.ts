@@ -6,7 +6,7 @@ import type { RowTable } from "../spec/rows.js";
 import { byteWidth, type DType } from "../tensor/dtype.js";
 import { InputError } from "../tensor/errors.js";
 import { isQuantised } from "../tensor/scaled-type.js";
-import { floats } from "../tensor/scratch.js";
+import { room } from "../tensor/scratch.js";
 import { type Assembly, alone, assemble } from "./assembly.js";
 import { type CachedType, type CacheFormat, CacheFormats } from "./cache-formats.js";
 import { type Capture, type DenseRecord, isPagedRecord, type PagedRecord, type ValueRecord } from "./capture.js";
@@ -127,7 +127,7 @@ export class CaptureObservations implements Observations {
    * decoded straight into one array. undefined when one of them was not recorded.
    */
   block(name: string, rows: Int32Array, consumer?: string, readAt?: number): Float64Array | undefined {
-    const out = floats(rows.length * this.graph.node(name).columns);
+    const out = room(rows.length * this.graph.node(name).columns);
     return this.blockInto(out, name, rows, consumer, readAt) ? out : undefined;
   }
 

@@ -1,4 +1,5 @@
 import { RowProducts, type Target } from "../tensor/row-products.js";
+import { dotsInPlace, type SpacedRows } from "../tensor/spaced-rows.js";
 
 /**
  * How sums are ordered. The spec means exact arithmetic; `RoundedArithmetic` is one of the many correct orders, so that
@@ -7,6 +8,8 @@ import { RowProducts, type Target } from "../tensor/row-products.js";
 export interface Arithmetic {
   /** Σ a[aStart + i] · b[bStart + i], i < n. */
   dot(a: Float64Array, aStart: number, b: Float64Array, bStart: number, n: number): number;
+  /** The same of a with each of some rows: into out[0], out[1], … */
+  dots(a: Float64Array, aStart: number, rows: SpacedRows, out: Float64Array): void;
   /**
    * The same of the first `rows` rows of a, [rows, n], each with one row of b after the other. Until all of them are done,
    * no other rows' are.
@@ -48,6 +51,9 @@ export const exactArithmetic: Arithmetic = {
     for (; i < n; i++) s0 += a[aStart + i]! * b[bStart + i]!;
     return s0 + s1 + (s2 + s3);
   },
+  dots(a, aStart, rows, out) {
+    if (!dotsInPlace(a, aStart, rows, out)) dotByDot(this, a, aStart, rows, out);
+  },
   products(a, rows, n, times) {
     if (rows < fewRows || times < fewTimes) return oneByOne(this, a, rows, n);
     rowProducts ??= new RowProducts();
@@ -62,6 +68,11 @@ export const exactArithmetic: Arithmetic = {
   },
   compute: (value) => value,
 };
+
+function dotByDot(arithmetic: Arithmetic, a: Float64Array, aStart: number, rows: SpacedRows, out: Float64Array): void {
+  const { values, first, stride, count, length } = rows;
+  for (let j = 0; j < count; j++) out[j] = arithmetic.dot(a, aStart, values, first + j * stride, length);
+}
 
 function oneByOne(arithmetic: Arithmetic, a: Float64Array, rows: number, n: number): Products {
   return (b, bStart, { values, at, stride }) => {
@@ -79,6 +90,10 @@ export interface SummationChoices {
 /** One correct order: float32 sums. Where values are rounded besides is a matter of recipes. */
 export class RoundedArithmetic implements Arithmetic {
   constructor(readonly choices: SummationChoices) {}
+
+  dots(a: Float64Array, aStart: number, rows: SpacedRows, out: Float64Array): void {
+    dotByDot(this, a, aStart, rows, out);
+  }
 
   products(a: Float64Array, rows: number, n: number): Products {
     return oneByOne(this, a, rows, n);

@@ -10,6 +10,17 @@ const mostRows = 1024;
 
 type Add = (weights: number, rows: number, inputs: number, masks: number, vector: number) => void;
 
+type Multiply = (
+  x: number,
+  rows: number,
+  vectors: number,
+  blocks: number,
+  stride: number,
+  length: number,
+  out: number,
+  outStride: number,
+) => void;
+
 /** What the module exports; addresses are byte positions in its memory, strides bytes. */
 export interface BlockSumsKernels {
   readonly addBfloat16: Add;
@@ -17,16 +28,9 @@ export interface BlockSumsKernels {
   readonly addFloat64: Add;
   readonly widenFloat16: (from: number, to: number, count: number) => void;
   readonly roundFloat32: (at: number, count: number, cut: number) => void;
-  readonly multiply: (
-    x: number,
-    rows: number,
-    vectors: number,
-    blocks: number,
-    stride: number,
-    length: number,
-    out: number,
-    outStride: number,
-  ) => void;
+  readonly narrowFloat64: (from: number, to: number, count: number) => void;
+  readonly multiply: Multiply;
+  readonly multiplySingle: Multiply;
 }
 
 /** Byte positions within the module's memory; strides in elements. */
@@ -37,6 +41,8 @@ export interface BlockSumsLayout {
   readonly weights: number;
   readonly masks: number;
   readonly vectors: number;
+  /** The block vectors in float32, where they are multiplied so. */
+  readonly narrowed: number;
   readonly x: number;
   readonly out: number;
   readonly stride: number;
@@ -56,10 +62,21 @@ interface Sizes {
   readonly summedWidth: number;
   /** Whether the weights that are summed lie elsewhere than those that are read. */
   readonly apart: boolean;
+  /** Whether products are taken in float32. */
+  readonly single: boolean;
 }
 
 /** Places everything in some 12 MB; a single row of weights or X may take more. */
-export function layoutOf({ rows, inputs, columns, blocks, readWidth, summedWidth, apart }: Sizes): BlockSumsLayout {
+export function layoutOf({
+  rows,
+  inputs,
+  columns,
+  blocks,
+  readWidth,
+  summedWidth,
+  apart,
+  single,
+}: Sizes): BlockSumsLayout {
   // Kernels step over 16 elements; the 16 more keep rows of 2^n inputs out of each other's cache sets.
   const stride = roundUp(inputs, 16) + 16;
   const rowBytes = inputs * readWidth;
@@ -77,9 +94,10 @@ export function layoutOf({ rows, inputs, columns, blocks, readWidth, summedWidth
   const weights = apart ? take(chunkRows * inputs * summedWidth) : raw;
   const masks = take(chunkRows * 8);
   const vectors = take(panelBlocks * stride * 8);
-  const x = take(panelRows * stride * 8);
+  const narrowed = take(single ? panelBlocks * stride * 4 : 0);
+  const x = take(panelRows * stride * (single ? 4 : 8));
   const out = take(panelRows * panelBlocks * 8);
-  return { chunkRows, raw, weights, masks, vectors, x, out, stride, panelBlocks, panelRows, end };
+  return { chunkRows, raw, weights, masks, vectors, narrowed, x, out, stride, panelBlocks, panelRows, end };
 }
 
 /** The next multiple of `multiple`. */

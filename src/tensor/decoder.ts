@@ -1,3 +1,4 @@
+import { elementMemoryIfMade, mostPlaced } from "./element-memory.js";
 import { byteWidth, type DType, floatFormat } from "./element-type.js";
 import type { FloatFormat } from "./float-format.js";
 
@@ -71,7 +72,10 @@ function runOf(bytes: Uint8Array, dtype: DType, length: number): Run {
   if (isAligned && format && byteWidth(dtype) === 2) {
     const words = new Uint16Array(buffer, byteOffset, length);
     const table = tableOf(dtype);
-    return (first, count, stride, out, at) => lookUp(words, table, first, count, stride, out, at);
+    return (first, count, stride, out, at) => {
+      const widened = dtype === "bfloat16" && stride === 1 ? widen(words, first, count, out, at) : 0;
+      lookUp(words, table, first + widened * stride, count - widened, stride, out, at + widened);
+    };
   }
   if (isAligned && (dtype === "float32" || dtype === "float64")) {
     const single = dtype === "float32";
@@ -84,6 +88,28 @@ function runOf(bytes: Uint8Array, dtype: DType, length: number): Run {
   return (first, count, stride, out, at) => {
     for (let i = 0; i < count; i++) out[at + i] = read(view, (first + i * stride) * width);
   };
+}
+
+/** Numbers from which a kernel is quicker, its call included. */
+const worthKernel = 64;
+
+/** Widens bfloat16 by a kernel. @returns how many it did: none of a few, and the last are left. */
+function widen(words: Uint16Array, first: number, count: number, out: Float64Array, at: number): number {
+  const memory = count < worthKernel ? undefined : elementMemoryIfMade();
+  if (!memory) return 0;
+  const all = count - (count % 4);
+  const isThere = memory.holds(out);
+  for (let done = 0; done < all; done += mostPlaced) {
+    const some = Math.min(mostPlaced, all - done);
+    const from = memory.placeWords(words, first + done, some, 0);
+    if (isThere) memory.kernels.widenBfloat16(from, out.byteOffset + (at + done) * 8, some);
+    else {
+      memory.kernels.widenBfloat16(from, memory.slotAddress(1), some);
+      const slot = memory.slot(1);
+      out.set(some === slot.length ? slot : slot.subarray(0, some), at + done);
+    }
+  }
+  return all;
 }
 
 function lookUp(

@@ -4,7 +4,7 @@ import { roundToFormat } from "./rounding.js";
 
 export { Decoder, decode, decodeInto, elementReader } from "./decoder.js";
 export { byteWidth, type DType, dtypes, floatFormat, isDType, roundTo, tf32Format } from "./element-type.js";
-export { type FloatFormat, squaredUlps, unitInLastPlace } from "./float-format.js";
+export { type FloatFormat, unitInLastPlace } from "./float-format.js";
 
 /**
  * Element types: how bytes become numbers and numbers become bytes.

@@ -15,29 +15,11 @@ export function unitInLastPlace(value: number, format: FloatFormat): number {
   return powersOfTwo[exponent - format.fractionBits + 1100]!;
 }
 
-/** Σ of the squares of `values`' units in the last place from `first` to `end - 1`, none of them counted as less than `least`. */
-export function squaredUlps(
-  values: Float64Array,
-  first: number,
-  end: number,
-  least: number,
-  format: FloatFormat,
-): number {
-  let squares = squaresOfUlps.get(format);
-  if (!squares) {
-    squares = Float64Array.from({ length: 2048 }, (_, biased) => unitInLastPlace(2 ** (biased - 1023), format) ** 2);
-    squaresOfUlps.set(format, squares);
-  }
-  let sum = 0;
-  for (let i = first; i < end; i++) {
-    exponentScratch[0] = values[i]!;
-    const square = squares[(exponentWords[highWord]! >>> 20) & 0x7ff]!;
-    sum += square > least ? square : least;
-  }
-  return sum;
+/** The smallest number whose ulp kernels take from its exponent: smaller ones have the same, or one whose square is 0. */
+export function leastWithUlp({ minExponent }: FloatFormat): number {
+  return 2 ** Math.max(minExponent, -900);
 }
 
-const squaresOfUlps = new Map<FloatFormat, Float64Array>();
 const exponentScratch = new Float64Array(1);
 const exponentWords = new Uint32Array(exponentScratch.buffer);
 const highWord = new Uint8Array(Uint32Array.of(1).buffer)[0] === 1 ? 1 : 0;

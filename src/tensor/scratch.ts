@@ -1,3 +1,5 @@
+import { elementMemory } from "./element-memory.js";
+
 /**
  * Memory for arrays that live no longer than one piece of work. An array of its own for each would be gigabytes that the
  * collector has to find, sweep and give back, which takes longer than the work.
@@ -5,9 +7,8 @@
 
 /** Elements of one stretch of memory, unless more are asked for at once. */
 const slabElements = 2 ** 17;
-/** Elements that stay for later work. */
-const keptElements = 2 ** 21;
 
+/** The first stretch stays for later work, and kernels work where it lies. */
 const slabs: Float64Array[] = [];
 /** The stretch that is being filled, and how far it is. */
 let current = 0;
@@ -17,7 +18,13 @@ let depth = 0;
 
 /** `count` zeros, which are gone when the work is done that they are asked for in; without such work, for good. */
 export function floats(count: number): Float64Array {
+  return depth === 0 ? new Float64Array(count) : room(count).fill(0);
+}
+
+/** The same where all of them are written before any is read: whatever they were. */
+export function room(count: number): Float64Array {
   if (depth === 0) return new Float64Array(count);
+  if (slabs.length === 0) slabs.push(elementMemory().scratch);
   while (current < slabs.length && used + count > slabs[current]!.length) {
     current++;
     used = 0;
@@ -25,13 +32,13 @@ export function floats(count: number): Float64Array {
   if (current === slabs.length) slabs.push(new Float64Array(Math.max(slabElements, count)));
   const first = used;
   used += count;
-  return slabs[current]!.subarray(first, used).fill(0);
+  return slabs[current]!.subarray(first, used);
 }
 
 /** A copy with the same lifetime. */
 export function copied(values: Float64Array): Float64Array {
   if (depth === 0) return values.slice();
-  const copy = floats(values.length);
+  const copy = room(values.length);
   copy.set(values);
   return copy;
 }
@@ -68,9 +75,5 @@ export function withoutScratch<T>(work: () => T): T {
 
 /** Gives back what an unusually large piece of work took. */
 function forget(): void {
-  let elements = 0;
-  for (const [i, slab] of slabs.entries()) {
-    elements += slab.length;
-    if (elements > keptElements) slabs.length = i;
-  }
+  if (slabs.length > 1) slabs.length = 1;
 }

@@ -50,6 +50,7 @@ interface Problem {
   readonly columns: number;
   readonly width: number;
   readonly signs: Int8Array;
+  readonly single?: boolean;
 }
 
 function problem(format: WeightFormat, rows: number, inputs: number, columns: number, width: number): Problem {
@@ -229,6 +230,34 @@ describe("signs", () => {
     const found = products(p);
     expect(Math.abs(recorded(0) - found[0]!)).toBeLessThan(1e-10);
     expect(Math.abs(recorded(1) - found[1]!)).toBeCloseTo(1e-3, 9);
+  });
+});
+
+describe("products in float32", () => {
+  it.each(formats.map((format) => [name(format), format] as const))("are near those in float64: %s", (_, format) => {
+    for (const [rows, inputs, columns, width] of [
+      [3, 37, 21, 4],
+      [64, 1100, 40, 8],
+      [1, 16, 9, 16],
+      [1030, 20, 6, 2],
+    ] as const) {
+      const p = problem(format, rows, inputs, columns, width);
+      const { value, magnitude } = plain(p);
+      const found = products({ ...p, single: true });
+      expect(found.length).toBe(value.length);
+      const far = found.findIndex((x, i) => Math.abs(x - value[i]!) > 2 ** -21 * magnitude[i]!);
+      expect(far).toBe(-1);
+    }
+  });
+
+  it("are taken in float64 where they leave the range of float32", () => {
+    const p = problem({ dtype: "bfloat16" }, 2, 40, 8, 4);
+    p.x[3] = 3e37;
+    expect(products({ ...p, single: true })).toEqual(products(p));
+    p.x[3] = Number.NaN;
+    const found = products({ ...p, single: true });
+    expect([...found].map(Number.isNaN)).toEqual([true, true, false, false]);
+    expect(found).toEqual(products(p));
   });
 });
 

@@ -1,9 +1,11 @@
 import type { Evaluator } from "../../spec/evaluator.js";
 import { surprise } from "../../spec/noise.js";
+import { indices } from "../../spec/op.js";
 import type { Phase } from "../../spec/phase.js";
 import { type DType, type FloatFormat, floatFormat, unitInLastPlace } from "../../tensor/dtype.js";
 import { roundAll } from "../../tensor/rounding.js";
 import { copied } from "../../tensor/scratch.js";
+import { tallyOf } from "../../tensor/tally.js";
 import { countPhases, type PhaseCounts } from "./phase-counts.js";
 import type { Sample } from "./sample.js";
 import { isLegal } from "./statistics.js";
@@ -34,9 +36,6 @@ export interface BitMatch {
 
 /** Elements of a sample, by row and column index in it. */
 export type Included = (row: number, column: number) => boolean;
-
-/** The error of a store is evenly spread over an ulp: that many of its standard deviations. */
-const storesPerUlp = Math.sqrt(12);
 
 /** Differing elements whose probability is worked out: the farthest, and an even spread of the others. */
 const closerLook = 192;
@@ -85,7 +84,7 @@ export function matchBits(
   return {
     compared: compared - Math.round(look.skipped.size * share),
     equal,
-    ...(phaseOf && { phases: countPhases(rows, phaseOf, ...countRows(look, kept, differing)) }),
+    ...(phaseOf && { phases: countPhases(rows, phaseOf, ...countRows(look, kept, differing, equal)) }),
     beyond: Math.ceil(look.worst.length * share),
     surprise: Math.max(look.surprise, jointSurprise(look.byRow, columns.length, independent)),
     ulps: look.ulps,
@@ -95,30 +94,18 @@ export function matchBits(
   };
 }
 
-/** Counts equal elements, what one store took from them, and the others. A loop of its own is compiled on its own. */
+/** Counts equal elements, what one store took from them, and the others. */
 function tally({ value, expected, observed, dtype }: Compared, kept: ((i: number) => boolean) | undefined) {
-  const format = floatFormat(dtype);
-  let compared = 0;
-  let equal = 0;
-  let squares = 0;
-  let maxZ = 0;
-  const differing: Difference[] = [];
-  for (let i = 0; i < observed.length; i++) {
-    const seen = observed[i]!;
-    const exact = value[i]!;
-    if (kept && !kept(i)) continue;
-    if (seen === expected[i]) {
-      equal++;
-      if (seen !== exact && format) {
-        const z = (Math.abs(seen - exact) * storesPerUlp) / unitInLastPlace(exact, format);
-        squares += z * z;
-        if (z > maxZ) maxZ = z;
-      }
-    } else if (!Number.isFinite(exact)) continue;
-    else differing.push({ i, away: Math.abs(seen - exact) });
-    compared++;
-  }
-  return { compared, equal, squares, maxZ, differing };
+  // Whole numbers are stored as they are.
+  const format = floatFormat(dtype) ?? floatFormat("float64")!;
+  const chosen = kept && indices(observed.length).filter(kept);
+  const taken = (values: Float64Array) => (chosen ? Float64Array.from(chosen, (i) => values[i]!) : values);
+  const { equal, squares, maxZ, others } = tallyOf(taken(value), taken(expected), taken(observed), format);
+  const differing = others.map((other): Difference => {
+    const i = chosen ? chosen[other]! : other;
+    return { i, away: Math.abs(observed[i]! - value[i]!) };
+  });
+  return { compared: equal + differing.length, equal, squares, maxZ, differing };
 }
 
 /** Elements of each row that are equal, and those that were compared: not those that a closer look could not judge. */
@@ -126,12 +113,18 @@ function countRows(
   { sample, compared: { expected, observed }, skipped }: CloserLook,
   kept: ((i: number) => boolean) | undefined,
   differing: readonly Difference[],
+  equalInAll: number,
 ): [equal: Int32Array, compared: Int32Array] {
   const width = sample.columns.length;
-  const equal = Int32Array.from(sample.rows, (_, r) => {
-    let count = 0;
-    for (let i = r * width; i < (r + 1) * width; i++) if (observed[i] === expected[i] && (!kept || kept(i))) count++;
-    return count;
+  const differ = new Int32Array(sample.rows.length);
+  for (const { i } of differing) differ[Math.floor(i / width)]!++;
+  // Of a row all of whose elements were compared, those are equal that do not differ.
+  const isWhole = equalInAll + differing.length === observed.length;
+  const equal = differ.map((count, r) => {
+    if (isWhole) return width - count;
+    let same = 0;
+    for (let i = r * width; i < (r + 1) * width; i++) if (observed[i] === expected[i] && (!kept || kept(i))) same++;
+    return same;
   });
   const compared = equal.slice();
   for (const { i } of differing) if (!skipped.has(i)) compared[Math.floor(i / width)]!++;

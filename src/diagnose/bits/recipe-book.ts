@@ -46,9 +46,14 @@ export class RecipeBook {
     return found;
   }
 
-  /** Takes over what was settled elsewhere. */
-  adopt(role: string, settled: SettledRecipe): void {
-    if (!this.#settled.has(role)) this.#settled.set(role, settled);
+  /**
+   * Takes over what was settled elsewhere.
+   * @param interior the ops it was settled on: searches start from their recipes as from those settled here.
+   */
+  adopt(role: string, settled: SettledRecipe, interior: readonly GraphNode[] = []): void {
+    if (this.#settled.has(role)) return;
+    this.#settled.set(role, settled);
+    this.#learn(interior, settled);
   }
 
   /** Replaces the recipe of `unit`'s role by a better one, if the units it was settled on agree. */
@@ -63,14 +68,16 @@ export class RecipeBook {
   /** The best recipe of one unit or a few, from what is known of the run so far. */
   search(search: PhasedSearch, again = false): SettledRecipe {
     const found = searchPhases(search, this.start(search.interior), again);
-    if (found.score.matched) {
-      for (const node of search.interior) {
-        const recipe = found.recipe.ops.get(roleOf(node)) ?? node.op.recipes?.[0];
-        if (recipe && recipe.refines === undefined && !this.#byKind.has(node.op.kind))
-          this.#byKind.set(node.op.kind, recipe);
-      }
-    }
+    this.#learn(search.interior, found);
     return { ...found, probes: search.names };
+  }
+
+  #learn(interior: readonly GraphNode[], { recipe, score }: Pick<SettledRecipe, "recipe" | "score">): void {
+    if (!score.matched) return;
+    for (const node of interior) {
+      const own = recipe.ops.get(roleOf(node)) ?? node.op.recipes?.[0];
+      if (own && own.refines === undefined && !this.#byKind.has(node.op.kind)) this.#byKind.set(node.op.kind, own);
+    }
   }
 
   /** The roundings seen elsewhere in the run, for the ops of a unit. */

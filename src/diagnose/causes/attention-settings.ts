@@ -20,10 +20,15 @@ export function attendingSearches<T extends CauseEntries>(entries: T) {
   return <Id extends keyof T & CauseId>(
     causes: readonly Id[],
     rewrites: (one: Change<Id>, a: AttentionAttributes, proposal: Proposal) => Hypothesis[],
-    { stage = "large", appliesTo = () => true }: Partial<Pick<Search, "stage" | "appliesTo">> = {},
+    {
+      stage = "large",
+      fits = false,
+      appliesTo = () => true,
+    }: Partial<Pick<Search, "stage" | "fits" | "appliesTo">> = {},
   ): Search => ({
     causes,
     stage,
+    fits,
     appliesTo: (proposal) => isAttention(proposal) && appliesTo(proposal),
     rewrites(proposal) {
       const a = proposal.site.op.attributes as unknown as AttentionAttributes;

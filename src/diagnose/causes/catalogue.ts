@@ -225,10 +225,19 @@ export function propose(proposal: Proposal, causes?: ReadonlySet<CauseId>): Hypo
 
 /** The rewrites of a site that are what they are whatever was recorded: all, those that change much, or the others. */
 export function proposeNamed(proposal: Proposal, part?: "large" | "other"): Hypothesis[] {
-  const chosen = coarseAt(proposal).filter(
+  return among(namedAt(proposal, part), proposal);
+}
+
+function namedAt(proposal: Proposal, part: "large" | "other" | undefined): Search[] {
+  return coarseAt(proposal).filter(
     ({ stage }) => stage !== "fitted" && (!part || (stage === "large") === (part === "large")),
   );
-  return among(chosen, proposal);
+}
+
+/** The same without those of which a number is chosen or fitted by what was recorded. */
+export function proposeFixed(proposal: Proposal, part?: "large" | "other"): Hypothesis[] {
+  const chosen = namedAt(proposal, part).filter(({ fits }) => !fits);
+  return among(chosen, proposal).filter(({ fitted }) => fitted === 0);
 }
 
 /** The rewrites of a site that change little, named formats all: inside a span of many ops they are asked for by themselves. */

@@ -35,6 +35,7 @@ export const clampSearches: readonly Search[] = [
   {
     causes: ["clamped"],
     stage: "named",
+    fits: true,
     appliesTo: (proposal) => isRecorded(proposal) && !["multiply", "embedding"].includes(proposal.site.op.kind),
     rewrites: observedLimits,
   },

@@ -51,20 +51,33 @@ export const gainSearches: readonly Search[] = [
   { causes: ["row-gain", "row-head-gain"], stage: "fitted", appliesTo: isRecorded, rewrites: rowGains },
 ];
 
-function weightedGain(
-  { expected, observed, noise, columns }: Comparison,
-  include: (r: number, c: number) => boolean,
-): { gain: number; error: number } {
-  let cross = 0;
-  let power = 0;
-  for (let i = 0; i < expected.length; i++) {
-    if (!Number.isFinite(noise[i]!) || noise[i] === 0 || !Number.isFinite(observed[i]!)) continue;
-    if (!include(Math.floor(i / columns.length), i % columns.length)) continue;
+/** How much more than expected a part of the elements came out, and how exactly that is known. */
+class WeightedGain {
+  #cross = 0;
+  #power = 0;
+
+  add({ expected, observed, noise }: Comparison, i: number): void {
+    if (!Number.isFinite(noise[i]!) || noise[i] === 0 || !Number.isFinite(observed[i]!)) return;
     const weight = 1 / (noise[i]! * noise[i]!);
-    cross += expected[i]! * observed[i]! * weight;
-    power += expected[i]! * expected[i]! * weight;
+    this.#cross += expected[i]! * observed[i]! * weight;
+    this.#power += expected[i]! * expected[i]! * weight;
   }
-  return { gain: cross / power, error: 1 / Math.sqrt(power) };
+
+  get gain(): number {
+    return this.#cross / this.#power;
+  }
+
+  get error(): number {
+    return 1 / Math.sqrt(this.#power);
+  }
+}
+
+function weightedGain(comparison: Comparison, include: (r: number, c: number) => boolean): WeightedGain {
+  const { expected, columns } = comparison;
+  const found = new WeightedGain();
+  for (let i = 0; i < expected.length; i++)
+    if (include(Math.floor(i / columns.length), i % columns.length)) found.add(comparison, i);
+  return found;
 }
 
 /** Factors engineers write, by value. */
@@ -116,11 +129,14 @@ function scale(proposal: Proposal): Hypothesis[] {
 
 /** Fitted on even rows, one gain per channel. */
 function columnGains({ site, finding }: Proposal): Hypothesis[] {
-  const { columns, rows } = finding.comparison;
+  const { comparison } = finding;
+  const { columns, rows } = comparison;
   if (rows.length < 4) return [];
   const gains = new Map<number, number>();
   columns.forEach((column, index) => {
-    gains.set(column, weightedGain(finding.comparison, (r, c) => c === index && r % 2 === 0).gain);
+    const found = new WeightedGain();
+    for (let r = 0; r < rows.length; r += 2) found.add(comparison, r * columns.length + index);
+    gains.set(column, found.gain);
   });
   if ([...gains.values()].some((gain) => !Number.isFinite(gain))) return [];
   return [gainPer("channel", "column-gain", site, gains, columns.length)];

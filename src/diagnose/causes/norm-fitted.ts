@@ -22,6 +22,7 @@ export const fittedNormSearches: readonly Search[] = [
   {
     causes: ["norm-epsilon", "norm-divisor", "norm-part"],
     stage: "large",
+    fits: true,
     appliesTo: (proposal) => proposal.site.op.kind === "rmsnorm" && isRecorded(proposal),
     rewrites(proposal) {
       const a = proposal.site.op.attributes as unknown as RmsNormAttributes;

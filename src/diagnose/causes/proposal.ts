@@ -26,6 +26,8 @@ export interface Search {
    * asked for last there, and by themselves.
    */
   readonly stage: "large" | "named" | "fine" | "fitted";
+  /** Whether a number of every rewrite is fitted to the finding's elements although the search stands with the named ones. */
+  readonly fits?: boolean;
   /** Whether a site, as it was recorded or not, is one of them. */
   readonly appliesTo: (proposal: Proposal) => boolean;
   readonly rewrites: (proposal: Proposal) => Hypothesis[];

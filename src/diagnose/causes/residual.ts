@@ -167,6 +167,7 @@ export const residualSearches: readonly Search[] = [
   {
     causes: ["residual-scaled", "branch-scaled"],
     stage: "large",
+    fits: true,
     // Beyond a norm every weight of both terms alike is the same.
     appliesTo: (proposal) => {
       const { site, finding, investigation } = proposal;

@@ -88,7 +88,7 @@ export const scoreSearches: readonly Search[] = [
     ),
   ),
   search(["alibi"], slopes),
-  search(["softmax-scale"], fittedScale),
+  search(["softmax-scale"], fittedScale, { fits: true }),
 ];
 
 function scales(one: Change<"softmax-scale">, a: AttentionAttributes, { investigation }: Proposal): Hypothesis[] {

@@ -9,7 +9,7 @@ import { roleOf } from "../../spec/site.js";
 import type { ParameterReader } from "../../tensor/checkpoint.js";
 import { type Included, matchBits } from "../bits/bits.js";
 import { excess, surpriseLimit } from "../bits/limits.js";
-import { RecipeBook } from "../bits/recipe-book.js";
+import { RecipeBook, type SettledRecipe } from "../bits/recipe-book.js";
 import type { Sample, SampleLimits } from "../bits/sample.js";
 import { type Comparison, compareBlock, type Statistics, statisticsOf, statisticsOfBits } from "../bits/statistics.js";
 import { recipeSearch } from "./recipe-probes.js";
@@ -87,9 +87,15 @@ export class Investigation extends RecordedRun {
     return check;
   }
 
+  /** The recipe of a unit's role, found on first use. */
+  settle(name: string): SettledRecipe {
+    const node = this.graph.node(name);
+    return this.book.settle(node, () => recipeSearch(this, this.#probes(node), probeLimits));
+  }
+
   #checkBits(name: string): UnitCheck {
     const node = this.graph.node(name);
-    const settled = this.book.settle(node, () => recipeSearch(this, this.#probes(node), probeLimits));
+    const settled = this.settle(name);
     const check = this.checkUnder(name, settled.recipe, this.evaluator);
     if (check.matched) return check;
     // A layer may depart from its siblings; where none of them was given back, neither is this one if it rounds as they may.

@@ -8,16 +8,11 @@ import { quantised } from "../../spec/ops/quantised.js";
 import { type Terms, withinPart } from "../../spec/ops/terms.js";
 import type { UnitRecipe } from "../../spec/recipe.js";
 import { roleOf } from "../../spec/site.js";
+import { blockResiduals, rootMeanSquare } from "../../tensor/block-residuals.js";
 import { BlockSums } from "../../tensor/block-sums.js";
 import type { ParameterReader, StoredParameter } from "../../tensor/checkpoint.js";
-import {
-  type DType,
-  type FloatFormat,
-  floatFormat,
-  squaredUlps,
-  tf32Format,
-  unitInLastPlace,
-} from "../../tensor/dtype.js";
+import { type DType, type FloatFormat, floatFormat, tf32Format, unitInLastPlace } from "../../tensor/dtype.js";
+import { mostPlaced } from "../../tensor/element-memory.js";
 import { randomSigns } from "../../tensor/random-signs.js";
 import { roundToFormat } from "../../tensor/rounding.js";
 import { floats } from "../../tensor/scratch.js";
@@ -41,6 +36,8 @@ const narrowest = 8;
 const rowsOfNarrowest = 64;
 /** Elements of X that are held at a time; the weights are read once for every so many. */
 const operandElements = 2 ** 23;
+/** Digits of a record up to which float32 sums beside it scatter by nothing that shows. */
+const mostSingleBits = 10;
 /** Float32 sums scatter by less than this share of a row's size. */
 const summation = 2 ** -20;
 
@@ -55,7 +52,7 @@ export function residualSums(investigation: Investigation, { node, recipe }: Uni
   if (!recipe) return undefined;
   const { observations } = investigation;
   const rows = observations.outputRows(node.name);
-  const width = narrowest * Math.max(1, Math.ceil(rows.length / rowsOfNarrowest));
+  const width = Math.min(mostPlaced, narrowest * Math.max(1, Math.ceil(rows.length / rowsOfNarrowest)));
   const parts: ResidualSums[] = [];
   for (const [own, places] of rowsByRecipe(recipe, observations.rows, rows)) {
     const taken = Int32Array.from(places, (i) => rows[i]!);
@@ -131,6 +128,7 @@ function sumsUnder(investigation: Investigation, { node, recipe, rows, width }: 
       columns,
       width,
       signs,
+      single: format.fractionBits <= mostSingleBits,
     });
     for (let r = 0; r < taken.length; r++) {
       if (!observations.blockInto(y, node.name, taken.subarray(r, r + 1))) return undefined;
@@ -244,19 +242,8 @@ interface Product {
 /** Writes the z of one row: a store is off by up to half an ulp, evenly spread. */
 function rowAdder({ signs, width, format, biases, coarse }: Product) {
   return (y: Float64Array, expected: Float64Array, z: Float64Array): void => {
-    let squares = 0;
-    for (let c = 0; c < y.length; c++) if (Number.isFinite(y[c]!)) squares += y[c]! * y[c]!;
-    const size = Math.sqrt(squares / y.length);
+    const size = rootMeanSquare(y);
     const least = (coarse ? unitInLastPlace(size, format) : size * summation) ** 2;
-    for (let b = 0; b < z.length; b++) {
-      const end = Math.min(y.length, (b + 1) * width);
-      const variance = squaredUlps(y, b * width, end, least, format);
-      let residual = -expected[b]!;
-      if (biases) for (let c = b * width; c < end; c++) residual -= signs[c]! * biases[c]!;
-      for (let c = b * width; c < end; c++) residual += signs[c]! * y[c]!;
-      // NaN where the product itself is not finite: nothing can be said; infinite where only the record is not.
-      if (Number.isFinite(residual)) z[b] = residual === 0 ? 0 : Math.abs(residual) / Math.sqrt(variance / 12);
-      else z[b] = Number.isFinite(expected[b]!) ? Infinity : 0;
-    }
+    blockResiduals(y, { signs, width, biases }, expected, format, least, z);
   };
 }

@@ -1,6 +1,6 @@
 import type { Graph, GraphNode } from "../../spec/graph.js";
 import { roleOf } from "../../spec/site.js";
-import { proposeFine, proposeNamed } from "../causes/catalogue.js";
+import { proposeFine, proposeFixed, proposeNamed } from "../causes/catalogue.js";
 import type { Hypothesis } from "../causes/hypothesis.js";
 import type { Proposal } from "../causes/proposal.js";
 import type { Investigation, UnitCheck } from "../check/investigation.js";
@@ -42,7 +42,7 @@ export function* candidates(
         ? proposeFine(proposal)
         : part === "chosen" || part === "fitted"
           ? withOneNumber(proposal, numbered).filter(part === "chosen" ? isChosen : isFitted)
-          : proposeNamed(proposal, part).filter(({ fitted }) => fitted === 0);
+          : proposeFixed(proposal, part);
     count += proposed.length;
     byLayer.set(site.layer, [...(byLayer.get(site.layer) ?? []), ...proposed]);
   }

@@ -5,7 +5,7 @@ import { roundAll } from "../../tensor/rounding.js";
 import { withScratch } from "../../tensor/scratch.js";
 import type { Sample } from "../bits/sample.js";
 import { type Statistics, statisticsOf } from "../bits/statistics.js";
-import { type CauseId, propose, proposeNamed } from "../causes/catalogue.js";
+import { type CauseId, propose, proposeFixed } from "../causes/catalogue.js";
 import { type Hypothesis, rewritesLayer, short } from "../causes/hypothesis.js";
 import type { Investigation, UnitCheck } from "../check/investigation.js";
 import type { Deadline } from "./deadline.js";
@@ -187,10 +187,10 @@ export function effectsOn(investigation: Investigation, check: UnitCheck, deadli
   const { name } = check.node;
   const base = baseOf(investigation, check);
   for (const site of investigation.interior(name)) {
-    for (const hypothesis of proposeNamed({ investigation, site, finding: base.check })) {
+    for (const hypothesis of proposeFixed({ investigation, site, finding: base.check })) {
       const key = `${hypothesis.cause} ${roleOf(site)}`;
       // A whole layer more or less is never hidden by rounding.
-      if (hypothesis.fitted > 0 || rewritesLayer(hypothesis)) continue;
+      if (rewritesLayer(hypothesis)) continue;
       if (strongest.get(key)?.visible || deadline.passed) continue;
       const { visible, changed } = withScratch(() => effect(investigation, base, hypothesis.replacements, quiet));
       const where = roleOf(site);

@@ -1,4 +1,5 @@
 import type { GraphNode } from "../../spec/graph.js";
+import { roleOf } from "../../spec/site.js";
 import type { Investigation } from "../check/investigation.js";
 
 /** Multiply-adds of attention's recorded rows. */
@@ -24,6 +25,22 @@ export function batchesOf(
     } else batches.push({ names: [name], cost });
   }
   return batches.sort((a, b) => b.cost - a.cost).map(({ names }) => names);
+}
+
+/**
+ * A unit of every role that several of them have, for settling its recipe before they are checked. Those of one kind of op
+ * stay together, since a search starts from what others of its kind were found to round like; the most first.
+ */
+export function rolesOf(investigation: Investigation, units: readonly GraphNode[]): (readonly string[])[] {
+  const counts = new Map<string, number>();
+  for (const unit of units) counts.set(roleOf(unit), (counts.get(roleOf(unit)) ?? 0) + 1);
+  const byKind = new Map<string, string[]>();
+  for (const unit of units) {
+    const shared = counts.get(roleOf(unit))! > 1 && investigation.hasBits(unit.name);
+    counts.delete(roleOf(unit));
+    if (shared) byKind.set(unit.op.kind, [...(byKind.get(unit.op.kind) ?? []), unit.name]);
+  }
+  return [...byKind.values()].sort((a, b) => b.length - a.length);
 }
 
 /** Nanoseconds that checking each unit takes, roughly: for sharing out work and telling how far it is. */

@@ -4,11 +4,11 @@ import type { Shares } from "../check/coverage.js";
 import type { Investigation } from "../check/investigation.js";
 import type { InvestigationSource } from "../check/open-investigation.js";
 import type { UnitCheck } from "../check/unit-check.js";
-import { attentionCost, batchesOf, costsOf } from "./batches.js";
+import { attentionCost, batchesOf, costsOf, rolesOf } from "./batches.js";
 import { type HiddenCauses, hiddenCauses } from "./hidden-causes.js";
 import { type Share, unitsOfShare } from "./share.js";
 import { Threads } from "./threads.js";
-import { checkBatch, fromWire } from "./wire.js";
+import { adoptRoles, checkBatch, fromWire, settleRoles } from "./wire.js";
 import { workOf } from "./work.js";
 
 /** Elements of cheap units that are compared one by one in all; of larger recordings an even share. */
@@ -62,8 +62,14 @@ export async function checkAll(
     return { checks, hiddenCauses: () => hiddenCauses(investigation, checks), end() {} };
   }
   const batches = batchesOf(units, costs, total / (count * batchesPerThread));
-  const threads = new Threads(source, { batches: workOf(batches), shares }, count - 1);
-  const found = await threads.check((names) => checkBatch(investigation, names, shares), report);
+  const roles = workOf(rolesOf(investigation, units));
+  const threads = new Threads(source, { roles, batches: workOf(batches), shares }, count - 1);
+  const found = await threads.check({
+    settle: (names) => settleRoles(investigation, names),
+    adopt: (settled) => adoptRoles(investigation, settled),
+    check: (names) => checkBatch(investigation, names, shares),
+    report,
+  });
   const onWire = units.map(({ name }) => found.get(name)!);
   const checks = onWire.map((check) => fromWire(investigation, check));
   return {

@@ -22,6 +22,13 @@ interface RecipeOnWire {
   readonly phases: readonly (readonly [phase: Phase, recipe: RecipeOnWire])[];
 }
 
+/** What a role rounds like as threads pass it on. */
+interface SettledOnWire {
+  readonly recipe: RecipeOnWire;
+  readonly score: SettledRecipe["score"];
+  readonly probes: readonly string[];
+}
+
 /** A unit's check as threads pass it on: what was found, not the elements it was found on. */
 export interface CheckOnWire {
   readonly name: string;
@@ -34,7 +41,24 @@ export interface CheckOnWire {
   readonly coverage: Coverage;
   /** Elements that something pointed at: they belong to the unit's sample. */
   readonly suspects: Sample | undefined;
-  readonly settled: { recipe: RecipeOnWire; score: SettledRecipe["score"]; probes: readonly string[] } | undefined;
+  readonly settled: SettledOnWire | undefined;
+}
+
+/** Settles the roles of some units: [unit, what its role rounds like]. */
+export function settleRoles(investigation: Investigation, names: readonly string[]): [string, SettledOnWire][] {
+  return names.map((name) => {
+    const settled = withScratch(() => investigation.settle(name));
+    return [name, { ...settled, recipe: recipeToWire(settled.recipe) }];
+  });
+}
+
+/** Takes over what other threads have settled. */
+export function adoptRoles(investigation: Investigation, found: Iterable<readonly [string, SettledOnWire]>): void {
+  const { graph, book } = investigation;
+  for (const [name, settled] of found) {
+    const interior = investigation.interior(settled.probes.at(-1)!);
+    book.adopt(roleOf(graph.node(name)), { ...settled, recipe: recipeFromWire(graph, settled.recipe) }, interior);
+  }
 }
 
 /** Checks units, and keeps of each what others need to know. */

@@ -1,5 +1,5 @@
 import { type DType, floatFormat, unitInLastPlace } from "../../tensor/dtype.js";
-import { roundAll } from "../../tensor/rounding.js";
+import { roundAll, rounderTo } from "../../tensor/rounding.js";
 import { accumulationVariance, flipVariance, matrixVariance } from "../noise.js";
 
 /** A running sum that is rounded to a narrow type every few terms; the terms in between are added in float32. */
@@ -23,15 +23,15 @@ const running = new Float64Array(1);
 
 /** The sum of the products as the accumulator has it. */
 export function accumulate({ x, xStart, w, wStart, n }: Products, { dtype, terms }: Accumulator, bias: number): number {
-  running[0] = bias;
+  const round = rounderTo(floatFormat(dtype)!);
+  let running = bias;
   for (let first = 0; first < n; first += terms) {
     const end = Math.min(n, first + terms);
     let part = 0;
     for (let i = first; i < end; i++) part += x[xStart + i]! * w[wStart + i]!;
-    running[0] = Math.fround(running[0]! + part);
-    roundAll(running, dtype);
+    running = round(Math.fround(running + part));
   }
-  return running[0]!;
+  return running;
 }
 
 /** Second moment of its error, where terms in between are added in another order: flips of its roundings. */

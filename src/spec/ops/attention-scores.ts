@@ -72,6 +72,12 @@ function scaledBy(values: Float64Array, factor: number, store: DType): Float64Ar
   return scale(values);
 }
 
+/** Whether rising positions have no gaps; not of none. */
+export function areNeighbours(positions: readonly number[]): boolean {
+  const { length } = positions;
+  return length > 0 && positions[length - 1]! - positions[0]! === length - 1;
+}
+
 /** Scaled scores of one query head. */
 export interface Scores {
   readonly scores: Float64Array;
@@ -118,9 +124,12 @@ export function scoresOf(
     qStart = 0;
     scale = 1;
   }
-  for (let j = 0; j < count; j++) {
-    scores[j] = arithmetic.dot(q, qStart, k, positions[j]! * keyWidth + keyHead * headDim, headDim);
-  }
+  const first = keyHead * headDim;
+  if (areNeighbours(positions)) {
+    const rows = { values: k, first: positions[0]! * keyWidth + first, stride: keyWidth, count, length: headDim };
+    arithmetic.dots(q, qStart, rows, scores);
+  } else
+    for (let j = 0; j < count; j++) scores[j] = arithmetic.dot(q, qStart, k, positions[j]! * keyWidth + first, headDim);
   let overflow = false;
   if (noise) {
     const operand = rounding ? 0 : operandVariance(precision);

@@ -1,3 +1,4 @@
+import { addWeightedInPlace } from "../../tensor/spaced-rows.js";
 import {
   type Block,
   emptyBlock,
@@ -10,7 +11,7 @@ import {
 } from "../op.js";
 import { valueNoise } from "./attention-noise.js";
 import { attentionRecipes } from "./attention-recipes.js";
-import { asTf32, isTf32, type Query } from "./attention-scores.js";
+import { areNeighbours, asTf32, isTf32, type Query } from "./attention-scores.js";
 import { type SoftmaxRow, softmaxRow, uniformRow } from "./softmax.js";
 import type { SoftmaxRewrite } from "./softmax-rewrites.js";
 
@@ -205,6 +206,17 @@ function mix(
   const count = channels.length;
   const first = channels[0]!;
   const whole = channels[count - 1]! - first === count - 1;
+  const rows = {
+    values,
+    first: positions[0]! * keyWidth + first,
+    stride: keyWidth,
+    count: weight.length,
+    length: count,
+  };
+  if (whole && areNeighbours(positions) && addWeightedInPlace(weight, rows, out, at)) {
+    for (let i = 0; i < count; i++) out[at + i]! /= total;
+    return;
+  }
   for (let j = 0; j < weight.length; j++) {
     const w = weight[j]!;
     // A masked or vanishing probability does not multiply what the cache holds there: 0 · NaN would be NaN.
