@@ -1,5 +1,6 @@
-import { configDefaults, defineConfig } from "vitest/config";
+import { configDefaults, defineConfig, type TestProjectInlineConfiguration } from "vitest/config";
 import { BaseSequencer, type TestSpecification } from "vitest/node";
+import { compiledSource } from "./test/compiled-source.js";
 import { sharingFiles } from "./test/shared-worker.js";
 
 /** The files that take longest, longest first: one that started last would keep one core waiting for the other. */
@@ -41,7 +42,10 @@ const common = {
   testTimeout: 120_000,
   hookTimeout: 120_000,
   pool: "forks",
-} as const;
+  // What compiled-source leads to is for Node to load.
+  server: { deps: { external: [/\/dist\/.*\.js$/] } },
+} satisfies TestProjectInlineConfiguration["test"];
+const plugins = [compiledSource(import.meta.dirname)];
 
 export default defineConfig({
   test: {
@@ -50,8 +54,9 @@ export default defineConfig({
     sequence: { sequencer: LongestFirst },
     projects: [
       // Loading what they import takes many of these files longer than their tests: a worker loads it once.
-      { test: { ...common, name: "sharing", include: sharing, isolate: false } },
+      { plugins, test: { ...common, name: "sharing", include: sharing, isolate: false } },
       {
+        plugins,
         test: {
           ...common,
           name: "alone",

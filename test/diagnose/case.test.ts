@@ -1,28 +1,18 @@
 import { readFileSync } from "node:fs";
-import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
-import { demoCommand } from "../../src/cli/demo.js";
-import { diagnose } from "../../src/diagnose/diagnose.js";
+import { beforeAll, describe, expect, test } from "vitest";
+import { diagnoseRun } from "../../src/cli/diagnose.js";
 import type { Verdict } from "../../src/diagnose/tell/verdict.js";
+import { demoText } from "../../src/report/demo.js";
 import { renderVerdict } from "../../src/report/terminal.js";
 import { expectPublished } from "../published.js";
 
-// The demo's own diagnosis is what is asked here: one is enough.
-vi.mock("../../src/diagnose/diagnose.js", async (original) => {
-  const actual = await original<typeof import("../../src/diagnose/diagnose.js")>();
-  return { ...actual, diagnose: vi.fn(actual.diagnose) };
-});
+const run = { target: "cases/exclamation-mark", model: "models/ishmael-7m" };
 
 describe("the case of the exclamation mark", () => {
   let verdict: Verdict;
-  const write = vi.spyOn(process.stdout, "write").mockReturnValue(true);
-  let printed = "";
   beforeAll(async () => {
-    await demoCommand().parseAsync([], { from: "user" });
-    printed = write.mock.calls.map(([text]) => String(text)).join("");
-    write.mockRestore();
-    verdict = await vi.mocked(diagnose).mock.results[0]!.value;
+    verdict = await diagnoseRun(run, () => {});
   });
-  afterAll(() => vi.restoreAllMocks());
 
   test("names exactly three causes, and nothing else is accused", async () => {
     expectPublished("diagnose", verdict);
@@ -89,13 +79,13 @@ describe("the case of the exclamation mark", () => {
     }
   });
 
-  test("README shows what the demo prints, word for word", async () => {
+  test("README shows what the demo tells of it, line for line", async () => {
     const readme = readFileSync("README.md", "utf8");
+    const printed = demoText(verdict, "!", { colors: false, width: 100, run });
     expect(readme).toContain(`\`\`\`\n${printed.trimEnd()}\n\`\`\``);
   });
 
   test("a verdict of three causes fits one screen; what it leaves out is told with --verbose", async () => {
-    const run = { target: "cases/exclamation-mark", model: "models/ishmael-7m" };
     const screen = renderVerdict(verdict, { colors: false, run }).trimEnd().split("\n");
     expect(screen.length).toBeLessThanOrEqual(42);
     expect(Math.max(...screen.map((line) => line.length))).toBeLessThanOrEqual(100);
