@@ -15,7 +15,6 @@ const python = [process.env.FAULTLINE_PYTHON, join(root, "python/.venv/bin/pytho
 const environment = {
   ...process.env,
   PYTHONPATH: join(root, "python"),
-  FAULTLINE: `node ${join(root, "dist/cli/main.js")}`,
   // Threads of tiny models only fight over the cores.
   OMP_NUM_THREADS: "1",
   // Compiling torch and transformers takes longer than running them: bytecode is kept, whatever the shell says.
@@ -24,7 +23,7 @@ const environment = {
 
 describe("the recorder in Python", () => {
   if (python) {
-    // Two minutes of computing, beside other tests, on machines of any speed.
+    // A minute of computing, beside other tests, on machines of any speed.
     it("passes its own tests", { timeout: 900_000 }, () => {
       const run = spawnSync(python, ["-m", "pytest", "-q", "-p", "no:cacheprovider"], {
         cwd: join(root, "python"),

@@ -1,11 +1,10 @@
-"""Small models to record, and the command that diagnoses what was recorded."""
+"""Small models to record, and a process that diagnoses what was recorded."""
 
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -54,18 +53,23 @@ def load(folder: Path, attention: str = "sdpa", **options: Any) -> Any:
 
 
 @pytest.fixture(scope="session")
-def diagnose() -> Diagnose:
-    """Runs `faultline diagnose TARGET... --model MODEL --json` and returns the verdict."""
-    command = os.environ.get("FAULTLINE", f"node {ROOT / 'dist' / 'cli' / 'main.js'}").split()
+def diagnose() -> Iterator[Diagnose]:
+    """Returns the verdict on the run of all the targets, of one process for the session."""
+    command = ["node", str(ROOT / "python" / "tests" / "verdicts.mjs")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None and process.stdout is not None
+        asked, told = process.stdin, process.stdout
 
-    def run(model: Path, *targets: Path) -> dict[str, Any]:
-        arguments = [*command, "diagnose", *map(str, targets), "--model", str(model), "--json"]
-        done = subprocess.run(arguments, capture_output=True, text=True, timeout=600)
-        assert done.returncode in (0, 1), done.stderr
-        verdict: dict[str, Any] = json.loads(done.stdout)
-        return verdict
+        def run(model: Path, *targets: Path) -> dict[str, Any]:
+            options = {"target": [str(target) for target in targets], "model": str(model)}
+            print(json.dumps(options), file=asked, flush=True)
+            line = told.readline()
+            assert line, "no verdict: why is on standard error"
+            verdict: dict[str, Any] = json.loads(line)
+            return verdict
 
-    return run
+        yield run
+        asked.close()
 
 
 def forked(work: Callable[..., None], *arguments: Any, processes: int = 1) -> None:
