@@ -23,7 +23,8 @@ export interface KernelSource {
   readonly headers: ReadonlyMap<string, string>;
 }
 
-export function kernelSource(name: KernelName, folder = new URL("./kernels/", import.meta.url)): KernelSource {
+/** @param folder where the sources lie: src/engine/cuda/kernels, which is no part of what is built. */
+export function kernelSource(name: KernelName, folder: URL): KernelSource {
   const headers = new Map<string, string>();
   const include = (text: string): string => {
     for (const [, header] of text.matchAll(/^#include "([^"]+)"$/gm)) {

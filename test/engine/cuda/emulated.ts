@@ -18,6 +18,8 @@ export const compiler = ["g++", "clang++", "c++"].find((name) => {
 });
 
 const here = import.meta.dirname;
+/** Where kernels' sources lie. */
+export const kernelFolder = new URL("../../../src/engine/cuda/kernels/", import.meta.url);
 const options = [
   "-std=c++17",
   "-O2",
@@ -83,7 +85,9 @@ function sourceFiles(): Map<string, string> {
   const files = new Map<string, string>();
   for (const name of [...kernelNames, "faulty"] as const) {
     const { text, headers } =
-      name === "faulty" ? { text: readFileSync(join(here, "faulty.cu"), "utf8"), headers: [] } : kernelSource(name);
+      name === "faulty"
+        ? { text: readFileSync(join(here, "faulty.cu"), "utf8"), headers: [] }
+        : kernelSource(name, kernelFolder);
     const section = `shared_${name.replaceAll("-", "_")}`;
     for (const [header, body] of headers) files.set(header, body);
     files.set(`${name}.cu`, text);

@@ -4,19 +4,20 @@ import { type Compiler, openCompiler } from "../../../src/engine/cuda/compiler.j
 import { functionsOf, type KernelName, kernelNames, kernelTable } from "../../../src/engine/cuda/kernel-table.js";
 import { withOverlap } from "../../../src/engine/cuda/modules.js";
 import { compilerOptions, keptPtx, kernelSource, ptxHeader } from "../../../src/engine/cuda/source.js";
+import { kernelFolder } from "./emulated.js";
 
 const folder = "src/engine/cuda/ptx";
 const ptxOf = (name: KernelName) => readFileSync(`${folder}/${name}.ptx`, "utf8");
 
 test("there is PTX of every kernel's file, and of no other", () => {
   expect(readdirSync(folder).sort()).toEqual(kernelNames.map((name) => `${name}.ptx`).sort());
-  const sources = readdirSync("src/engine/cuda/kernels").filter((name) => name.endsWith(".cu"));
+  const sources = readdirSync(kernelFolder).filter((name) => name.endsWith(".cu"));
   expect(sources.sort()).toEqual(kernelNames.map((name) => `${name}.cu`).sort());
 });
 
 describe.each(kernelNames)("%s", (name) => {
   test("its PTX was made from its source (npm run build:cuda makes it anew)", () => {
-    expect(ptxOf(name).split("\n")[0]).toBe(ptxHeader(kernelSource(name)));
+    expect(ptxOf(name).split("\n")[0]).toBe(ptxHeader(kernelSource(name, kernelFolder)));
   });
 
   test("has every function of the table, with its argument and its threads", () => {
@@ -30,7 +31,7 @@ describe.each(kernelNames)("%s", (name) => {
   });
 
   test("its header says what shapes it takes", () => {
-    const header = kernelSource(name).text.split("#include")[0]!;
+    const header = kernelSource(name, kernelFolder).text.split("#include")[0]!;
     expect(header).toMatch(/\[\w+.*\]/);
     expect(header).toMatch(/[Gg]rid/);
   });
@@ -52,7 +53,7 @@ if (!nvrtc) console.warn("NVRTC was not found (NVRTC_LIBRARY, CUDA_HOME): the CU
 const whenFound = nvrtc ? describe : () => {};
 whenFound("compiled by NVRTC", () => {
   test.each(["rmsnorm", "select-token", "rotate-append"] as const)("%s is what was kept", (name) => {
-    const source = kernelSource(name);
+    const source = kernelSource(name, kernelFolder);
     const compiled = keptPtx(source, nvrtc!.compile(`${name}.cu`, source, compilerOptions));
     const entries = (ptx: string) => [...ptx.matchAll(/\.entry \w+/g)].map(([entry]) => entry);
     expect(entries(compiled)).toEqual(entries(ptxOf(name)));
