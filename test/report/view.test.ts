@@ -120,8 +120,9 @@ describe("its page", () => {
     expect(all).toBe(judged!.page.run.steps.reduce((sum, { rows }) => sum + rows, 0));
 
     await page.fill("#step", "2");
+    // While it is drawn anew there is none.
     await page.waitForFunction(
-      (rows) => document.querySelector<HTMLCanvasElement>("#map-observed")?.height !== rows,
+      (rows) => (document.querySelector<HTMLCanvasElement>("#map-observed")?.height ?? rows) !== rows,
       all,
     );
     expect(await height()).toBe(judged!.page.run.steps[2]!.rows);
