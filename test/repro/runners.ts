@@ -11,7 +11,9 @@ export interface Outcome {
 /** Runs every vitest file below a folder, as somebody would who has nothing but that folder and vitest. */
 export function everyVitest(folder: string): Outcome {
   const report = join(folder, "report.json");
-  const words = ["run", "--globals", "--root", folder, "--reporter=json", `--outputFile=${report}`];
+  // One worker for all files: a process each takes longer than the tests.
+  const options = ["--globals", "--no-isolate", "--max-workers=1"];
+  const words = ["run", ...options, "--root", folder, "--reporter=json", `--outputFile=${report}`];
   const environment = Object.entries(process.env).filter(([name]) => !name.startsWith("VITEST"));
   const vitest = new URL("../../node_modules/vitest/vitest.mjs", import.meta.url).pathname;
   spawnSync(process.execPath, [vitest, ...words], { env: Object.fromEntries(environment), cwd: folder });
