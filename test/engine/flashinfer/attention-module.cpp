@@ -41,7 +41,7 @@ Counts counts() {
 enum { isPrefill, isGraph, batchSize, queryRows, heads, kvHeads, pageSize, isCausal, sizes };
 constexpr int magic = 1469598103;
 
-void copyPlan(const DLTensor& device, const DLTensor& pinned, const std::vector<int32_t>& words) {
+void copyPlan(const View& device, const View& pinned, const std::vector<int32_t>& words) {
   check(words.size() * 4 <= static_cast<size_t>(device.shape[0]), "the int workspace is too small");
   std::memcpy(pinned.data, words.data(), words.size() * 4);
   const int result = cuMemcpyHtoDAsync_v2(reinterpret_cast<uint64_t>(device.data), pinned.data, words.size() * 4, standInStream());
@@ -57,14 +57,14 @@ Any planned(const std::vector<int32_t>& words) {
 }
 
 // Sequences, rows and pages one after the other: differences of the two index arrays.
-std::vector<int32_t> planWords(std::vector<int32_t> head, const DLTensor& qo, const DLTensor& kv, int64_t batch) {
+std::vector<int32_t> planWords(std::vector<int32_t> head, const View& qo, const View& kv, int64_t batch) {
   for (int64_t b = 0; b < batch; b++) head.push_back(intOf(kv, b + 1) - intOf(kv, b));
   for (int64_t b = 0; b < batch; b++) head.push_back(self().prefill ? intOf(qo, b + 1) - intOf(qo, b) : 1);
   return head;
 }
 
 struct Run {
-  DLTensor intWorkspace, query, keys, values, qoIndptr, indptr, indices, lastPageLen, output, lse;
+  View intWorkspace, query, keys, values, qoIndptr, indptr, indices, lastPageLen, output, lse;
   std::vector<int64_t> plan;
   bool paged, hnd, causal, hasLse;
   int64_t window;
@@ -78,7 +78,7 @@ std::string difference(const char* what, int64_t found, int64_t expected) {
 void attendRow(const Run& run, int64_t row, int64_t head, int64_t sequence, int64_t position, int64_t length) {
   const int64_t dim = self().headDim, group = run.query.shape[1] / run.plan[kvHeads], kv = head / group;
   const int pageAxis = run.hnd ? 2 : 1, headAxis = run.hnd ? 1 : 2;
-  const auto at = [&](const DLTensor& cache, int64_t key) {
+  const auto at = [&](const View& cache, int64_t key) {
     const int64_t first = intOf(run.indptr, sequence);
     if (!run.paged) return (first + key) * cache.strides[0] + kv * cache.strides[1];
     const int64_t page = intOf(run.indices, first + key / run.plan[pageSize]);
@@ -150,9 +150,9 @@ std::string attend(const Run& run) {
 void planDecode(const Any* values, int count, Any* result) {
   Arguments given("plan", values, count, 15);
   given.view("float_workspace", onDevice, u8, {128 << 20});
-  const DLTensor device = given.view("int_workspace", onDevice, u8, {8 << 20});
-  const DLTensor pinned = given.view("page_locked_int_workspace", onHost, u8, {8 << 20});
-  const DLTensor kv = given.view("indptr", onHost, i32, {-1}, true);
+  const View device = given.view("int_workspace", onDevice, u8, {8 << 20});
+  const View pinned = given.view("page_locked_int_workspace", onHost, u8, {8 << 20});
+  const View kv = given.view("indptr", onHost, i32, {-1}, true);
   const int64_t batch = given.whole(), q = given.whole(), k = given.whole(), page = given.whole();
   const bool graph = given.flag();
   given.whole();
@@ -172,11 +172,11 @@ void planDecode(const Any* values, int count, Any* result) {
 void planPrefill(const Any* values, int count, Any* result) {
   Arguments given("plan", values, count, counts().plan);
   given.view("float_workspace", onDevice, u8, {128 << 20});
-  const DLTensor device = given.view("int_workspace", onDevice, u8, {8 << 20});
-  const DLTensor pinned = given.view("page_locked_int_workspace", onHost, u8, {8 << 20});
-  const DLTensor qo = given.view("qo_indptr", onHost, i32, {-1}, true);
-  const DLTensor kv = given.view("kv_indptr", onHost, i32, {-1}, true);
-  const DLTensor lengths = given.view("kv_len", onHost, i32, {-1}, true);
+  const View device = given.view("int_workspace", onDevice, u8, {8 << 20});
+  const View pinned = given.view("page_locked_int_workspace", onHost, u8, {8 << 20});
+  const View qo = given.view("qo_indptr", onHost, i32, {-1}, true);
+  const View kv = given.view("kv_indptr", onHost, i32, {-1}, true);
+  const View lengths = given.view("kv_len", onHost, i32, {-1}, true);
   const int64_t rows = given.whole(), batch = given.whole(), q = given.whole(), k = given.whole(), page = given.whole();
   const bool graph = given.flag();
   for (int i = 0; i < 2; i++) check(given.whole() == self().headDim, "Unsupported head_dim");

@@ -5,14 +5,14 @@ namespace {
 
 void append(const Any* values, int count) {
   Arguments given("append_paged_kv_cache", values, count, 10);
-  const DLTensor key = given.view("append_key", onDevice, bf16, {-1, -1, -1});
-  const DLTensor value = given.view("append_value", onDevice, bf16, {key.shape[0], key.shape[1], key.shape[2]});
-  const DLTensor sequences = given.view("batch_indices", onDevice, i32, {key.shape[0]}, true);
-  const DLTensor positions = given.view("positions", onDevice, i32, {key.shape[0]}, true);
-  const DLTensor keys = given.view("paged_k_cache", onDevice, bf16, {-1, -1, -1, key.shape[2]});
-  const DLTensor held = given.view("paged_v_cache", onDevice, bf16, {keys.shape[0], keys.shape[1], keys.shape[2], key.shape[2]});
-  const DLTensor indices = given.view("kv_indices", onDevice, i32, {-1}, true);
-  const DLTensor indptr = given.view("kv_indptr", onDevice, i32, {-1}, true);
+  const View key = given.view("append_key", onDevice, bf16, {-1, -1, -1});
+  const View value = given.view("append_value", onDevice, bf16, {key.shape[0], key.shape[1], key.shape[2]});
+  const View sequences = given.view("batch_indices", onDevice, i32, {key.shape[0]}, true);
+  const View positions = given.view("positions", onDevice, i32, {key.shape[0]}, true);
+  const View keys = given.view("paged_k_cache", onDevice, bf16, {-1, -1, -1, key.shape[2]});
+  const View held = given.view("paged_v_cache", onDevice, bf16, {keys.shape[0], keys.shape[1], keys.shape[2], key.shape[2]});
+  const View indices = given.view("kv_indices", onDevice, i32, {-1}, true);
+  const View indptr = given.view("kv_indptr", onDevice, i32, {-1}, true);
   given.view("kv_last_page_len", onDevice, i32, {indptr.shape[0] - 1}, true);
   const bool hnd = given.whole() == 1;
   for (int k = 0; k < 4; k++) check(keys.strides[k] == held.strides[k], "k/v strides must be identical");
@@ -35,7 +35,7 @@ void append(const Any* values, int count) {
 }
 
 // The norm of a row of float32 numbers, stored where `to` begins.
-void normRow(const std::vector<float>& row, const DLTensor& weight, char* data, int64_t to, double epsilon) {
+void normRow(const std::vector<float>& row, const View& weight, char* data, int64_t to, double epsilon) {
   double sum = 0;
   for (const float x : row) sum += static_cast<double>(x) * x;
   const float scale = 1 / std::sqrt(sum / row.size() + epsilon);
@@ -44,9 +44,9 @@ void normRow(const std::vector<float>& row, const DLTensor& weight, char* data, 
 
 void norm(const char* name, bool adds, const Any* values, int count) {
   Arguments given(name, values, count, 5);
-  const DLTensor first = given.view(adds ? "input" : "output", onDevice, bf16, {-1, -1});
-  const DLTensor second = given.view(adds ? "residual" : "input", onDevice, bf16, {first.shape[0], first.shape[1]});
-  const DLTensor weight = given.view("weight", onDevice, bf16, {first.shape[1]}, true);
+  const View first = given.view(adds ? "input" : "output", onDevice, bf16, {-1, -1});
+  const View second = given.view(adds ? "residual" : "input", onDevice, bf16, {first.shape[0], first.shape[1]});
+  const View weight = given.view("weight", onDevice, bf16, {first.shape[1]}, true);
   const double epsilon = given.number();
   given.flag();
   enqueue([=]() -> std::string {
@@ -66,11 +66,11 @@ void norm(const char* name, bool adds, const Any* values, int count) {
 
 void rotate(const Any* values, int count) {
   Arguments given("apply_rope_pos_ids", values, count, 9);
-  const DLTensor q = given.view("q", onDevice, bf16, {-1, -1, -1});
-  const DLTensor k = given.view("k", onDevice, bf16, {q.shape[0], -1, q.shape[2]});
-  const DLTensor turnedQ = given.view("q_rope", onDevice, bf16, {q.shape[0], q.shape[1], q.shape[2]});
-  const DLTensor turnedK = given.view("k_rope", onDevice, bf16, {k.shape[0], k.shape[1], k.shape[2]});
-  const DLTensor positions = given.view("pos_ids", onDevice, i32, {q.shape[0]}, true);
+  const View q = given.view("q", onDevice, bf16, {-1, -1, -1});
+  const View k = given.view("k", onDevice, bf16, {q.shape[0], -1, q.shape[2]});
+  const View turnedQ = given.view("q_rope", onDevice, bf16, {q.shape[0], q.shape[1], q.shape[2]});
+  const View turnedK = given.view("k_rope", onDevice, bf16, {k.shape[0], k.shape[1], k.shape[2]});
+  const View positions = given.view("pos_ids", onDevice, i32, {q.shape[0]}, true);
   const int64_t dims = given.whole();
   const bool interleaved = given.flag();
   const double scale = given.number(), theta = given.number();

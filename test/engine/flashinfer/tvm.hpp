@@ -28,6 +28,12 @@ struct Any {
 };
 static_assert(sizeof(DLTensor) == 48 && sizeof(Any) == 16);
 
+// A tensor as it outlives the call that it came with.
+struct View {
+  char* data;
+  std::vector<int64_t> shape, strides;
+};
+
 enum { none = 0, integer = 1, boolean = 2, real = 3, tensor = 7, array = 71 };
 
 extern "C" {
@@ -79,7 +85,7 @@ class Arguments {
   }
   void nothing() { next(none); }
   // A tensor with every property that a kernel would take for granted: memory of its device from the first element to the last.
-  DLTensor view(const char* what, int device, ElementType type, std::vector<int64_t> shape, bool dense = false) {
+  View view(const char* what, int device, ElementType type, std::vector<int64_t> shape, bool dense = false) {
     const Any& value = values[at];
     if (value.type != tensor) wrongType("DLTensor*");
     at++;
@@ -99,13 +105,14 @@ class Arguments {
       last += (found.shape[k] - 1) * found.strides[k];
     }
     check(found.strides[found.dimensions - 1] == 1, of + " must be contiguous at the last dimension");
-    if (empty) return found;
+    const View kept = {found.data, {found.shape, found.shape + found.dimensions}, {found.strides, found.strides + found.dimensions}};
+    if (empty) return kept;
     const uint64_t address = reinterpret_cast<uint64_t>(found.data);
     if (type.code != i32.code && type.bits != 8) check(address % 16 == 0, of + " is not aligned");
     const bool inside = fakeCovers(address, (last + 1) * type.bits / 8, device == onHost);
     // The host's own arrays are anywhere.
     check(inside || (device == onHost && type.bits == 32), of + " ends outside of its memory");
-    return found;
+    return kept;
   }
   bool isNothing() const { return values[at].type == none; }
 
@@ -141,7 +148,7 @@ inline void storeFloat(char* data, int64_t element, float value) {
   const uint16_t rounded = std::isnan(value) ? 0x7fc0 : (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
   std::memcpy(data + 2 * element, &rounded, 2);
 }
-inline int32_t intOf(const DLTensor& list, int64_t element) {
+inline int32_t intOf(const View& list, int64_t element) {
   int32_t value;
   std::memcpy(&value, list.data + 4 * element, 4);
   return value;
