@@ -69,6 +69,8 @@ describe.each(backends)("%s", (_, open, traits) => {
     const hidden = seen.filter((value) => value.name === "model.layers.0");
     expect(hidden.map(({ role, view }) => `${role} ${view.epoch}`).at(-1)).toBe(`input ${hidden[0]!.view.epoch}`);
     const cache = seen.find((value) => value.name.endsWith("k_cache"))!.view;
-    expect(cache.kind === "paged" && cache.pageBytes.every((bytes) => bytes.length === 16 * 2 * 64 * byteWidth(cacheDtype))).toBe(true);
+    expect(
+      cache.kind === "paged" && cache.pageBytes.every((bytes) => bytes.length === 16 * 2 * 64 * byteWidth(cacheDtype)),
+    ).toBe(true);
   });
 });

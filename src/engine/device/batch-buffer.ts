@@ -146,7 +146,12 @@ export class BatchBuffer {
         generatedAt: this.#at.generated,
       }),
     );
-    this.#content = { qoIndptr: batch.qoIndptr, kvIndptr: table.indptr, kvLength: content.kvLength, pageSize: batch.pageSize };
+    this.#content = {
+      qoIndptr: batch.qoIndptr,
+      kvIndptr: table.indptr,
+      kvLength: content.kvLength,
+      pageSize: batch.pageSize,
+    };
     return { rows, sequences, splitCount: splits.splitCount, tileCount: tiles.length / 2 };
   }
 

@@ -1,7 +1,7 @@
 import type { Graph, GraphNode } from "../../spec/graph.js";
 import type { LinearAttributes } from "../../spec/ops/linear.js";
-import { executionOrder, readersOf } from "../program/dataflow.js";
 import type { DType } from "../../tensor/dtype.js";
+import { executionOrder, readersOf } from "../program/dataflow.js";
 import type { Backend, DeviceBuffer } from "./backend.js";
 import type { Slot } from "./packing.js";
 import type { Weights } from "./weights.js";

@@ -71,20 +71,21 @@ export class BatchPrefill {
     const { float: floats, plan } = this.workspace;
     // No split of a given size, splitting allowed, no colocated blocks; no uniform length of queries, fixed or not.
     const settings: Value[] = [int(-1), false, int(0), int(0), false].slice(0, this.#version.prefillPlan - 16);
-    const made = plan.plan((pinned) =>
-      this.#plan.call([
-        floats.tensor,
-        plan.tensor,
-        pinned,
-        ...[qoIndptr, indptr, lengths].map((numbers): Value => ({ kind: "numbers", numbers })),
-        ...[qoIndptr[batch]!, batch, heads, kvHeads, pageSize].map(int),
-        graph,
-        int(headDim),
-        int(headDim),
-        causal,
-        int(windowLeft),
-        ...settings,
-      ])!,
+    const made = plan.plan(
+      (pinned) =>
+        this.#plan.call([
+          floats.tensor,
+          plan.tensor,
+          pinned,
+          ...[qoIndptr, indptr, lengths].map((numbers): Value => ({ kind: "numbers", numbers })),
+          ...[qoIndptr[batch]!, batch, heads, kvHeads, pageSize].map(int),
+          graph,
+          int(headDim),
+          int(headDim),
+          causal,
+          int(windowLeft),
+          ...settings,
+        ])!,
     );
     return new Plan(this.library, made);
   }

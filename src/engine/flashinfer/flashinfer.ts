@@ -13,8 +13,11 @@ import { BatchPrefill } from "./batch-prefill.js";
 import { type Geometry, headDims, moduleOf } from "./geometry.js";
 import { findModule, findRuntime } from "./module-folder.js";
 import { type AttentionModule, moduleName } from "./module-names.js";
+import { NormModule } from "./norm-module.js";
+import { PageModule } from "./page-module.js";
 import { FlashInferPath } from "./path-attention.js";
 import { Planner } from "./planner.js";
+import { RopeModule } from "./rope-module.js";
 import { TvmLibrary } from "./tvm-library.js";
 import { FloatWorkspace, PlanWorkspace } from "./workspace.js";
 
@@ -42,7 +45,9 @@ export class FlashInfer implements AttentionLibrary {
 
   requireSupported(graph: Graph, { dtype }: Pick<KvStoreOptions, "dtype">): void {
     if (dtype !== "bfloat16") {
-      throw new InputError(`FlashInfer's attention takes keys and values in bfloat16, the KV cache is to hold ${dtype}`);
+      throw new InputError(
+        `FlashInfer's attention takes keys and values in bfloat16, the KV cache is to hold ${dtype}`,
+      );
     }
     for (const node of graph.nodes.values()) {
       if (node.op.kind !== "attention") continue;
@@ -77,13 +82,30 @@ export class FlashInfer implements AttentionLibrary {
     const plan = new PlanWorkspace(this.stream);
     try {
       const make = kind === "decode" ? BatchDecode : BatchPrefill;
-      const planner = new Planner(new make(this.#library, path, { float: this.#floats, plan }, geometry), causal, graph);
+      const planner = new Planner(
+        new make(this.#library, path, { float: this.#floats, plan }, geometry),
+        causal,
+        graph,
+      );
       this.#planners.set(key, { planner, workspace: plan });
       return planner;
     } catch (error) {
       plan.destroy();
       throw error;
     }
+  }
+
+  /** Its append. @throws Error in one sentence when the module is not there, as the others do. */
+  page(): PageModule {
+    return new PageModule(this.#library, findModule("page", ""));
+  }
+
+  norm(): NormModule {
+    return new NormModule(this.#library, findModule("norm", ""));
+  }
+
+  rope(): RopeModule {
+    return new RopeModule(this.#library, findModule("rope", ""));
   }
 
   destroy(): void {

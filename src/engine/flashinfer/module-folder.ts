@@ -34,10 +34,11 @@ function moduleFolders(): string[] {
 export function findModule(name: string, build: string): string {
   const searched = moduleFolders();
   for (const folder of searched) {
-    for (const path of [join(folder, `${name}.so`), join(folder, name, `${name}.so`)]) if (existsSync(path)) return path;
+    for (const path of [join(folder, `${name}.so`), join(folder, name, `${name}.so`)])
+      if (existsSync(path)) return path;
   }
   throw new Error(
-    `FlashInfer's module ${name} is not in ${searched.join(" or ")}: "faultline flashinfer build ${build}" makes it; FAULTLINE_FLASHINFER may name another folder`,
+    `FlashInfer's module ${name} is not in ${searched.join(" or ")}: "${`faultline flashinfer build ${build}`.trim()}" makes it; FAULTLINE_FLASHINFER may name another folder`,
   );
 }
 
@@ -50,11 +51,15 @@ export function findRuntime(): string {
 /** Where the package apache-tvm-ffi may be: the active environment, the user's packages, the system's. */
 function pythonFolders(): string[] {
   const { VIRTUAL_ENV: environment, CONDA_PREFIX: conda } = process.env;
-  const roots = [environment, conda, join(homedir(), ".local"), "/usr/local", "/usr"].filter((root) => root !== undefined);
+  const roots = [environment, conda, join(homedir(), ".local"), "/usr/local", "/usr"].filter(
+    (root) => root !== undefined,
+  );
   return roots.flatMap((root) =>
     folders(join(root, "lib"))
       .filter((name) => name.startsWith("python3"))
-      .flatMap((name) => ["site-packages", "dist-packages"].map((kind) => join(root, "lib", name, kind, "tvm_ffi", "lib"))),
+      .flatMap((name) =>
+        ["site-packages", "dist-packages"].map((kind) => join(root, "lib", name, kind, "tvm_ffi", "lib")),
+      ),
   );
 }
 

@@ -49,7 +49,8 @@ export class NormModule {
 
 function normShapes(name: string, input: Operand, weight: Operand, epsilon: number) {
   const { shape } = input;
-  if (shape.length !== 2) throw new RangeError(`${name}: FlashInfer expects [rows, columns], found [${shape.join(", ")}]`);
+  if (shape.length !== 2)
+    throw new RangeError(`${name}: FlashInfer expects [rows, columns], found [${shape.join(", ")}]`);
   if (shape[0] === 0) throw new RangeError(`${name}: FlashInfer expects at least one row`);
   if (!(epsilon >= 0)) throw new RangeError(`epsilon ${epsilon}: expected 0 or more`);
   return { shape, gains: tensorOf("weight", weight, { dtype: "bfloat16", shape: [shape[1]], dense: true }) };

@@ -28,7 +28,8 @@ const vectorBytes = 16;
 export function tensorOf(name: string, operand: Operand, expected: Expected): DeviceTensor {
   const { buffer, dtype, shape, offset = 0 } = operand;
   if (dtype !== expected.dtype) throw new RangeError(`${name}: FlashInfer expects ${expected.dtype}, found ${dtype}`);
-  const fits = shape.length === expected.shape.length && expected.shape.every((n, k) => n === undefined || n === shape[k]);
+  const fits =
+    shape.length === expected.shape.length && expected.shape.every((n, k) => n === undefined || n === shape[k]);
   if (!fits || !shape.every((n) => Number.isInteger(n) && n >= 0)) {
     throw new RangeError(
       `${name}: FlashInfer expects shape [${expected.shape.map((n) => n ?? "any").join(", ")}], found [${shape.join(", ")}]`,
@@ -37,17 +38,25 @@ export function tensorOf(name: string, operand: Operand, expected: Expected): De
   const dense = denseStrides(shape);
   const strides = operand.strides ?? dense;
   if (strides.length !== shape.length || strides.at(-1) !== 1) {
-    throw new RangeError(`${name}: FlashInfer expects stride 1 on the last axis, found strides [${strides.join(", ")}]`);
+    throw new RangeError(
+      `${name}: FlashInfer expects stride 1 on the last axis, found strides [${strides.join(", ")}]`,
+    );
   }
   if (expected.dense && shape.some((n, k) => n > 1 && strides[k] !== dense[k])) {
-    throw new RangeError(`${name}: FlashInfer expects elements that follow one another, found strides [${strides.join(", ")}]`);
+    throw new RangeError(
+      `${name}: FlashInfer expects elements that follow one another, found strides [${strides.join(", ")}]`,
+    );
   }
   const { bits } = elementTypes[dtype];
   const width = bits / 8;
   const address = buffer.address + offset * width;
   const isVector = dtype !== "int32" && dtype !== "uint8";
   const steps = expected.dense ? [] : strides.slice(0, -1);
-  if (isVector && !expected.dense && [offset, ...steps].some((step) => step < 0 || (step * width) % vectorBytes !== 0)) {
+  if (
+    isVector &&
+    !expected.dense &&
+    [offset, ...steps].some((step) => step < 0 || (step * width) % vectorBytes !== 0)
+  ) {
     throw new RangeError(
       `${name}: FlashInfer reads 16 bytes at a time, strides [${strides.join(", ")}] and offset ${offset} are no multiples of ${vectorBytes / width}`,
     );

@@ -51,7 +51,8 @@ export class FlashInferPath implements PathAttention {
   queryPlace(name: string): Place | undefined {
     const { graph } = this.memory;
     const readers = readersOf(graph, name).map((reader) => graph.node(reader));
-    const asked = readers.length > 0 && readers.every(({ op, inputs }) => op.kind === "attention" && inputs[0] === name);
+    const asked =
+      readers.length > 0 && readers.every(({ op, inputs }) => op.kind === "attention" && inputs[0] === name);
     if (!asked) return undefined;
     const { heads = 1, columns } = graph.node(name);
     return place(this.#queries, [heads, columns / heads]);

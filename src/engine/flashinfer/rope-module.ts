@@ -33,11 +33,13 @@ export class RopeModule {
   apply(operands: RotateOperands): void {
     const { query, key, rotaryDim, interleaved, scale, theta } = operands;
     const [rows, , headDim] = query.shape as [number, number, number];
-    if (![64, 128, 256, 512].includes(headDim)) throw new RangeError(`head_dim ${headDim}: FlashInfer rotates 64, 128, 256, 512`);
+    if (![64, 128, 256, 512].includes(headDim))
+      throw new RangeError(`head_dim ${headDim}: FlashInfer rotates 64, 128, 256, 512`);
     if (!Number.isInteger(rotaryDim) || rotaryDim <= 0 || rotaryDim > headDim || rotaryDim % 16 !== 0) {
       throw new RangeError(`rotary_dim ${rotaryDim}: expected a multiple of 16 up to head_dim ${headDim}`);
     }
-    if (!(scale > 0) || !(theta > 0)) throw new RangeError(`rope scale ${scale} and theta ${theta}: expected more than 0`);
+    if (!(scale > 0) || !(theta > 0))
+      throw new RangeError(`rope scale ${scale} and theta ${theta}: expected more than 0`);
     if (rows === 0) return;
     const heads = (name: string, operand: Operand, like: Operand) =>
       tensorOf(name, operand, { dtype: "bfloat16", shape: [rows, like.shape[1], headDim] });

@@ -29,7 +29,10 @@ const pagedRun = 21;
 const raggedRun = 19;
 
 /** How a prefill module is called. @throws Error in one sentence when it is of a version that is not known. */
-export function prefillVersion(path: string, counts: { plan: number; paged_run: number; ragged_run: number }): VersionRow {
+export function prefillVersion(
+  path: string,
+  counts: { plan: number; paged_run: number; ragged_run: number },
+): VersionRow {
   const row = rows.find(
     ({ prefillPlan, prefillTensors }) =>
       prefillPlan === counts.plan &&
