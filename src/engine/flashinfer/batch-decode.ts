@@ -1,5 +1,5 @@
 import { validateIndptr } from "../run/page-table.js";
-import { type Geometry, requireGeometry } from "./geometry.js";
+import type { Geometry } from "./geometry.js";
 import { type AttentionOperands, type PagedKeys, pagedTensors, rowTensors } from "./paged-operands.js";
 import { Plan } from "./plan.js";
 import type { LibraryFunction, TvmLibrary } from "./tvm-library.js";
@@ -26,7 +26,6 @@ export class BatchDecode {
     readonly workspace: { readonly float: FloatWorkspace; readonly plan: PlanWorkspace },
     readonly geometry: Geometry,
   ) {
-    requireGeometry("decode", geometry);
     const functionOf = library.open(path);
     this.#plan = functionOf("plan");
     this.#run = functionOf("run");

@@ -1,5 +1,5 @@
 import { validateIndptr } from "../run/page-table.js";
-import { type Geometry, requireGeometry } from "./geometry.js";
+import type { Geometry } from "./geometry.js";
 import { type Operand, tensorOf } from "./operands.js";
 import { type AttentionOperands, type PagedKeys, pagedTensors, rowTensors } from "./paged-operands.js";
 import { Plan } from "./plan.js";
@@ -48,7 +48,6 @@ export class BatchPrefill {
     readonly workspace: { readonly float: FloatWorkspace; readonly plan: PlanWorkspace },
     readonly geometry: Geometry,
   ) {
-    requireGeometry("prefill", geometry);
     const functionOf = library.open(path);
     this.#plan = functionOf("plan");
     this.#pagedRun = functionOf("paged_run");

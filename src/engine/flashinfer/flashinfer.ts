@@ -10,7 +10,7 @@ import { attributesOf, refuse } from "../program/typed-node.js";
 import { attendOnce } from "./attention-call.js";
 import { BatchDecode } from "./batch-decode.js";
 import { BatchPrefill } from "./batch-prefill.js";
-import { type Geometry, headDims, moduleOf } from "./geometry.js";
+import { type Geometry, headDims, moduleOf, requireGeometry } from "./geometry.js";
 import { findModule, findRuntime } from "./module-folder.js";
 import { type AttentionModule, moduleName } from "./module-names.js";
 import { NormModule } from "./norm-module.js";
@@ -77,6 +77,7 @@ export class FlashInfer implements AttentionLibrary {
     const known = this.#planners.get(key);
     if (known) return known.planner;
     const { kind, geometry, causal, graph } = wanted;
+    requireGeometry(kind, geometry);
     const name = moduleName(moduleOf(kind, geometry));
     const path = findModule(name, buildWords(geometry));
     const plan = new PlanWorkspace(this.stream);
