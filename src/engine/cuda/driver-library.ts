@@ -50,7 +50,7 @@ export interface PinnedBytes {
 export interface Koffi {
   load(
     path: string,
-    options?: { readonly global?: boolean },
+    options?: { readonly global?: boolean; readonly lazy?: boolean },
   ): { func(name: string, result: string, parameters: readonly string[]): Foreign };
   alloc(type: string, length: number): unknown;
   free(pointer: unknown): void;

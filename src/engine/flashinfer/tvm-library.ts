@@ -53,7 +53,8 @@ export class TvmLibrary {
   open(path: string): (name: string) => LibraryFunction {
     let module: ReturnType<Koffi["load"]>;
     try {
-      module = this.koffi.load(path);
+      // FlashInfer leaves kernels out of a module that it calls nowhere: a name is to be bound when it is called.
+      module = this.koffi.load(path, { lazy: true });
     } catch (error) {
       const reason = firstLine(error);
       const missing = /(lib[\w.-]+): cannot open/.exec(reason)?.[1];

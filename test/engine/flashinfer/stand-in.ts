@@ -17,7 +17,8 @@ export function standInFolder(): string {
   // Its libraries are linked with that driver.
   files.set("driver", driver);
   return compiledFolder("flashinfer", files, (folder) => {
-    const linked = [`-L${driver}`, "-l:libcuda.so.1", `-Wl,-rpath,${driver}`];
+    // FlashInfer's modules have names that nobody defines, so that the linker must not bind all of them at once.
+    const linked = [`-L${driver}`, "-l:libcuda.so.1", `-Wl,-rpath,${driver}`, "-Wl,-z,lazy"];
     const build = (unit: string, library: string, flags: readonly string[]) =>
       execFileSync(compiler!, [...options, "-shared", unit, "-o", library, ...flags], { cwd: folder });
     build("tvm-runtime.cpp", runtimeName, []);
