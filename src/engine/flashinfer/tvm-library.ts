@@ -1,3 +1,5 @@
+import { existsSync } from "node:fs";
+import { dirname, join } from "node:path";
 import type { Foreign, Koffi } from "../cuda/driver-library.js";
 import { CallFrame } from "./call-frame.js";
 import type { ObjectValue, Value } from "./values.js";
@@ -51,19 +53,7 @@ export class TvmLibrary {
 
   /** The functions of a module, each looked up once. @throws Error in one sentence when it cannot be loaded. */
   open(path: string): (name: string) => LibraryFunction {
-    let module: ReturnType<Koffi["load"]>;
-    try {
-      // FlashInfer leaves kernels out of a module that it calls nowhere: a name is to be bound when it is called.
-      module = this.koffi.load(path, { lazy: true });
-    } catch (error) {
-      const reason = firstLine(error);
-      const missing = /(lib[\w.-]+): cannot open/.exec(reason)?.[1];
-      throw new Error(
-        missing
-          ? `FlashInfer's module ${path} needs ${missing}, which the loader does not find: name its folder in LD_LIBRARY_PATH`
-          : `FlashInfer's module ${path} cannot be loaded: ${reason}`,
-      );
-    }
+    const module = this.#load(path);
     return (name) => {
       let foreign: Foreign;
       try {
@@ -73,6 +63,27 @@ export class TvmLibrary {
       }
       return this.#function(name, path, foreign);
     };
+  }
+
+  /** A module, with the CUDA runtime that lies beside it where the loader finds none. */
+  #load(path: string): ReturnType<Koffi["load"]> {
+    // FlashInfer leaves kernels out of a module that it calls nowhere: a name is to be bound when it is called.
+    const load = () => this.koffi.load(path, { lazy: true });
+    try {
+      return load();
+    } catch (error) {
+      const reason = firstLine(error);
+      const missing = /(lib[\w.-]+): cannot open/.exec(reason)?.[1];
+      if (!missing) throw new Error(`FlashInfer's module ${path} cannot be loaded: ${reason}`);
+      const beside = join(dirname(path), missing);
+      if (!existsSync(beside)) {
+        throw new Error(
+          `FlashInfer's module ${path} needs ${missing}, which the loader does not find: name its folder in LD_LIBRARY_PATH`,
+        );
+      }
+      this.koffi.load(beside, { global: true });
+      return load();
+    }
   }
 
   /** Gives an object back. */
