@@ -33,6 +33,7 @@ Counts counts() {
   const char* set = std::getenv("FAKE_FLASHINFER");
   const std::string version = set ? set : "0.6.18";
   if (version == "0.6.4") return {19, 6};
+  if (version == "0.6.12") return {19, 8};
   if (version == "0.7.4") return {21, 8};
   return version == "0.6.18" ? Counts{20, 8} : Counts{22, 9};
 }
