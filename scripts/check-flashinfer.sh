@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # What a machine with an NVIDIA GPU shows of FlashInfer's own library as the attention of the CUDA paths. Needs Node, the
-# build in dist, the package koffi and modules that the loader's path has a CUDA runtime for (faultline flashinfer build, or a
-# folder of them in FAULTLINE_FLASHINFER); no test runner and no Python. Every stage prints its name and how it ended; what it
-# printed lies in OUT.
-# Usage: scripts/check-flashinfer.sh OUT
+# build in dist and the package koffi, and FlashInfer's modules: of PYTHON, in which it is installed (they are compiled first),
+# or in the folder that FAULTLINE_FLASHINFER names. No test runner. Every stage prints its name and how it ended; what it
+# printed lies in OUT, the recordings of the case in OUT/case, and OUT/demo.txt tells it.
+# Usage: scripts/check-flashinfer.sh OUT [PYTHON]
 set -uo pipefail
 cd "$(dirname "$0")/.."
 out=${1:?a folder for what the stages print}
+python=${2:-}
 mkdir -p "$out"
 model=models/ishmael-7m
 prompt="Call me Ishmael. Some years ago"
@@ -23,9 +24,33 @@ stage() {
   echo "$name: exit $code, $((SECONDS - start)) s: $(tail -n 1 "$out/$name.txt" | cut -c1-200)"
   [ $code -eq 0 ] || failed=1
 }
-export -f faultline
+
+# diagnosed NAME EXIT CAPTURE: the verdict, and how attention rounds: the recipe tells whose kernels really ran.
+diagnosed() {
+  stage "diagnose-$1" 240 bash -c "faultline diagnose '$3' --model $model --verbose; code=\$?; echo; \
+    [ \$code -eq $2 ] && echo 'verdict as expected' || { echo \"exit code \$code, expected $2\"; false; }"
+  grep -E '^(CLEAN|FAULT|AMBIGUOUS|INCONCLUSIVE)|^  (embedding-scaled|residual-dropped|additive-constant)|o_proj\.input  |^  [a-z-]+: scores' \
+    "$out/diagnose-$1.txt" | cut -c1-200 | sed 's/^/    /'
+}
+# speeds FILE: what the benchmark measured, in a line.
+speeds() {
+  node -e 'const result = JSON.parse(require("fs").readFileSync(process.argv[1]));
+    const speed = ({ name, decodeTokensPerSecond: decode, prefillTokensPerSecond: prefill }) =>
+      `${name}: decode ${decode.toFixed(0)}, prefill ${prefill?.toFixed(0) ?? "not measured"} tok/s`;
+    console.log([result.standard, result.fused].map(speed).join("; "));' "$1"
+}
+export -f faultline speeds
 
 command -v nvidia-smi >/dev/null && nvidia-smi --query-gpu=name,driver_version,clocks.max.sm --format=csv,noheader
+
+# The modules of the model below and of the benchmark's.
+[ -z "$python" ] || stage build 600 bash -c "faultline flashinfer build --head-dim 64 128 --python '$python'"
+
+# The case itself: the standard path speaks, the fused one says "!", its recording is diagnosed, the faults are taken out.
+rm -rf "$out/case"
+stage demo 240 bash -c "faultline demo flashinfer --capture '$out/case'"
+cat "$out/demo.txt"
+for part in kernel:0 faulty:1 healed:0; do diagnosed "case-${part%:*}" "${part#*:}" "$out/case/${part%:*}"; done
 
 # The reference's own tokens, and the same from both paths: alone on pages of several sizes, and two prompts in a batch.
 for batch in alone batch; do
@@ -40,18 +65,21 @@ for batch in alone batch; do
   done
 done
 
-# Every value of prefill and decode against the spec; a verdict of CLEAN is exit code 0.
+# Every value of prefill and decode against the spec: two prompts in a batch, and 32 steps of decode across borders of pages.
 for path in standard fused; do
-  rm -rf "$out/capture-$path"
+  rm -rf "$out/capture-$path" "$out/capture-$path-long"
   stage "capture-$path" 60 bash -c "faultline generate --model $model --prompt '$prompt' --prompt 'The whale' \
     --max-tokens 4 --path $path $library --capture '$out/capture-$path'"
-  stage "diagnose-$path" 120 bash -c "faultline diagnose '$out/capture-$path' --model $model --verbose"
+  diagnosed "$path" 0 "$out/capture-$path"
+  stage "capture-$path-long" 60 bash -c "faultline generate --model $model --prompt '$prompt' --max-tokens 33 \
+    --path $path $library --page-size 5 --capture '$out/capture-$path-long'"
+  diagnosed "$path-long" 0 "$out/capture-$path-long"
 done
 
 # Speed beside that of the back end's own attention.
 for attention in own flashinfer; do
   stage "bench-$attention" 200 bash -c "faultline bench engine --random qwen3-0.6b --adapter cuda --attention $attention \
-    --runs 5 --json >'$out/bench-$attention.json' && cat '$out/bench-$attention.json'"
+    --runs 5 --json >'$out/bench-$attention.json' && speeds '$out/bench-$attention.json'"
 done
 
 # Memory that kernels touch and must not, where NVIDIA's tool is installed.
