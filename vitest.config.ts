@@ -16,6 +16,7 @@ const longest = [
   "python",
   "engine/families",
   "engine/paths-golden",
+  "cli/demo-flashinfer",
   "browser/page",
   "fuzz",
   "repro/repro",

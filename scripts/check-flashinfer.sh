@@ -44,7 +44,10 @@ export -f faultline speeds
 command -v nvidia-smi >/dev/null && nvidia-smi --query-gpu=name,driver_version,clocks.max.sm --format=csv,noheader
 
 # The modules of the model below and of the benchmark's.
-[ -z "$python" ] || stage build 600 bash -c "faultline flashinfer build --head-dim 64 128 --python '$python'"
+if [ -n "$python" ]; then
+  unset FAULTLINE_FLASHINFER
+  stage build 600 bash -c "faultline flashinfer build --head-dim 64 128 --python '$python'"
+fi
 
 # The case itself: the standard path speaks, the fused one says "!", its recording is diagnosed, the faults are taken out.
 rm -rf "$out/case"

@@ -50,7 +50,8 @@ if (compiler)
       expect(readdirSync(capture).sort()).toEqual(["faulty", "healed", "kernel"]);
       const { causes } = await diagnose({ target: join(capture, "faulty"), model, quick: true });
       expect(causes.map(({ cause }) => cause)).toEqual(["embedding-scaled", "residual-dropped", "additive-constant"]);
-    });
+      // Kernels run on the CPU, thread by thread.
+    }, 300_000);
 
     it("says what is not as in the case, and exits with 1", () => {
       const { stdout, status } = demo(standInFolder(), "--model", shallowModel(1));
