@@ -20,6 +20,7 @@ const longest = [
   "engine/paths-golden",
   "python",
   "engine/families",
+  "cli/demo-flashinfer",
   "fuzz",
   "browser/page",
   "engine/recording-gpu",

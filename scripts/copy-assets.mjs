@@ -1,9 +1,9 @@
-// Makes what the compiler leaves behind: WGSL kernels and PTX are copied from src/ to dist/, the report's
+// Makes what the compiler leaves behind: WGSL kernels, PTX and the program that builds FlashInfer's modules are copied from src/ to dist/, the report's
 // style and script become one file each, and the program is marked executable.
 import { chmodSync, cpSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { build } from "vite";
 
-for (const assets of ["webgpu/kernels", "cuda/ptx"]) {
+for (const assets of ["webgpu/kernels", "cuda/ptx", "flashinfer/build-modules.py"]) {
   if (existsSync(`src/engine/${assets}`)) cpSync(`src/engine/${assets}`, `dist/engine/${assets}`, { recursive: true });
 }
 // In the order in which later rules win.

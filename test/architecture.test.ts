@@ -24,7 +24,7 @@ const floors = [
 /** The same inside a folder: lowest first, and the files beside the sub-folders stand above them all. */
 const innerFloors: Record<string, readonly string[]> = {
   diagnose: ["bits", "check", "causes", "records", "explain", "prove", "threads", "tell", "reference"],
-  engine: ["text", "run", "reference", "program", "device", "attention", "webgpu", "cuda", "serve"],
+  engine: ["text", "run", "reference", "program", "device", "attention", "webgpu", "cuda", "flashinfer", "serve"],
 };
 
 function filesUnder(folder: string, ending: RegExp): string[] {

@@ -1,12 +1,14 @@
 import Table from "cli-table3";
 import { Command, Option } from "commander";
 import type { BenchmarkResult, KernelTime, PathSpeed } from "../engine/serve/benchmark.js";
+import type { AttentionName } from "../engine/serve/open-backend.js";
 import { batchSteps } from "../engine/serve/sequences-batch.js";
 import { publishedShapes } from "../spec/families/shapes.js";
 import { type ModelConfig, parseModelConfig } from "../spec/models/config.js";
 import { readModelConfig } from "../spec/models/config-file.js";
 import { Checkpoint } from "../tensor/checkpoint.js";
 import { InputError } from "../tensor/errors.js";
+import { attentionOption } from "./attention-option.js";
 import { wholeNumber } from "./whole-number.js";
 
 const help = `
@@ -33,6 +35,7 @@ interface Options {
   readonly batches?: readonly number[];
   readonly contexts?: readonly number[];
   readonly adapter?: string;
+  readonly attention: AttentionName;
   readonly json?: true;
 }
 
@@ -54,6 +57,7 @@ export function benchEngineCommand(): Command {
     .option("--batches <n...>", "also decode of batches of so many sequences", listed)
     .option("--contexts <n...>", "keys of every sequence of such batches (default: 512)", listed)
     .option("--adapter <name>", 'part of a GPU\'s name, "software", or "cuda"')
+    .addOption(attentionOption())
     .option("--json", "print the figures as JSON (docs/performance.md)")
     .addHelpText("after", help)
     .action(benchEngine);
@@ -73,7 +77,7 @@ async function benchEngine(options: Options): Promise<void> {
     import("../engine/device/weights.js"),
     import("../engine/serve/benchmark.js"),
   ]);
-  const gpu = await openBackend(options.adapter).catch((error: Error) => {
+  const gpu = await openBackend(options.adapter, options.attention).catch((error: Error) => {
     throw new InputError(`bench engine: ${error.message}`);
   });
   const checkpoint = options.model === undefined ? undefined : new Checkpoint(options.model);

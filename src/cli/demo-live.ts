@@ -1,17 +1,17 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { JudgedRun } from "../diagnose/reference/judged-run.js";
 import { withJudged } from "../diagnose/street.js";
 import { Recording } from "../engine/serve/recording.js";
 import { causesAsPatch } from "../lab/live/causes.js";
 import { exclamationMark } from "../lab/live/faults.js";
 import { runLive } from "../lab/live/live-run.js";
-import { RecentRuns, type SettingEffect, sweep } from "../lab/live/sweep.js";
+import { RecentRuns, sweep } from "../lab/live/sweep.js";
 import { quoted } from "../report/visible-text.js";
 import { RoundedArithmetic } from "../spec/arithmetic.js";
 import { decoderGraph } from "../spec/models/decoder.js";
 import { InputError } from "../tensor/errors.js";
+import { causeLines, effectLine, takenOut } from "./live-lines.js";
 import { type LiveModel, type LiveModelOptions, withLiveModel } from "./live-model.js";
 import { outputColors } from "./style.js";
 import { withProgress } from "./verdict.js";
@@ -86,28 +86,10 @@ async function act(live: LiveModel, model: string, recording: string): Promise<v
         `  these causes put into the healthy path: ${c.red(text(again.tokenIds))}\n\n  the faults taken out, one after the other:\n`,
       );
     });
-    const settings = exclamationMark.map(({ name }, i) => ({
-      title: name,
-      patches: exclamationMark.slice(i + 1),
-      neutral: exclamationMark.slice(i),
-    }));
-    for await (const effect of sweep(live, settings, progress, runs))
+    for await (const effect of sweep(live, takenOut(exclamationMark), progress, runs))
       say(`    ${effectLine(effect)}\n      ${text(effect.tokenIds.with)}\n`);
     say("\nChange your own running engine: faultline sweep --help\n");
   });
-}
-
-function causeLines({ verdict }: JudgedRun): string[] {
-  return verdict.causes.map(({ cause, units, layers }) => {
-    const where = layers.length === 0 ? units[0]! : `layer${layers.length === 1 ? "" : "s"} ${layers.join(", ")}`;
-    return `${cause.padEnd(20)}${where}`;
-  });
-}
-
-function effectLine({ setting, first, elements, layers }: SettingEffect): string {
-  const share = ((100 * elements.changed) / elements.of).toFixed(0);
-  const largest = Math.max(...layers.map(({ largest }) => largest.with));
-  return `${setting.padEnd(20)}${first?.value ?? "nothing"} changes first, ${share} % of all elements do; the stream reaches ${Number(largest.toPrecision(2))}`;
 }
 
 function say(text: string): void {

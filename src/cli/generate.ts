@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import { Command, InvalidArgumentError, Option } from "commander";
 import { Generation } from "../engine/serve/generation.js";
-import { type OpenedPath, openPath, type PathName, pathNames } from "../engine/serve/open-path.js";
+import { type AttentionName, type OpenedPath, openPath, type PathName, pathNames } from "../engine/serve/open-path.js";
 import { Recording } from "../engine/serve/recording.js";
 import type { Sequence } from "../engine/serve/scheduler.js";
 import { readChatTemplate, readEndTokens, readTokenizer } from "../engine/text/model-folder.js";
@@ -11,6 +11,7 @@ import type { ModelConfig } from "../spec/models/config.js";
 import { readModelConfig } from "../spec/models/config-file.js";
 import type { DType } from "../tensor/dtype.js";
 import { InputError } from "../tensor/errors.js";
+import { attentionOption } from "./attention-option.js";
 import type { Generated } from "./generate-schema.js";
 import { outputColors } from "./style.js";
 import { wholeNumber } from "./whole-number.js";
@@ -26,9 +27,10 @@ interface GenerateOptions {
   readonly chat?: true;
   readonly capture?: string;
   readonly captureDtype: DType;
-  readonly cacheDtype: DType;
+  readonly cacheDtype?: DType;
   readonly pageSize: number;
   readonly adapter?: string;
+  readonly attention: AttentionName;
   readonly json?: true;
 }
 
@@ -58,12 +60,14 @@ export function generateCommand(): Command {
         .default("float32"),
     )
     .addOption(
-      new Option("--cache-dtype <dtype>", "what the GPU paths store keys and values in")
-        .choices(["float32", "bfloat16", "float16"])
-        .default("float32"),
+      new Option(
+        "--cache-dtype <dtype>",
+        "what the GPU paths store keys and values in (default: float32; bfloat16 with --attention flashinfer)",
+      ).choices(["float32", "bfloat16", "float16"]),
     )
     .option("--page-size <n>", "tokens per page of the KV cache", wholeNumber(1, 4096), 16)
     .option("--adapter <name>", 'part of a GPU\'s name, "software", or "cuda"')
+    .addOption(attentionOption())
     .option("--json", "print one JSON object instead of text")
     .addHelpText(
       "after",
@@ -87,10 +91,11 @@ async function run(options: GenerateOptions): Promise<void> {
   try {
     const tokenizer = readTokenizer(options.model);
     const prompts = encodePrompts(options, tokenizer, config);
-    const { pageSize, captureDtype: dtype, cacheDtype, adapter } = options;
+    const { pageSize, captureDtype: dtype, cacheDtype, adapter, attention } = options;
     const tokens = prompts.map(({ tokenIds }) => tokenIds.length + options.maxTokens - 1);
     const pageCount = tokens.reduce((sum, count) => sum + Math.ceil(count / pageSize), 0) + 1;
-    opened = await openPath(options.path, { config, checkpoint, pageCount, pageSize, dtype, cacheDtype, adapter });
+    const cache = { pageCount, pageSize, cacheDtype };
+    opened = await openPath(options.path, { config, checkpoint, ...cache, dtype, adapter, attention });
     const { path, device } = opened;
     const runtime = { name: `faultline ${path.name}`, device, dtype: path.name === "reference" ? dtype : "float32" };
     const recorder = options.capture === undefined ? undefined : new Recording(options.capture, { model, runtime });

@@ -1,4 +1,4 @@
-import { openEngine, type PathName } from "../engine/serve/open-path.js";
+import { type AttentionName, openEngine, type PathName } from "../engine/serve/open-path.js";
 import { readEndTokens, readTokenizer } from "../engine/text/model-folder.js";
 import type { Tokenizer } from "../engine/text/tokenizer.js";
 import type { LiveSource } from "../lab/live/live-run.js";
@@ -13,6 +13,7 @@ export interface LiveModelOptions {
   readonly prompt: string;
   readonly maxTokens: number;
   readonly adapter?: string | undefined;
+  readonly attention?: AttentionName | undefined;
   /** How the reference path sums; exactly, unless given. */
   readonly arithmetic?: Arithmetic | undefined;
 }
@@ -31,7 +32,7 @@ const pageSize = 16;
  * @throws InputError when the model cannot be read or run, or the prompt does not fit it.
  */
 export async function withLiveModel<T>(options: LiveModelOptions, use: (live: LiveModel) => Promise<T>): Promise<T> {
-  const { model, path, prompt, maxTokens, adapter, arithmetic } = options;
+  const { model, path, prompt, maxTokens, adapter, attention, arithmetic } = options;
   const { config, json } = readModelConfig(model);
   const parameters = new ModelParameters(model);
   try {
@@ -49,7 +50,8 @@ export async function withLiveModel<T>(options: LiveModelOptions, use: (live: Li
         `${model}: its tokenizer gives token ${unknown}, config.json has a vocabulary of ${config.vocabularySize}`,
       );
     const pageCount = Math.ceil(positions / pageSize) + 1;
-    const engine = await openEngine(path, { config, checkpoint: parameters, pageCount, pageSize, adapter, arithmetic });
+    const device = { adapter, attention, arithmetic };
+    const engine = await openEngine(path, { config, checkpoint: parameters, pageCount, pageSize, ...device });
     try {
       const endTokens = readEndTokens(model, config);
       return await use({ engine, config, json, parameters, tokenizer, tokenIds, maxTokens, endTokens });

@@ -4,6 +4,7 @@ import { benchCommand } from "./bench.js";
 import { compareCommand } from "./compare.js";
 import { demoCommand } from "./demo.js";
 import { diagnoseCommand } from "./diagnose.js";
+import { flashinferCommand } from "./flashinfer.js";
 import { generateCommand } from "./generate.js";
 import { importCommand } from "./import.js";
 import { labCommand } from "./lab.js";
@@ -34,11 +35,14 @@ export const program = new Command("faultline")
   .addCommand(generateCommand())
   .addCommand(sweepCommand())
   .addCommand(labCommand())
+  .addCommand(flashinferCommand())
   .addCommand(benchCommand())
   .addCommand(mcpCommand(version))
   .addCommand(demoCommand())
   .showHelpAfterError("(faultline --help explains)")
   .exitOverride();
 
-for (const command of program.commands)
-  command.exitOverride().showHelpAfterError(`(faultline ${command.name()} --help explains)`);
+for (const command of program.commands) {
+  for (const each of [command, ...command.commands])
+    each.exitOverride().showHelpAfterError(`(faultline ${command.name()} --help explains)`);
+}

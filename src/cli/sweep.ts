@@ -1,6 +1,6 @@
 import { Command, Option } from "commander";
 import { allFusions } from "../engine/program/fusions.js";
-import { type PathName, pathNames } from "../engine/serve/open-path.js";
+import { type AttentionName, type PathName, pathNames } from "../engine/serve/open-path.js";
 import { exclamationMark, type LiveFault, liveFaults } from "../lab/live/faults.js";
 import { knobs } from "../lab/live/knobs.js";
 import { parseSettings } from "../lab/live/parse-settings.js";
@@ -10,6 +10,7 @@ import { SweepTable } from "../report/sweep.js";
 import { quoted, visible, visibleJson } from "../report/visible-text.js";
 import { readModelConfig } from "../spec/models/config-file.js";
 import type { Printed } from "../tensor/printed.js";
+import { attentionOption } from "./attention-option.js";
 import { type LiveModel, withLiveModel } from "./live-model.js";
 import { colorsOnOutput } from "./style.js";
 import { withProgress } from "./verdict.js";
@@ -57,6 +58,7 @@ export interface SweepOptions {
   readonly path: PathName;
   readonly maxTokens: number;
   readonly adapter?: string;
+  readonly attention?: AttentionName;
 }
 
 /** Called with what is being done and how far it is, 0 to 1. */
@@ -86,6 +88,7 @@ export function sweepCommand(): Command {
     )
     .option("--max-tokens <n>", "tokens generated under each setting", wholeNumber(1, 2 ** 16), 8)
     .option("--adapter <name>", 'part of a GPU\'s name, "software", or "cuda"')
+    .addOption(attentionOption())
     .option("--json", "print the effects as JSON (docs/sweep.md)")
     .addHelpText("after", help)
     .action(run);

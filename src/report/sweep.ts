@@ -23,8 +23,7 @@ export class SweepTable {
     const { setting, first, values, elements, nonFinite, tokenIds, sameText, layers } = effect;
     if (this.#rows.length === 0) {
       this.#rows.push(["nothing", "", "", "", String(nonFinite.without), this.#text(tokenIds.without)]);
-      const largest = layers.map((layer) => ({ layer: layer.layer, shown: sideOf(layer, "without") }));
-      this.#lines.push("nothing", ...wrapped(`stream, largest |x| behind layer ${runs(largest)}`));
+      this.#lines.push("nothing", ...wrapped(streamWords(layers)));
     }
     const none = values.changed > 0 ? "none beyond rounding" : "none";
     const text = this.#text(tokenIds.with);
@@ -69,6 +68,12 @@ function detailLines({ setting, layers, logits }: SettingEffect, first: ValueEff
     ...wrapped(stream),
     ...(logits ? wrapped(`logits: ${change(logits)}`) : []),
   ];
+}
+
+/** The largest elements of the residual stream behind every layer, as the engine runs without the change. */
+export function streamWords(layers: readonly LayerEffect[]): string {
+  const largest = layers.map((layer) => ({ layer: layer.layer, shown: sideOf(layer, "without") }));
+  return `stream, largest |x| behind layer ${runs(largest)}`;
 }
 
 function wrapped(text: string): string[] {

@@ -5,6 +5,7 @@ import type { CapturedValue } from "../../src/engine/run/captured-value.js";
 import type { ModelConfig } from "../../src/spec/models/config.js";
 import { readModelConfig } from "../../src/spec/models/config-file.js";
 import { Checkpoint } from "../../src/tensor/checkpoint.js";
+import { byteWidth } from "../../src/tensor/dtype.js";
 import { backends, type TestBackend } from "./backends.js";
 import { TestPages } from "./batches.js";
 import { randomNumbers } from "./gpu.js";
@@ -14,7 +15,8 @@ let gpu: TestBackend;
 let config: ModelConfig;
 let weights: Weights;
 
-describe.each(backends)("%s", (_, open) => {
+describe.each(backends)("%s", (_, open, traits) => {
+  const cacheDtype = traits?.dtype ?? "float32";
   beforeAll(async () => {
     gpu = await open();
     config = { ...readModelConfig(model).config, layerCount: 2 };
@@ -31,7 +33,7 @@ describe.each(backends)("%s", (_, open) => {
     ["standard", standardPath],
     ["fused", fusedPath],
   ] as const)("%s: a capture sees values at producer and consumer and changes nothing", async (name, make) => {
-    const options = { pageCount: 12, pageSize: 16, cacheDtype: "float32", maxRows: 32, maxSequences: 4 } as const;
+    const options = { pageCount: 12, pageSize: 16, cacheDtype, maxRows: 32, maxSequences: 4 } as const;
     const runs: Float32Array[] = [];
     const seen: CapturedValue[] = [];
     for (const captured of [false, true]) {
@@ -67,6 +69,8 @@ describe.each(backends)("%s", (_, open) => {
     const hidden = seen.filter((value) => value.name === "model.layers.0");
     expect(hidden.map(({ role, view }) => `${role} ${view.epoch}`).at(-1)).toBe(`input ${hidden[0]!.view.epoch}`);
     const cache = seen.find((value) => value.name.endsWith("k_cache"))!.view;
-    expect(cache.kind === "paged" && cache.pageBytes.every((bytes) => bytes.length === 16 * 2 * 64 * 4)).toBe(true);
+    expect(
+      cache.kind === "paged" && cache.pageBytes.every((bytes) => bytes.length === 16 * 2 * 64 * byteWidth(cacheDtype)),
+    ).toBe(true);
   });
 });

@@ -1,29 +1,43 @@
 import { packAddressing } from "../device/attention-call.js";
 import { formatOf } from "../device/element-format.js";
 import { headRows, packedRows } from "../device/packed-rows.js";
-import { dense } from "../device/places.js";
+import { dense, dtypeOf, type Places } from "../device/places.js";
 import type { AppendStep, AttendStep, Prologue, RotateStep } from "../program/step.js";
 import { type AttentionPrologue, appendLaunch, attentionLaunches } from "./attention.js";
+import type { PathAttention } from "./attention-library.js";
 import type { CudaLaunch } from "./launch.js";
 import { launch, type StepContext } from "./step-context.js";
 
 /** RoPE of query or key heads. */
-export function rotate({ label, rotation, ...step }: RotateStep, { modules, memory, places }: StepContext): CudaLaunch {
+export function rotate(
+  { label, rotation, ...step }: RotateStep,
+  { modules, memory, places, library }: StepContext,
+): CudaLaunch {
   const { heads, headDim } = rotation;
   const input = places.of(step.input);
+  const { output, dtype } = rotatedPlace(step.output, label, places, library);
   const values = {
     header: memory.batch.header,
     batch: memory.batch.arrays,
     input: input.buffer,
     angles: memory.angles.of(rotation),
-    output: dense(places.of(step.output), label),
+    output,
     heads,
     headDim,
     inputStride: input.rowStride,
     inputOffset: input.offset,
+    format: formatOf(dtype, "rotated heads"),
   };
   const across = Math.ceil((heads * headDim) / 8 / 64);
   return launch(modules, label, "rotate", values, ({ rows }) => [across, rows, 1]);
+}
+
+/** Where rotated heads go: queries for a library to where it takes them. */
+function rotatedPlace(name: string, label: string, places: Places, library: PathAttention | undefined) {
+  const own = library?.queryPlace(name);
+  if (own) places.move(name, own);
+  const dtype = dtypeOf(places.of(name));
+  return { output: dense(places.of(name), label, dtype), dtype };
 }
 
 /** Keys, values or both into the cache; with a prologue, from the projections on. */
@@ -40,10 +54,11 @@ export function append(step: AppendStep, context: StepContext): CudaLaunch[] {
 }
 
 function rotateAndAppend(step: AppendStep, prologue: Prologue, context: StepContext): CudaLaunch {
-  const { modules, memory, places, captured } = context;
+  const { modules, memory, places, captured, library } = context;
   const [keys, values] = step.caches;
   const cache = memory.store.view(keys!.cache, values!.cache);
   const { rotation, keyHeads } = prologue;
+  const { output: rotated, dtype } = rotatedPlace(prologue.rotatedQuery, step.label, places, library);
   const operands = {
     addressing: packAddressing(cache),
     header: memory.batch.header,
@@ -51,13 +66,14 @@ function rotateAndAppend(step: AppendStep, prologue: Prologue, context: StepCont
     packed: packedRows(prologue, places).buffer,
     keys: cache.keys.buffer,
     values: cache.values.buffer,
-    rotated: dense(places.of(prologue.rotatedQuery), step.label),
+    rotated,
     rotatedKeys: captured ? dense(places.of(prologue.rotatedKey), step.label) : null,
     ...rotaryOperands(prologue, context),
     heads: rotation.heads,
     kvHeads: keyHeads,
     headDim: rotation.headDim,
     format: formatOf(cache.keys.dtype, "cache"),
+    rotatedFormat: formatOf(dtype, "rotated heads"),
   };
   const heads = rotation.heads + 2 * keyHeads;
   return launch(modules, step.label, "rotate-append", operands, ({ rows }) => [heads, rows, 1]);

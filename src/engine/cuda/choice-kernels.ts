@@ -9,10 +9,12 @@ import { argmaxParts, type Workspace } from "./workspace.js";
 /** The kernels that turn logits into tokens: a threshold for nuclei, the greatest of each part, and the choice. */
 export function chooseTokens(
   modules: Modules,
-  { batch: { header, arrays: batch }, choice, logits: place }: PathMemory,
+  memory: PathMemory,
   { parts: best }: Workspace,
   { nucleus, advance }: { readonly nucleus: boolean; readonly advance: boolean },
 ): CudaLaunch[] {
+  const { choice, logits: place } = memory;
+  const { header, arrays: batch } = memory.batch;
   const vocabulary = columnsOf(place);
   const logits = place.buffer;
   const { requests: sampling, history } = choice;
@@ -21,13 +23,14 @@ export function chooseTokens(
   const search = { header, batch, logits, sampling, best, vocabulary, parts };
   const ring = { history, historyWidth: choice.width, historySteps };
   const selection = { header, best, batch, ...ring, parts, advance: advance ? 1 : 0 };
-  const launches = [
+  const select = launch(modules, advance ? "select+advance" : "select", "select-token", selection, ({ sequences }) => [
+    sequences,
+    1,
+    1,
+  ]);
+  const launches: CudaLaunch[] = [
     launch(modules, "argmax", "argmax", search, ({ sequences }) => [parts, sequences, 1]),
-    launch(modules, advance ? "select+advance" : "select", "select-token", selection, ({ sequences }) => [
-      sequences,
-      1,
-      1,
-    ]),
+    advance ? { ...select, advances: memory.batch } : select,
   ];
   if (!nucleus) return launches;
   const values = { header, logits, sampling, vocabulary };

@@ -5,6 +5,7 @@ import type { BatchShape } from "../device/batch-buffer.js";
 import type { PathMemory } from "../device/path-memory.js";
 import { requireWidths } from "../device/widths.js";
 import { append, attend, merge } from "./attention.js";
+import type { AttentionLibrary } from "./attention-library.js";
 import { CudaCommands } from "./commands.js";
 import { runEach } from "./graphs.js";
 import type { CudaLaunch } from "./launch.js";
@@ -25,6 +26,8 @@ export class Cuda implements Backend {
     multiprocessors: number,
     /** Gives the device's context back. */
     readonly release: () => void,
+    /** Whose attention the paths run; the kernels here unless there is one. */
+    readonly library?: AttentionLibrary,
   ) {
     this.modules = new Modules(stream.driver, stream.overlaps, multiprocessors);
   }
@@ -109,7 +112,8 @@ export class Cuda implements Backend {
   }
 
   async attend(call: AttentionCall): Promise<void> {
-    attend(this, call);
+    if (this.library) this.library.attend(this, call);
+    else attend(this, call);
   }
 
   async append(call: AppendCall): Promise<void> {
@@ -122,6 +126,7 @@ export class Cuda implements Backend {
 
   destroy(): void {
     this.stream.synchronize();
+    this.library?.destroy();
     this.#sink?.destroy();
     this.modules.destroy();
     this.stream.destroy();

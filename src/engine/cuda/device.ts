@@ -1,3 +1,4 @@
+import type { AttentionLibrary } from "./attention-library.js";
 import { Cuda } from "./cuda.js";
 import { DriverLibrary } from "./driver-library.js";
 import { Stream } from "./stream.js";
@@ -12,10 +13,14 @@ const overlapping = 9;
 
 /**
  * Opens the first GPU that CUDA's driver shows; CUDA_VISIBLE_DEVICES says which that is.
+ * @param attention opens a library whose attention paths are to run.
  * @throws Error in one sentence when koffi, a driver or a device that the kernels run on is missing.
  */
-export async function openCuda(library?: string): Promise<Cuda> {
-  const driver = await DriverLibrary.load(library);
+export async function openCuda(
+  driverPath?: string,
+  attention?: (stream: Stream) => Promise<AttentionLibrary>,
+): Promise<Cuda> {
+  const driver = await DriverLibrary.load(driverPath);
   driver.call("cuInit", 0);
   if (driver.integer("cuDeviceGetCount") === 0) throw new Error("CUDA's driver shows no device");
   const device = driver.integer("cuDeviceGet", 0);
@@ -31,5 +36,12 @@ export async function openCuda(library?: string): Promise<Cuda> {
   driver.call("cuCtxSetCurrent", context);
   const stream = new Stream(driver, major >= overlapping);
   const multiprocessors = driver.integer("cuDeviceGetAttribute", multiprocessorCount, device);
-  return new Cuda(name, stream, multiprocessors, () => driver.call("cuDevicePrimaryCtxRelease_v2", device));
+  const release = () => driver.call("cuDevicePrimaryCtxRelease_v2", device);
+  try {
+    return new Cuda(name, stream, multiprocessors, release, await attention?.(stream));
+  } catch (error) {
+    stream.destroy();
+    release();
+    throw error;
+  }
 }

@@ -46,14 +46,19 @@ export interface PinnedBytes {
   readonly bytes: Uint8Array<ArrayBuffer>;
 }
 
-interface Koffi {
-  load(path: string): { func(name: string, result: string, parameters: readonly string[]): Foreign };
+/** What is used of koffi, which calls into C. */
+export interface Koffi {
+  load(
+    path: string,
+    options?: { readonly global?: boolean; readonly lazy?: boolean },
+  ): { func(name: string, result: string, parameters: readonly string[]): Foreign };
   alloc(type: string, length: number): unknown;
+  free(pointer: unknown): void;
   address(pointer: unknown): bigint;
   view(pointer: unknown, length: number): ArrayBuffer;
 }
 
-type Foreign = (...values: unknown[]) => unknown;
+export type Foreign = (...values: unknown[]) => unknown;
 
 /** CUresult of an event that has not come yet. */
 const notReady = 600;

@@ -116,6 +116,7 @@ export const kernelTable = {
       headDim: "u32",
       inputStride: "u32",
       inputOffset: "u32",
+      format: "u32",
     }),
     64,
   ),
@@ -148,8 +149,25 @@ export const kernelTable = {
       kvHeads: "u32",
       headDim: "u32",
       format: "u32",
+      rotatedFormat: "u32",
       epsilon: "f32",
     }),
+    32,
+  ),
+  convert: kernelFile(
+    kernelParameters("ConvertParameters", {
+      input: "const void*",
+      output: "void*",
+      columns: "u32",
+      inputStride: "u32",
+      inputOffset: "u32",
+      inputFormat: "u32",
+      outputFormat: "u32",
+    }),
+    64,
+  ),
+  "page-table": kernelFile(
+    kernelParameters("PageTableParameters", { ...batch, indptr: "int*", indices: "int*", lastPageLen: "int*" }),
     32,
   ),
   "attention-decode": kernelFile(

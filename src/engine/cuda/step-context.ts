@@ -1,8 +1,9 @@
 import type { BatchShape } from "../device/batch-buffer.js";
 import type { PathMemory } from "../device/path-memory.js";
 import type { Places } from "../device/places.js";
+import type { PathAttention } from "./attention-library.js";
 import type { KernelName } from "./kernel-table.js";
-import type { CudaLaunch, Grid } from "./launch.js";
+import type { Grid, KernelLaunch } from "./launch.js";
 import type { CudaPlan } from "./launch-plan.js";
 import type { KernelValues, Modules } from "./modules.js";
 import type { Workspace } from "./workspace.js";
@@ -16,6 +17,8 @@ export interface StepContext {
   readonly places: Places;
   /** Whether values that a fused kernel would keep to itself are wanted too. */
   readonly captured: boolean;
+  /** Attention by a library in place of the kernels here. */
+  readonly library: PathAttention | undefined;
 }
 
 /** One launch of a kernel. */
@@ -26,6 +29,6 @@ export function launch<Name extends KernelName>(
   values: KernelValues<Name>,
   grid: (shape: BatchShape) => Grid,
   variant?: string,
-): CudaLaunch {
+): KernelLaunch {
   return { label, kernel: modules.bind(name, values, variant), grid };
 }

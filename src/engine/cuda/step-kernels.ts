@@ -4,6 +4,7 @@ import type { Places } from "../device/places.js";
 import type { Fusions } from "../program/fusions.js";
 import type { KernelStep } from "../program/step.js";
 import type { Batch } from "../run/batch.js";
+import type { PathAttention } from "./attention-library.js";
 import { append, attend, rotate } from "./attention-steps.js";
 import { chooseTokens } from "./choice-kernels.js";
 import type { Cuda } from "./cuda.js";
@@ -12,12 +13,14 @@ import type { CudaLaunch } from "./launch.js";
 import { type CudaPlan, planLaunches } from "./launch-plan.js";
 import { embed, norm, pointwise, project } from "./product-steps.js";
 import type { StepContext } from "./step-context.js";
+import { widenInputs } from "./widened-inputs.js";
 import { Workspace } from "./workspace.js";
 
 /** The kernels of one path, each bound to its operands once, and the graphs of its batches. */
 export class CudaStepKernels implements StepKernels {
   readonly #workspace: Workspace;
   readonly #graphs: Graphs;
+  readonly #library: PathAttention | undefined;
   readonly #choices = new Map<string, readonly CudaLaunch[]>();
 
   constructor(
@@ -26,16 +29,20 @@ export class CudaStepKernels implements StepKernels {
   ) {
     this.#workspace = new Workspace(cuda, memory);
     this.#graphs = new Graphs(cuda.stream);
+    this.#library = cuda.library?.path(cuda, memory);
   }
 
   plan(batch: Batch, longest: number, fusions: Fusions): CudaPlan {
-    return planLaunches(batch, longest, fusions, this.memory.store.options.heads);
+    // A library neither rotates nor leaves states to be merged.
+    const carried = this.#library ? { ...fusions, prologue: false, merge: false } : fusions;
+    return planLaunches(batch, longest, carried, this.memory.store.options.heads);
   }
 
   async compile(step: KernelStep, plan: CudaPlan, places: Places, captured: boolean): Promise<readonly CudaLaunch[]> {
     const { cuda, memory } = this;
-    const context = { modules: cuda.modules, memory, workspace: this.#workspace, plan, places, captured };
-    return this.#kept(launchesOf(step, context));
+    const shared = { modules: cuda.modules, memory, workspace: this.#workspace, library: this.#library };
+    const { launches, context } = widenInputs(step, { ...shared, plan, places, captured });
+    return this.#kept([...launches, ...launchesOf(step, context)]);
   }
 
   async choose(options: { readonly nucleus: boolean; readonly advance: boolean }): Promise<readonly CudaLaunch[]> {
@@ -50,6 +57,7 @@ export class CudaStepKernels implements StepKernels {
 
   destroy(): void {
     this.#graphs.destroy();
+    this.#library?.destroy();
     this.#workspace.destroy();
   }
 
@@ -71,7 +79,7 @@ function launchesOf(step: KernelStep, context: StepContext): CudaLaunch[] {
     case "append":
       return append(step, context);
     case "attend":
-      return attend(step, context);
+      return context.library ? context.library.attend(step, context) : attend(step, context);
     case "pointwise":
       return [pointwise(step, context)];
   }

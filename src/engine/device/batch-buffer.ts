@@ -36,6 +36,15 @@ export interface BatchShape {
   readonly tileCount: number;
 }
 
+/** A batch's lengths on the host, in step with the device. */
+export interface BatchContent {
+  readonly qoIndptr: Int32Array;
+  /** Pages that a sequence may grow into are counted. */
+  readonly kvIndptr: Int32Array;
+  readonly kvLength: Int32Array;
+  readonly pageSize: number;
+}
+
 /**
  * A batch in device memory: one buffer of int32 with every array at a fixed place, and the header that says where. Fixed
  * places let operands be bound once; kernels of the decode loop write here too.
@@ -44,6 +53,7 @@ export class BatchBuffer {
   readonly header: DeviceBuffer;
   readonly arrays: DeviceBuffer;
   readonly #at: Record<ArrayName, number>;
+  #content: BatchContent | undefined;
 
   constructor(
     readonly backend: Backend,
@@ -71,6 +81,23 @@ export class BatchBuffer {
     this.#at = places;
     this.header = backend.buffer("batch header", batchHeader.byteLength, "parameters");
     this.arrays = backend.buffer("batch", at * 4);
+  }
+
+  /** Element of `arrays` where one of them begins. */
+  at(name: ArrayName): number {
+    return this.#at[name];
+  }
+
+  /** What lies there. @throws Error before the first upload. */
+  get content(): BatchContent {
+    if (!this.#content) throw new Error("no batch was uploaded");
+    return this.#content;
+  }
+
+  /** The device moves the batch on by a token per sequence: so does what the host knows of it. */
+  advance(): void {
+    const { kvLength } = this.content;
+    for (let b = 0; b < kvLength.length; b++) kvLength[b]!++;
   }
 
   /**
@@ -119,6 +146,12 @@ export class BatchBuffer {
         generatedAt: this.#at.generated,
       }),
     );
+    this.#content = {
+      qoIndptr: batch.qoIndptr,
+      kvIndptr: table.indptr,
+      kvLength: content.kvLength,
+      pageSize: batch.pageSize,
+    };
     return { rows, sequences, splitCount: splits.splitCount, tileCount: tiles.length / 2 };
   }
 

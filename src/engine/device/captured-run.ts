@@ -1,3 +1,4 @@
+import { byteWidth } from "../../tensor/dtype.js";
 import type { Batch } from "../run/batch.js";
 import type { CapturedValue, CaptureSink } from "../run/captured-value.js";
 import type { Backend } from "./backend.js";
@@ -5,7 +6,7 @@ import type { BatchShape } from "./batch-buffer.js";
 import type { CompiledStep, Tap } from "./compiled-step.js";
 import { Epochs } from "./epochs.js";
 import type { KvStore } from "./kv-store.js";
-import type { Place } from "./places.js";
+import { dtypeOf, type Place } from "./places.js";
 import { Stage } from "./stage.js";
 import type { Submission } from "./submission.js";
 
@@ -76,7 +77,8 @@ function rangesOf({ place }: Tap, shape: BatchShape, { store, pages }: CaptureTa
   if (!place) return pages.map((page) => ({ from: page * store.pageBytes, length: store.pageBytes }));
   // From the view's first element to its last.
   const span = (rowCount(place, shape) - 1) * place.rowStride + place.shape.reduce((product, n) => product * n, 1);
-  return [{ from: place.offset * 4, length: span * 4 }];
+  const width = byteWidth(dtypeOf(place));
+  return [{ from: place.offset * width, length: span * width }];
 }
 
 function rowCount(place: Place, shape: BatchShape): number {
@@ -90,7 +92,7 @@ function denseView(place: Place, epoch: number, bytes: Uint8Array, shape: BatchS
     kind: "dense",
     storage: place.buffer.label,
     epoch,
-    dtype: "float32",
+    dtype: dtypeOf(place),
     shape: [rowCount(place, shape), ...place.shape],
     strides: [place.rowStride, ...strides],
     offset: place.offset,

@@ -1,14 +1,14 @@
 import { Evaluator, type Observations } from "../../spec/evaluator.js";
 import type { Graph } from "../../spec/graph.js";
 import type { ParameterReader } from "../../tensor/checkpoint.js";
-import { byteWidth, elementReader } from "../../tensor/dtype.js";
+import { byteWidth, decode, elementReader } from "../../tensor/dtype.js";
 import type { HostStep } from "../program/step.js";
 import { type Batch, lastRows, slotOf } from "../run/batch.js";
 import { placeRows } from "../run/placed-rows.js";
 import type { Backend } from "./backend.js";
 import type { Tap } from "./compiled-step.js";
 import type { KvStore } from "./kv-store.js";
-import { columnsOf, type Place } from "./places.js";
+import { columnsOf, dtypeOf, type Place } from "./places.js";
 
 export interface HostStepMemory {
   readonly backend: Backend;
@@ -55,7 +55,7 @@ type ReadRow = (row: number, sequence: number, position: number) => Float64Array
 async function denseRows(backend: Backend, place: Place, first: number, last: Int32Array): Promise<ReadRow> {
   const columns = columnsOf(place);
   const { buffer, offset, rowStride, per } = place;
-  const held = new Float32Array(await backend.read(buffer));
+  const held = decode(new Uint8Array(await backend.read(buffer)), dtypeOf(place));
   return (row) => {
     const at = per === "row" ? row - first : last.indexOf(row);
     if (at < 0) return undefined;

@@ -1,13 +1,16 @@
 import type { Graph, GraphNode } from "../../spec/graph.js";
 import type { LinearAttributes } from "../../spec/ops/linear.js";
+import type { DType } from "../../tensor/dtype.js";
 import { executionOrder, readersOf } from "../program/dataflow.js";
 import type { Backend, DeviceBuffer } from "./backend.js";
 import type { Slot } from "./packing.js";
 import type { Weights } from "./weights.js";
 
-/** Where a value of the spec lies in device memory: rows of float32, strides and offset in elements. */
+/** Where a value of the spec lies in device memory: rows of one element type, strides and offset in elements. */
 export interface Place {
   readonly buffer: DeviceBuffer;
+  /** @default "float32" */
+  readonly dtype?: DType;
   /** Axes after the row axis: [channels] or [heads, head_dim]. */
   readonly shape: readonly number[];
   readonly rowStride: number;
@@ -21,11 +24,17 @@ export function columnsOf({ shape }: Place): number {
   return shape.reduce((product, n) => product * n, 1);
 }
 
+/** Element type that a value is stored in. */
+export function dtypeOf({ dtype = "float32" }: Place): DType {
+  return dtype;
+}
+
 /**
  * Memory of a value whose rows follow one another.
- * @throws Error when they do not: the kernel of the step `label` could not address them.
+ * @throws Error when they do not, or are of another type: the kernel of the step `label` could not address them.
  */
-export function dense(place: Place, label: string): DeviceBuffer {
+export function dense(place: Place, label: string, dtype: DType = "float32"): DeviceBuffer {
+  if (dtypeOf(place) !== dtype) throw new Error(`${label}: the kernel takes rows of ${dtype}, not ${dtypeOf(place)}`);
   if (place.offset !== 0 || place.rowStride !== columnsOf(place)) {
     throw new Error(`${label}: the kernel takes rows that follow one another`);
   }

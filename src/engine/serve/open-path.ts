@@ -7,6 +7,9 @@ import { InputError } from "../../tensor/errors.js";
 import { type Patch, patchModel } from "../program/patch.js";
 import { ReferencePath } from "../reference/reference-path.js";
 import type { Path } from "../run/path.js";
+import { type AttentionName, attentionNames } from "./open-backend.js";
+
+export { type AttentionName, attentionNames };
 
 export const pathNames = ["reference", "standard", "fused"] as const;
 export type PathName = (typeof pathNames)[number];
@@ -20,10 +23,12 @@ export interface OpenPathOptions {
   readonly dtype?: DType | undefined;
   /** How the reference path sums; exactly, unless given. */
   readonly arithmetic?: Arithmetic | undefined;
-  /** Type of the GPU paths' KV cache. @default "float32" */
+  /** Type of the GPU paths' KV cache. @default "float32", and "bfloat16" with FlashInfer's attention */
   readonly cacheDtype?: DType | undefined;
   /** Substring of a GPU's name, "software", or "cuda" for CUDA's driver. */
   readonly adapter?: string | undefined;
+  /** Whose attention runs on CUDA. @default "own" */
+  readonly attention?: AttentionName | undefined;
 }
 
 export interface OpenedPath {
@@ -64,6 +69,9 @@ export async function openPath(name: PathName, options: OpenPathOptions): Promis
 
 /** The same for many paths, one after the other or side by side. */
 export async function openEngine(name: PathName, options: OpenPathOptions): Promise<OpenedEngine> {
+  if (name === "reference" && options.attention === "flashinfer") {
+    throw new InputError("--attention flashinfer runs on the paths standard and fused");
+  }
   if (name === "reference") return { device: "cpu", path: (patches) => referencePath(options, patches), close() {} };
   try {
     return await openGpuEngine(name, options);
@@ -79,13 +87,14 @@ function referencePath(options: OpenPathOptions, patches: readonly Patch[] = [])
 }
 
 async function openGpuEngine(name: "standard" | "fused", options: OpenPathOptions): Promise<OpenedEngine> {
-  const { config, checkpoint, adapter, pageCount, pageSize, cacheDtype = "float32" } = options;
+  const { config, checkpoint, adapter, attention, pageCount, pageSize } = options;
+  const { cacheDtype = attention === "flashinfer" ? "bfloat16" : "float32" } = options;
   const [{ openBackend }, { loadWeights }, { patchedPath }] = await Promise.all([
     import("./open-backend.js"),
     import("../device/weights.js"),
     import("../device/paths.js"),
   ]);
-  const gpu = await openBackend(adapter);
+  const gpu = await openBackend(adapter, attention);
   const weights = await loadWeights(gpu, config, checkpoint);
   return {
     device: gpu.name,

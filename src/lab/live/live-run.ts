@@ -46,6 +46,24 @@ export async function runLive(source: LiveSource, patches: readonly Patch[], rec
   }
 }
 
+/** Runs the engine with patches in it and records its first steps. @returns the tokens it generates. */
+export async function recordLive(
+  source: LiveSource,
+  patches: readonly Patch[],
+  recorder: Recorder,
+  recordedSteps: number,
+): Promise<readonly number[]> {
+  const { engine, tokenIds, maxTokens, endTokens } = source;
+  const path = engine.path(patches);
+  try {
+    const request = { tokenIds, maxTokens, endTokens };
+    const [generated] = await generate(path, [request], { recorder, recordedSteps });
+    return generated!.tokenIds;
+  } finally {
+    path.dispose();
+  }
+}
+
 function both(one: Recorder, other: Recorder): Recorder {
   return {
     wants: (name) => one.wants(name) || other.wants(name),

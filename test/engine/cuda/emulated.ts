@@ -20,7 +20,7 @@ export const compiler = ["g++", "clang++", "c++"].find((name) => {
 const here = import.meta.dirname;
 /** Where kernels' sources lie. */
 export const kernelFolder = new URL("../../../src/engine/cuda/kernels/", import.meta.url);
-const options = [
+export const options = [
   "-std=c++17",
   "-O2",
   "-march=native",
@@ -30,18 +30,30 @@ const options = [
   "-fvisibility=default",
 ];
 
-/**
- * Folder with a libcuda.so.1 that has no device and runs the kernels' own sources on the CPU (fake-driver.cpp). Compiled
- * once per state of the sources, into this user's temporary folder; who comes meanwhile waits.
- */
+/** Folder with a libcuda.so.1 that has no device and runs the kernels' own sources on the CPU (fake-driver.cpp). */
 export function fakeDriverFolder(): string {
-  const files = sourceFiles();
+  return compiledFolder("cuda", sourceFiles(), (fresh, units) => {
+    for (const unit of units) execFileSync(compiler!, [...options, "-c", unit, "-o", `${unit}.o`], { cwd: fresh });
+    execFileSync(compiler!, ["-shared", ...units.map((unit) => `${unit}.o`), "-o", "libcuda.so.1"], { cwd: fresh });
+  });
+}
+
+/**
+ * A folder of libraries compiled from `files`, once per state of them, in this user's temporary folder; who comes meanwhile
+ * waits.
+ * @param build is called in a folder that holds the files, with the names of those to be compiled.
+ */
+export function compiledFolder(
+  name: string,
+  files: ReadonlyMap<string, string>,
+  build: (folder: string, units: readonly string[]) => void,
+): string {
   const hash = createHash("sha256")
     .update(JSON.stringify([...files, options]))
     .digest("hex")
     .slice(0, 16);
-  const folder = join(tmpdir(), `faultline-fake-cuda-${userInfo().uid}-${hash}`);
-  const isThere = () => existsSync(join(folder, "libcuda.so.1"));
+  const folder = join(tmpdir(), `faultline-fake-${name}-${userInfo().uid}-${hash}`);
+  const isThere = () => existsSync(folder);
   const lock = `${folder}.lock`;
   for (let seconds = 0; !isThere(); seconds++) {
     // Nobody compiles for so long: whoever held it is gone.
@@ -51,7 +63,7 @@ export function fakeDriverFolder(): string {
       continue;
     }
     try {
-      if (!isThere()) compile(files, folder);
+      if (!isThere()) compile(files, folder, build);
     } finally {
       rmSync(lock, { recursive: true });
     }
@@ -69,14 +81,18 @@ function take(lock: string): boolean {
   }
 }
 
-function compile(files: ReadonlyMap<string, string>, folder: string): void {
-  const fresh = mkdtempSync(join(tmpdir(), "faultline-fake-cuda-"));
+function compile(
+  files: ReadonlyMap<string, string>,
+  folder: string,
+  build: (folder: string, units: readonly string[]) => void,
+): void {
+  const fresh = mkdtempSync(`${folder}.fresh-`);
   for (const [name, text] of files) writeFileSync(join(fresh, name), text);
-  const units = [...files.keys()].filter((name) => name.endsWith(".cpp"));
-  for (const unit of units) execFileSync(compiler!, [...options, "-c", unit, "-o", `${unit}.o`], { cwd: fresh });
-  execFileSync(compiler!, ["-shared", ...units.map((unit) => `${unit}.o`), "-o", "libcuda.so.1"], { cwd: fresh });
+  build(
+    fresh,
+    [...files.keys()].filter((name) => name.endsWith(".cpp")),
+  );
   // The whole folder at once: nobody finds a part of a library.
-  rmSync(folder, { recursive: true, force: true });
   renameSync(fresh, folder);
 }
 

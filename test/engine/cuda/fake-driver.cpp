@@ -130,7 +130,7 @@ int cuLaunchKernelEx(const Config* c, void* handle, void** arguments, void** ext
   if (c->block[0] != function->kernel->threads || c->block[1] != 1 || c->block[2] != 1) return invalidValue;
   if (c->sharedBytes != 0 || !arguments || extra) return invalidValue;
   const char* argument = static_cast<const char*>(arguments[0]);
-  const Launch launch = {function, {c->grid[0], c->grid[1], c->grid[2]},
+  const Launch launch = {{}, function, {c->grid[0], c->grid[1], c->grid[2]},
                          {argument, argument + function->kernel->argumentBytes}, overlaps};
   if (!capturing) return runNow(launch);
   capturing->launches.push_back(launch);
@@ -190,6 +190,18 @@ int cuEventElapsedTime(float* milliseconds, void* start, void* end) {
   if (!events.count(start) || !events.count(end) || !static_cast<Event*>(start)->timed) return invalidHandle;
   return *milliseconds = 0.002f, success;
 }
+
+// For libraries that launch by themselves: work in the order of the stream, which a capture only writes down.
+int fakeEnqueue(void* stream, const std::function<std::string()>* work) {
+  ENTER("");
+  if (!streams.count(stream)) return invalidHandle;
+  const Launch launch = {*work, nullptr, {1, 1, 1}, {}, false};
+  if (!capturing) return runNow(launch);
+  capturing->launches.push_back(launch);
+  return success;
+}
+int fakeCapturing() { return capturing != nullptr; }
+int fakeCovers(uint64_t address, size_t size, int host) { return covers(address, size, host != 0); }
 
 // For tests: the calls since the last time, a failure of the next call of a function, and what has not been given back.
 const char* fakeCalls() {

@@ -84,7 +84,12 @@ describeCuda("kernels on CUDA", (open) => {
         angles: cuda.upload("angles", angles),
         output,
       };
-      launch(cuda, "rotate", { ...operands, heads: 2, headDim, inputStride: columns, inputOffset: 0 }, [1, 4]);
+      launch(
+        cuda,
+        "rotate",
+        { ...operands, heads: 2, headDim, inputStride: columns, inputOffset: 0, format: 2 },
+        [1, 4],
+      );
       const op = rope({ headDim, rotaryDim: headDim, inverseFrequencies, attentionFactor: 1, pairing: "half" });
       const all = expected(op, [{ columns, values: x }], columns, { rows: positions });
       expectRounding(await cuda.readFloats(output, 0, picked.length), all, `rope of ${headDim}`);
@@ -112,6 +117,46 @@ describeCuda("kernels on CUDA", (open) => {
       const rows = [0, 1].flatMap((row) => [0, 1, 2].map((c) => meant(x[row * 134 + 1 + c]!, x[row * 10 + 4 + c]!)));
       expect([...found]).toEqual(rows.map(Math.fround));
     }
+  });
+
+  test("rows of one element type become dense rows of another, each element the nearest", async () => {
+    const x = normals(randomNumbers(11), 3 * 1600, 4);
+    const strided = { columns: 1040, inputStride: 1600, inputOffset: 16 };
+    const narrow = cuda.buffer("narrow", 3 * 1040 * 2);
+    const operands = { input: cuda.upload("x", x), output: narrow, inputFormat: 2, outputFormat: 0 };
+    launch(cuda, "convert", { ...operands, ...strided }, [3, 3]);
+    const wide = cuda.buffer("wide", 3 * 1040 * 4);
+    const back = { input: narrow, output: wide, inputFormat: 0, outputFormat: 2 };
+    launch(cuda, "convert", { ...back, columns: 1040, inputStride: 1040, inputOffset: 0 }, [3, 3]);
+    const rows = [0, 1, 2].flatMap((row) => [...x.subarray(row * 1600 + 16, row * 1600 + 1056)]);
+    expect([...(await cuda.readFloats(wide, 0, 3 * 1040))]).toEqual([...decode(encode(rows, "bfloat16"), "bfloat16")]);
+  });
+
+  test("a page table of the keys that are there, without the pages that sequences may grow into", async () => {
+    // 70 sequences: the sum over those before one takes several rounds of a warp.
+    const lengths = Array.from({ length: 70 }, (_, b) => (b * 7) % 23);
+    const pageSize = 4;
+    const held = lengths.map((length) => Math.ceil(length / pageSize) + 2);
+    const starts = held.map((_, b) => held.slice(0, b).reduce((sum, n) => sum + n, 0));
+    const total = starts.at(-1)! + held.at(-1)!;
+    const batch = Int32Array.from([...lengths, ...starts, total, ...Array.from({ length: total }, (_, i) => 900 - i)]);
+    const places = { kvLengthAt: 0, kvIndptrAt: 70, kvIndicesAt: 141, pageSize, sequences: 70 };
+    const made = [71, total, 70].map((count, i) => cuda.buffer(`list ${i}`, count * 4));
+    const [indptr, indices, lastPageLen] = made as [(typeof made)[0], (typeof made)[0], (typeof made)[0]];
+    const operands = { header: header(cuda, places), batch: cuda.upload("batch", batch) };
+    launch(cuda, "page-table", { ...operands, indptr, indices, lastPageLen }, [70]);
+    const read = async (buffer: (typeof made)[0], count: number) => [
+      ...new Int32Array(await cuda.read(buffer, 0, count * 4)),
+    ];
+    const pages = lengths.map((length) => Math.ceil(length / pageSize));
+    const ends = pages.map((_, b) => pages.slice(0, b + 1).reduce((sum, n) => sum + n, 0));
+    expect(await read(indptr, 71)).toEqual([0, ...ends]);
+    expect(await read(indices, ends.at(-1)!)).toEqual(
+      pages.flatMap((count, b) => Array.from({ length: count }, (_, i) => 900 - (starts[b]! + i))),
+    );
+    expect(await read(lastPageLen, 70)).toEqual(
+      lengths.map((length, b) => (length === 0 ? 0 : length - (pages[b]! - 1) * pageSize)),
+    );
   });
 
   test("a read of a buffer touches all of it and leaves nothing", async () => {

@@ -1,6 +1,6 @@
 // QK-norm, RoPE and the KV append of packed rows q | k | v, in one.
 //   packed [rows, (heads + 2 kvHeads) · head_dim]; gains [2, head_dim] of q and k, or null; batch.positions, batch.slots
-//   [rows]; rotated [rows, heads, head_dim]; keys and values: caches; rotatedKeys [rows, kvHeads, head_dim] or null.
+//   [rows]; rotated [rows, heads, head_dim] in any stored type; keys and values: caches; rotatedKeys [rows, kvHeads, head_dim] or null.
 // A warp takes one head of q, k or v of one row: grid (heads + 2 kvHeads, rows).
 #include "elements.cuh"
 #include "pages.cuh"
@@ -30,7 +30,7 @@ KERNEL(rotate_append, RotateAppendParameters, 32) {
   const float* gain = p.gains ? p.gains + (isQuery ? 0 : p.headDim) : nullptr;
   const Eight rotated = rotatedEight(input, gain, angles, p.headDim, lane, scale);
   if (isQuery) {
-    storeEight(FLOAT32, p.rotated, (static_cast<size_t>(row) * p.heads + head) * chunks + lane, rotated);
+    storeEight(p.rotatedFormat, p.rotated, (static_cast<size_t>(row) * p.heads + head) * chunks + lane, rotated);
     return;
   }
   const unsigned kvHead = head - p.heads;

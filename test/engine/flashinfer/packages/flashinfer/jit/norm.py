@@ -1,0 +1,5 @@
+from .core import Spec
+
+
+def gen_norm_module():
+    return Spec("norm")

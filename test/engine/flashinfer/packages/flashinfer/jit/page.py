@@ -1,0 +1,5 @@
+from .core import Spec
+
+
+def gen_page_module():
+    return Spec("page")

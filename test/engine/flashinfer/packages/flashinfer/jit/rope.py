@@ -1,0 +1,5 @@
+from .core import Spec
+
+
+def gen_rope_module():
+    return Spec("rope")
