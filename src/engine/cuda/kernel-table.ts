@@ -49,7 +49,38 @@ const attend = kernelParameters("AttendParameters", {
   epsilon: "f32",
 });
 
-const formats = ["bfloat16", "float16", "float32"];
+const tensorProduct = kernelParameters("TensorProductParameters", {
+  ...header,
+  weights: "const uint4*",
+  input: "const uint4*",
+  bias: "const float*",
+  residual: "const float*",
+  output: "float*",
+  narrow: "unsigned*",
+  columns: "u32",
+  outputs: "u32",
+  firstRow: "u32",
+  gated: "u32",
+  outputStride: "u32",
+  outputOffset: "u32",
+});
+
+const tensorAttend = kernelParameters("TensorAttendParameters", {
+  ...addressed,
+  query: "const void*",
+  keys: "const void*",
+  values: "const void*",
+  output: "float2*",
+  narrow: "unsigned*",
+  lse: "float*",
+  group: "u32",
+  headDim: "u32",
+  queryFormat: "u32",
+  pageSize: "u32",
+});
+
+const narrowFormats = ["bfloat16", "float16"];
+const formats = [...narrowFormats, "float32"];
 /** Weight rows and input rows of a warp. */
 const productShapes = ["2_4", "2_8"];
 /** Weight rows of a warp; the last merges split attention. */
@@ -58,6 +89,36 @@ const ofFormats = (shapes: readonly string[]) =>
   formats.flatMap((format) => shapes.map((shape) => `${format}_${shape}`));
 /** Lanes of a key, and query heads that share it. */
 const attentionVariants = [8, 16, 32].flatMap((lanes) => [2, 4].map((heads) => `${lanes}_${heads}`));
+/** Tiles of tensor products by their rows × weight rows: warps that share one, columns fetched at a time, and stages of them. */
+const tensorTiles = Object.entries({
+  "128x256": [8, 32, 4],
+  "128x128": [4, 32, 4],
+  "64x64": [4, 64, 4],
+  "64x32": [4, 64, 4],
+} as const).map(([tile, [warps, depth, stages]]) => {
+  const lines = tile.split("x").reduce((sum, count) => sum + Number(count), 0);
+  return [tile, { threads: warps * 32, sharedBytes: lines * depth * 2 * stages }] as const;
+});
+const tensorProductVariants = Object.fromEntries(
+  narrowFormats.flatMap((format) => tensorTiles.map(([tile, block]) => [`${format}_${tile}`, block])),
+);
+/** Channels that heads are filled up to, and query heads that share a block. */
+const tensorHeads = [
+  [64, 1],
+  [64, 2],
+  [128, 1],
+  [128, 2],
+  [256, 1],
+] as const;
+const tensorAttendVariants = Object.fromEntries(
+  narrowFormats.flatMap((format) =>
+    tensorHeads.map(([channels, heads]) => {
+      // Queries, and two tiles of keys and of values.
+      const lines = heads * 64 + 4 * (channels === 256 ? 32 : 64);
+      return [`${format}_${channels}_${heads}`, { threads: 128, sharedBytes: lines * channels * 2 }];
+    }),
+  ),
+);
 
 export const kernelTable = {
   embedding: kernelFile(
@@ -89,6 +150,16 @@ export const kernelTable = {
   product: kernelFile(product, 128, ofFormats(productShapes)),
   "row-product": kernelFile(product, 256, ofFormats(rowProductShapes)),
   tiles: kernelFile(product, 256, formats),
+  "tensor-product": kernelFile(tensorProduct, tensorProductVariants),
+  narrow: kernelFile(
+    kernelParameters("NarrowParameters", {
+      input: "const float4*",
+      output: "void*",
+      columns: "u32",
+      format: "u32",
+    }),
+    128,
+  ),
   pointwise: kernelFile(
     kernelParameters("PointwiseParameters", {
       ...header,
@@ -159,6 +230,7 @@ export const kernelTable = {
     [16, 32].flatMap((bits) => attentionVariants.map((variant) => `${bits}_${variant}`)),
   ),
   "attention-prefill": kernelFile(attend, 128, attentionVariants),
+  "attention-tensor": kernelFile(tensorAttend, tensorAttendVariants),
   "attention-merge": kernelFile(
     kernelParameters("MergeParameters", {
       ...header,
@@ -216,25 +288,36 @@ export const kernelNames = Object.keys(kernelTable) as KernelName[];
 /** Blocks of parameters that the host shares with every back end. */
 export const sharedBlocks = [batchHeader, attentionParameters];
 
-export interface KernelFile<Parameters extends KernelParameters = KernelParameters> {
-  readonly parameters: Parameters;
-  /** Of a block. */
+/** What a launch says of a kernel's blocks. */
+export interface KernelBlock {
   readonly threads: number;
-  /** Endings of the functions' names; empty where there is one, named as the file. */
-  readonly variants: readonly string[];
+  /** Shared memory beside what the kernel itself names; no device has less than 96 KiB. */
+  readonly sharedBytes: number;
+}
+
+export interface KernelFile<Parameters = KernelParameters> {
+  readonly parameters: Parameters;
+  /** By the endings of the functions' names; an empty one where there is one function, named as the file. */
+  readonly variants: Readonly<Record<string, KernelBlock>>;
 }
 
 /** Functions that a kernel's file holds. */
 export function functionsOf(name: KernelName): string[] {
-  const base = name.replaceAll("-", "_");
-  const { variants } = kernelTable[name];
-  return variants.length === 0 ? [base] : variants.map((variant) => `${base}_${variant}`);
+  return Object.keys(kernelTable[name].variants).map((variant) => functionName(name, variant));
 }
 
+export function functionName(name: KernelName, variant: string): string {
+  const base = name.replaceAll("-", "_");
+  return variant === "" ? base : `${base}_${variant}`;
+}
+
+/** @param blocks threads of every function's blocks, or the block of each variant. */
 function kernelFile<const Parameters>(
   parameters: Parameters,
-  threads: number,
-  variants: readonly string[] = [],
-): { parameters: Parameters; threads: number; variants: readonly string[] } {
-  return { parameters, threads, variants };
+  blocks: number | Readonly<Record<string, KernelBlock>>,
+  variants: readonly string[] = [""],
+): KernelFile<Parameters> {
+  if (typeof blocks !== "number") return { parameters, variants: blocks };
+  const block = { threads: blocks, sharedBytes: 0 };
+  return { parameters, variants: Object.fromEntries(variants.map((variant) => [variant, block])) };
 }

@@ -38,3 +38,80 @@ inline unsigned halfOfFloat(float value) {
   // Rounding up to the next power of two carries into the exponent by itself.
   return sign | ((static_cast<unsigned>(exponent + 13) << 10) + static_cast<unsigned>(std::nearbyint(std::ldexp(fraction, 11))));
 }
+
+#define LAUNCHED_SHARED(NAME) uint4* const NAME = emulated::block.launchedShared
+
+// The copy is made when somebody waits for it: who does not, reads what was there before.
+inline void copyLater(uint4* to, const uint4* from, bool has) {
+  auto& copies = emulated::block.current->copies;
+  if (copies.empty()) copies.emplace_back();
+  copies.back().push_back({to, has ? from : nullptr});
+}
+inline void endCopies() {
+  auto& copies = emulated::block.current->copies;
+  if (copies.empty()) copies.emplace_back();
+  copies.emplace_back();
+}
+template <int PENDING>
+void waitForCopies() {
+  auto& copies = emulated::block.current->copies;
+  // The last group is the one that has not ended.
+  while (copies.size() > PENDING + 1) {
+    for (const auto& [to, from] : copies.front()) *to = from ? *from : uint4{};
+    copies.pop_front();
+  }
+}
+
+inline void loadMatrices(unsigned (&four)[4], const uint4* row) {
+  const auto& rows = emulated::exchange(row, -1);
+  const unsigned lane = threadIdx.x % 32;
+  for (unsigned m = 0; m < 4; m++) four[m] = reinterpret_cast<const unsigned*>(rows[8 * m + lane / 4].row)[lane % 4];
+}
+inline void loadTransposed(unsigned (&four)[4], const uint4* row) {
+  const auto& rows = emulated::exchange(row, -2);
+  const unsigned lane = threadIdx.x % 32, pair = lane % 4 * 2;
+  const auto element = [&](unsigned r) { return reinterpret_cast<const uint16_t*>(rows[r].row)[lane / 4]; };
+  for (unsigned m = 0; m < 4; m++) four[m] = element(8 * m + pair) | static_cast<unsigned>(element(8 * m + pair + 1)) << 16;
+}
+
+// The sum of sixteen exact products and what was there, rounded once.
+template <typename Widen>
+void multiplyBy(float (&sums)[4], const unsigned (&a)[4], unsigned b0, unsigned b1, int kind, Widen widen) {
+  const auto& parts = emulated::exchange(emulated::Fragments{{a[0], a[1], a[2], a[3], b0, b1}}, kind);
+  const unsigned lane = threadIdx.x % 32;
+  for (unsigned i = 0; i < 4; i++) {
+    const unsigned row = lane / 4, column = lane % 4 * 2 + i % 2;
+    double sum = sums[i];
+    for (unsigned k = 0; k < 8; k++) {
+      const unsigned left = parts[row * 4 + k % 4].part.of[i / 2 + k / 4 * 2], right = parts[column * 4 + k % 4].part.of[4 + k / 4];
+      sum += static_cast<double>(widen(left & 0xffffu)) * widen(right & 0xffffu);
+      sum += static_cast<double>(widen(left >> 16)) * widen(right >> 16);
+    }
+    sums[i] = static_cast<float>(sum);
+  }
+}
+inline void multiplyBfloat16(float (&sums)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
+  multiplyBy(sums, a, b0, b1, -3, [](unsigned bits) { return __uint_as_float(bits << 16); });
+}
+inline void multiplyHalf(float (&sums)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
+  static const auto* known = [] {
+    auto* all = new float[65536];
+    for (unsigned bits = 0; bits < 65536; bits++) all[bits] = floatOfHalf(bits);
+    return all;
+  }();
+  multiplyBy(sums, a, b0, b1, -4, [](unsigned bits) { return known[bits]; });
+}
+
+inline unsigned bfloat16Pair(float low, float high) {
+  const auto rounded = [](float value) {
+    const unsigned bits = __float_as_uint(value);
+    return std::isnan(value) ? 0x7fffu : (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16;
+  };
+  return rounded(low) | rounded(high) << 16;
+}
+inline unsigned halfPair(float low, float high) { return halfOfFloat(low) | halfOfFloat(high) << 16; }
+
+inline float powerOfTwo(float x) {
+  const float power = exp2f(x);
+  return power < 0x1p-126f ? 0.f : power;
+}

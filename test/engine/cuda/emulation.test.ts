@@ -13,7 +13,7 @@ async function run(name: string, threads = 64): Promise<Float32Array> {
     const output = cuda.buffer("output", 256);
     const argument = new Uint8Array(BigUint64Array.of(BigInt(output.address)).buffer);
     try {
-      cuda.stream.launch({ handle, threads, argument }, [1, 1, 1], true);
+      cuda.stream.launch({ handle, threads, sharedBytes: 0, argument }, [1, 1, 1], true);
       return await cuda.readFloats(output);
     } finally {
       output.destroy();

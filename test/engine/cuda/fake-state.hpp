@@ -23,10 +23,13 @@ struct Module {
 struct Function {
   std::string name;
   const emulated::Kernel* kernel;
+  // Shared memory that a launch may ask for.
+  unsigned mostSharedBytes;
 };
 struct Launch {
   const Function* function;
   uint3 grid;
+  unsigned sharedBytes;
   std::vector<char> argument;
   bool overlaps;
 };
@@ -133,7 +136,7 @@ int release(uint64_t address, bool host) {
 }
 
 int runNow(const Launch& launch) {
-  const std::string error = emulated::run(*launch.function->kernel, launch.argument.data(), launch.grid);
+  const std::string error = emulated::run(*launch.function->kernel, launch.argument.data(), launch.grid, launch.sharedBytes);
   if (error.empty()) return success;
   calls.push_back("! " + launch.function->name + ": " + error);
   return launchFailed;
