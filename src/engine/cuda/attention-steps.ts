@@ -1,4 +1,5 @@
 import { packAddressing } from "../device/attention-call.js";
+import type { DeviceBuffer } from "../device/backend.js";
 import { formatOf } from "../device/element-format.js";
 import { headRows, packedRows } from "../device/packed-rows.js";
 import { dense } from "../device/places.js";
@@ -84,8 +85,16 @@ export function attend(step: AttendStep, context: StepContext): CudaLaunch[] {
     states: plan.decode && plan.split ? { states: workspace.states, lse: workspace.stateLse } : undefined,
     // A product that merges leaves the merged value nowhere; for a capture it is made besides.
     merge: step.mergedBy === "itself" || captured,
+    narrow: narrowOutput(step, context),
     ...(prologue && { prologue: attentionPrologue(prologue, label, context) }),
   });
+}
+
+/** Where the products after it read attention of many rows in the type of its cache. */
+function narrowOutput({ output }: AttendStep, { narrow, memory, plan, places }: StepContext): DeviceBuffer | undefined {
+  const dtype = narrow.typeFor(output);
+  if (plan.rows > 0 || plan.decode || !dtype || dtype !== memory.store.options.dtype) return undefined;
+  return narrow.leave(places, output, dtype).buffer;
 }
 
 function attentionPrologue(prologue: Prologue, label: string, context: StepContext): AttentionPrologue {

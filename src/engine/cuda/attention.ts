@@ -12,6 +12,7 @@ import type { CacheView } from "../device/tensor.js";
 import type { Cuda } from "./cuda.js";
 import type { CudaLaunch } from "./launch.js";
 import type { Modules } from "./modules.js";
+import { type NarrowType, narrowTypeOf } from "./narrow-copies.js";
 import { launch } from "./step-context.js";
 
 /** What the decode kernel does before it attends: QK-norm and RoPE of packed rows, and the append. */
@@ -33,11 +34,18 @@ export interface AttentionLaunch extends Omit<AttentionCall, "shape"> {
   readonly states: { readonly states: DeviceBuffer; readonly lse: DeviceBuffer } | undefined;
   /** Whether states are merged into `output`. */
   readonly merge: boolean;
+  /** Where prefill on tensor cores leaves its result in the cache's type as well. */
+  readonly narrow?: DeviceBuffer | undefined;
   readonly prologue?: AttentionPrologue;
 }
 
-/** The one way attention is launched: split-KV for one row per sequence, query rows one by one otherwise. */
+/**
+ * The one way attention is launched: split-KV for one row per sequence; otherwise tiles of query rows on tensor cores, or one
+ * by one over a cache of float32.
+ */
 export function attentionLaunches(modules: Modules, call: AttentionLaunch): CudaLaunch[] {
+  const narrow = narrowTypeOf(call.cache.keys.dtype);
+  if (!call.decode && narrow) return [tensorAttention(modules, call, narrow)];
   const { label, batch, heads, kvHeads, headDim, query, cache, pageSize, mask, prologue, states, output, lse } = call;
   const group = heads / kvHeads;
   // Lanes of a key, eight channels each, and heads that share it: a larger group takes several blocks.
@@ -84,6 +92,35 @@ export function attentionLaunches(modules: Modules, call: AttentionLaunch): Cuda
   const merged = { header: batch.header, input: states.states, inputLse: states.lse, output, lse };
   const merging = { ...merged, headDim, states: 0, headsLast: 0 };
   return [decode, launch(modules, "merge", "attention-merge", merging, ({ rows }) => [heads, rows, 1])];
+}
+
+/** Channels that a kernel fills heads up to. */
+const widths = [64, 128, 256] as const;
+
+function tensorAttention(modules: Modules, call: AttentionLaunch, dtype: NarrowType): CudaLaunch {
+  const { batch, heads, kvHeads, headDim, query, cache, mask, output, lse } = call;
+  const group = heads / kvHeads;
+  const width = widths.find((channels) => channels >= headDim)!;
+  // Heads of a group share a block, where their sums fit into registers.
+  const shared = group === 1 || width === 256 ? 1 : 2;
+  const values = {
+    addressing: packAddressing(cache, query, mask),
+    header: batch.header,
+    batch: batch.arrays,
+    query: query.buffer,
+    keys: cache.keys.buffer,
+    values: cache.values.buffer,
+    output,
+    narrow: call.narrow ?? null,
+    lse,
+    group,
+    headDim,
+    queryFormat: formatOf(query.dtype, "q"),
+    pageSize: call.pageSize ?? 0,
+  };
+  const across = kvHeads * Math.ceil(group / shared);
+  const variant = `${dtype}_${width}_${shared}`;
+  return launch(modules, call.label, "attention-tensor", values, ({ tileCount }) => [across, tileCount, 1], variant);
 }
 
 export interface AppendLaunch {

@@ -10,6 +10,7 @@ import type { Cuda } from "./cuda.js";
 import { Graphs } from "./graphs.js";
 import type { CudaLaunch } from "./launch.js";
 import { type CudaPlan, planLaunches } from "./launch-plan.js";
+import { NarrowCopies } from "./narrow-copies.js";
 import { embed, norm, pointwise, project } from "./product-steps.js";
 import type { StepContext } from "./step-context.js";
 import { Workspace } from "./workspace.js";
@@ -17,6 +18,7 @@ import { Workspace } from "./workspace.js";
 /** The kernels of one path, each bound to its operands once, and the graphs of its batches. */
 export class CudaStepKernels implements StepKernels {
   readonly #workspace: Workspace;
+  readonly #narrow: NarrowCopies;
   readonly #graphs: Graphs;
   readonly #choices = new Map<string, readonly CudaLaunch[]>();
 
@@ -25,6 +27,7 @@ export class CudaStepKernels implements StepKernels {
     readonly memory: PathMemory,
   ) {
     this.#workspace = new Workspace(cuda, memory);
+    this.#narrow = new NarrowCopies(cuda, memory);
     this.#graphs = new Graphs(cuda.stream);
   }
 
@@ -34,7 +37,8 @@ export class CudaStepKernels implements StepKernels {
 
   async compile(step: KernelStep, plan: CudaPlan, places: Places, captured: boolean): Promise<readonly CudaLaunch[]> {
     const { cuda, memory } = this;
-    const context = { modules: cuda.modules, memory, workspace: this.#workspace, plan, places, captured };
+    const shared = { modules: cuda.modules, memory, workspace: this.#workspace, narrow: this.#narrow };
+    const context = { ...shared, plan, places, captured };
     return this.#kept(launchesOf(step, context));
   }
 
@@ -51,6 +55,7 @@ export class CudaStepKernels implements StepKernels {
   destroy(): void {
     this.#graphs.destroy();
     this.#workspace.destroy();
+    this.#narrow.destroy();
   }
 
   #kept(launches: readonly CudaLaunch[]): CudaLaunch[] {
@@ -65,7 +70,7 @@ function launchesOf(step: KernelStep, context: StepContext): CudaLaunch[] {
     case "norm":
       return [norm(step, context)];
     case "project":
-      return [project(step, context)];
+      return project(step, context);
     case "rotate":
       return [rotate(step, context)];
     case "append":

@@ -1,3 +1,4 @@
+import { operandFormat } from "../../../src/spec/narrow-operands.js";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { diagnoseCommand } from "../../../src/cli/diagnose.js";
@@ -46,7 +47,7 @@ function drawImplementation(graph: Graph, store: DType, random: () => number): I
   const recipes = new Map<string, Recipe>();
   for (const node of graph.nodes.values()) {
     const usual = (node.op.recipes ?? []).filter(({ refines, settings }) => {
-      const narrow = settings.tf32 || settings.angle === "tf32" || settings.fastExponential;
+      const narrow = operandFormat(settings) || settings.angle === "tf32" || settings.fastExponential;
       return !refines && !narrow;
     });
     if (usual.length > 0 && !recipes.has(roleOf(node))) recipes.set(roleOf(node), choose(random, usual));

@@ -79,7 +79,13 @@ describeCuda("tensor products on CUDA", (open) => {
         narrow: cuda.buffer("narrow", rows * n * 2),
       };
       const [height, across] = tile.split("x").map(Number) as [number, number];
-      launch(cuda, "tensor-product", values, [Math.ceil((2 * n) / across), Math.ceil(rows / height)], `${dtype}_${tile}`);
+      launch(
+        cuda,
+        "tensor-product",
+        values,
+        [Math.ceil((2 * n) / across), Math.ceil(rows / height)],
+        `${dtype}_${tile}`,
+      );
       const input = narrowed(o.input, dtype).values;
       const both = expected(linear({ weight: "w", bias: "b" }), [{ columns: k, values: input }], 2 * n, {
         parameters: { w: { shape: [2 * n, k], values: o.weights }, b: { shape: [2 * n], values: o.bias } },
