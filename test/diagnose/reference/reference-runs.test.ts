@@ -1,4 +1,3 @@
-import { operandFormat } from "../../../src/spec/narrow-operands.js";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { diagnoseCommand } from "../../../src/cli/diagnose.js";
@@ -13,6 +12,7 @@ import { writeTinyModel } from "../../../src/lab/tiny-model.js";
 import { renderVerdict } from "../../../src/report/terminal.js";
 import { RoundedArithmetic } from "../../../src/spec/arithmetic.js";
 import type { Graph } from "../../../src/spec/graph.js";
+import { operandFormat } from "../../../src/spec/narrow-operands.js";
 import { type Recipe, UnitRecipe } from "../../../src/spec/recipe.js";
 import type { Step } from "../../../src/spec/rows.js";
 import { roleOf } from "../../../src/spec/site.js";
