@@ -4,6 +4,7 @@ import { formatOf } from "../device/element-format.js";
 import { headRows, packedRows } from "../device/packed-rows.js";
 import { dense } from "../device/places.js";
 import type { AppendStep, AttendStep, Prologue, RotateStep } from "../program/step.js";
+import { prefillRows } from "../run/split-plan.js";
 import { type AttentionPrologue, appendLaunch, attentionLaunches } from "./attention.js";
 import type { CudaLaunch } from "./launch.js";
 import { launch, type StepContext } from "./step-context.js";
@@ -76,6 +77,7 @@ export function attend(step: AttendStep, context: StepContext): CudaLaunch[] {
     kvHeads,
     headDim,
     decode: plan.decode,
+    leastTiles: plan.tileRows / prefillRows,
     query: prologue ? packedRows(prologue, places) : headRows(places.of(step.query), headDim),
     cache: memory.store.view(step.keys, step.values),
     pageSize: memory.store.options.pageSize,

@@ -6,14 +6,15 @@ import {
   packAddressing,
 } from "../device/attention-call.js";
 import type { DeviceBuffer } from "../device/backend.js";
-import type { BatchBuffer } from "../device/batch-buffer.js";
+import type { BatchBuffer, BatchShape } from "../device/batch-buffer.js";
 import { formatOf } from "../device/element-format.js";
 import type { CacheView } from "../device/tensor.js";
 import type { Cuda } from "./cuda.js";
 import type { CudaLaunch } from "./launch.js";
 import type { Modules } from "./modules.js";
-import { type NarrowType, narrowTypeOf } from "./narrow-copies.js";
+import { narrowTypeOf } from "./narrow-copies.js";
 import { launch } from "./step-context.js";
+import { type NarrowType, tensorHeads } from "./tensor-blocks.js";
 
 /** What the decode kernel does before it attends: QK-norm and RoPE of packed rows, and the append. */
 export interface AttentionPrologue {
@@ -32,6 +33,8 @@ export interface AttentionLaunch extends Omit<AttentionCall, "shape"> {
   readonly label: string;
   /** Where decode leaves states that are to be merged; where there are none, it leaves the output. */
   readonly states: { readonly states: DeviceBuffer; readonly lse: DeviceBuffer } | undefined;
+  /** Tiles of query rows that there are at least. */
+  readonly leastTiles: number;
   /** Whether states are merged into `output`. */
   readonly merge: boolean;
   /** Where prefill on tensor cores leaves its result in the cache's type as well. */
@@ -94,15 +97,17 @@ export function attentionLaunches(modules: Modules, call: AttentionLaunch): Cuda
   return [decode, launch(modules, "merge", "attention-merge", merging, ({ rows }) => [heads, rows, 1])];
 }
 
-/** Channels that a kernel fills heads up to. */
-const widths = [64, 128, 256] as const;
+/** Rounds of blocks of two heads from which on fewer of them, which read keys half as often, are through first. */
+const sharedRounds = 3;
 
 function tensorAttention(modules: Modules, call: AttentionLaunch, dtype: NarrowType): CudaLaunch {
   const { batch, heads, kvHeads, headDim, query, cache, mask, output, lse } = call;
   const group = heads / kvHeads;
-  const width = widths.find((channels) => channels >= headDim)!;
-  // Heads of a group share a block, where their sums fit into registers.
-  const shared = group === 1 || width === 256 ? 1 : 2;
+  const fitting = tensorHeads.filter(({ channels }) => channels >= headDim);
+  const most = fitting.find(({ channels, shared }) => channels === fitting[0]!.channels && shared > 1);
+  const busy = modules.multiprocessors * sharedRounds;
+  const shares = most && group > 1 && call.leastTiles * kvHeads * Math.ceil(group / most.shared) >= busy;
+  const { variant, shared } = shares ? most : fitting[0]!;
   const values = {
     addressing: packAddressing(cache, query, mask),
     header: batch.header,
@@ -119,8 +124,8 @@ function tensorAttention(modules: Modules, call: AttentionLaunch, dtype: NarrowT
     pageSize: call.pageSize ?? 0,
   };
   const across = kvHeads * Math.ceil(group / shared);
-  const variant = `${dtype}_${width}_${shared}`;
-  return launch(modules, call.label, "attention-tensor", values, ({ tileCount }) => [across, tileCount, 1], variant);
+  const grid = ({ tileCount }: BatchShape) => [across, tileCount, 1] as const;
+  return launch(modules, call.label, "attention-tensor", values, grid, `${dtype}_${variant}`);
 }
 
 export interface AppendLaunch {
@@ -162,7 +167,13 @@ export function attend(cuda: Cuda, call: AttentionCall): void {
   const states = cuda.buffer("states", count * headDim * 4);
   const lse = cuda.buffer("state lse", count * 4);
   cuda.run(
-    attentionLaunches(cuda.modules, { ...call, label: "attention", states: { states, lse }, merge: call.decode }),
+    attentionLaunches(cuda.modules, {
+      ...call,
+      label: "attention",
+      leastTiles: shape.tileCount,
+      states: { states, lse },
+      merge: call.decode,
+    }),
     shape,
   );
   for (const buffer of [states, lse]) buffer.destroy();

@@ -1,6 +1,7 @@
 import { attentionParameters } from "../device/attention-call.js";
 import { batchHeader } from "../device/batch-buffer.js";
 import { type KernelParameters, kernelParameters } from "./parameters.js";
+import { type KernelBlock, narrowTypes, tensorBlocks, tensorHeads, tensorTiles } from "./tensor-blocks.js";
 
 /** The kernels by their files: the argument of each, the threads of its blocks, and the functions that a file holds. */
 
@@ -56,7 +57,7 @@ const tensorProduct = kernelParameters("TensorProductParameters", {
   bias: "const float*",
   residual: "const float*",
   output: "float*",
-  narrow: "unsigned*",
+  narrow: "uint2*",
   columns: "u32",
   outputs: "u32",
   firstRow: "u32",
@@ -79,8 +80,7 @@ const tensorAttend = kernelParameters("TensorAttendParameters", {
   pageSize: "u32",
 });
 
-const narrowFormats = ["bfloat16", "float16"];
-const formats = [...narrowFormats, "float32"];
+const formats = [...narrowTypes, "float32"];
 /** Weight rows and input rows of a warp. */
 const productShapes = ["2_4", "2_8"];
 /** Weight rows of a warp; the last merges split attention. */
@@ -89,36 +89,6 @@ const ofFormats = (shapes: readonly string[]) =>
   formats.flatMap((format) => shapes.map((shape) => `${format}_${shape}`));
 /** Lanes of a key, and query heads that share it. */
 const attentionVariants = [8, 16, 32].flatMap((lanes) => [2, 4].map((heads) => `${lanes}_${heads}`));
-/** Tiles of tensor products by their rows × weight rows: warps that share one, columns fetched at a time, and stages of them. */
-const tensorTiles = Object.entries({
-  "128x256": [8, 32, 4],
-  "128x128": [4, 32, 4],
-  "64x64": [4, 64, 4],
-  "64x32": [4, 64, 4],
-} as const).map(([tile, [warps, depth, stages]]) => {
-  const lines = tile.split("x").reduce((sum, count) => sum + Number(count), 0);
-  return [tile, { threads: warps * 32, sharedBytes: lines * depth * 2 * stages }] as const;
-});
-const tensorProductVariants = Object.fromEntries(
-  narrowFormats.flatMap((format) => tensorTiles.map(([tile, block]) => [`${format}_${tile}`, block])),
-);
-/** Channels that heads are filled up to, and query heads that share a block. */
-const tensorHeads = [
-  [64, 1],
-  [64, 2],
-  [128, 1],
-  [128, 2],
-  [256, 1],
-] as const;
-const tensorAttendVariants = Object.fromEntries(
-  narrowFormats.flatMap((format) =>
-    tensorHeads.map(([channels, heads]) => {
-      // Queries, and two tiles of keys and of values.
-      const lines = heads * 64 + 4 * (channels === 256 ? 32 : 64);
-      return [`${format}_${channels}_${heads}`, { threads: 128, sharedBytes: lines * channels * 2 }];
-    }),
-  ),
-);
 
 export const kernelTable = {
   embedding: kernelFile(
@@ -149,8 +119,8 @@ export const kernelTable = {
   ),
   product: kernelFile(product, 128, ofFormats(productShapes)),
   "row-product": kernelFile(product, 256, ofFormats(rowProductShapes)),
-  tiles: kernelFile(product, 256, formats),
-  "tensor-product": kernelFile(tensorProduct, tensorProductVariants),
+  tiles: kernelFile(product, 256, ["float32"]),
+  "tensor-product": kernelFile(tensorProduct, tensorBlocks(tensorTiles)),
   narrow: kernelFile(
     kernelParameters("NarrowParameters", {
       input: "const float4*",
@@ -230,7 +200,7 @@ export const kernelTable = {
     [16, 32].flatMap((bits) => attentionVariants.map((variant) => `${bits}_${variant}`)),
   ),
   "attention-prefill": kernelFile(attend, 128, attentionVariants),
-  "attention-tensor": kernelFile(tensorAttend, tensorAttendVariants),
+  "attention-tensor": kernelFile(tensorAttend, tensorBlocks(tensorHeads)),
   "attention-merge": kernelFile(
     kernelParameters("MergeParameters", {
       ...header,
@@ -287,13 +257,6 @@ export type KernelName = keyof typeof kernelTable;
 export const kernelNames = Object.keys(kernelTable) as KernelName[];
 /** Blocks of parameters that the host shares with every back end. */
 export const sharedBlocks = [batchHeader, attentionParameters];
-
-/** What a launch says of a kernel's blocks. */
-export interface KernelBlock {
-  readonly threads: number;
-  /** Shared memory beside what the kernel itself names; no device has less than 96 KiB. */
-  readonly sharedBytes: number;
-}
 
 export interface KernelFile<Parameters = KernelParameters> {
   readonly parameters: Parameters;

@@ -1,7 +1,7 @@
 import type { Launch } from "../device/backend.js";
 import type { BatchShape } from "../device/batch-buffer.js";
 import type { Graphs } from "./graphs.js";
-import type { KernelBlock } from "./kernel-table.js";
+import type { KernelBlock } from "./tensor-blocks.js";
 
 export type Grid = readonly [number, number, number];
 

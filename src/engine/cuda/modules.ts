@@ -1,7 +1,8 @@
 import { readFileSync } from "node:fs";
 import type { DriverLibrary } from "./driver-library.js";
-import { functionName, type KernelBlock, type KernelName, kernelTable } from "./kernel-table.js";
+import { functionName, type KernelName, kernelTable } from "./kernel-table.js";
 import type { BoundKernel } from "./launch.js";
+import type { KernelBlock } from "./tensor-blocks.js";
 
 /** CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES */
 const mostSharedBytes = 8;

@@ -5,10 +5,7 @@ import type { Places } from "../device/places.js";
 import { readersOf } from "../program/dataflow.js";
 import type { Cuda } from "./cuda.js";
 import type { CudaBuffer } from "./memory.js";
-
-/** Types whose products tensor cores compute. */
-const narrowTypes = ["bfloat16", "float16"] as const;
-export type NarrowType = (typeof narrowTypes)[number];
+import { type NarrowType, narrowTypes } from "./tensor-blocks.js";
 
 export function narrowTypeOf(dtype: string): NarrowType | undefined {
   return narrowTypes.find((type) => type === dtype);

@@ -1,3 +1,4 @@
+import type { BatchShape } from "../device/batch-buffer.js";
 import { formatOf } from "../device/element-format.js";
 import { columnsOf, dense } from "../device/places.js";
 import { productOperands } from "../device/product-operands.js";
@@ -5,16 +6,7 @@ import type { ProjectStep } from "../program/step.js";
 import type { CudaLaunch } from "./launch.js";
 import { narrowTypeOf } from "./narrow-copies.js";
 import { launch, type StepContext } from "./step-context.js";
-
-/** Rows × weight rows of the tiles that there are kernels of, the largest first. */
-const tiles = [
-  [128, 256],
-  [128, 128],
-  [64, 64],
-  [64, 32],
-] as const;
-/** Tiles that keep a large GPU's multiprocessors busy. */
-const enoughTiles = 96;
+import { cheapestTile } from "./tensor-blocks.js";
 
 /**
  * A product of many rows on tensor cores, its input rounded to the type of its weights.
@@ -40,6 +32,7 @@ export function tensorProject(step: ProjectStep, context: StepContext): CudaLaun
   const output = places.of(name);
   // Heads that are normed and rotated are no operands; the product of gate and up is one.
   const isOperand = step.outputs.length === 1 && outputs === columnsOf(output) && narrow.typeFor(name) === dtype;
+  const evenly = [outputs, output.rowStride, output.offset].every((count) => count % 4 === 0);
   const values = {
     header: memory.batch.header,
     weights: matrix.buffer,
@@ -47,7 +40,7 @@ export function tensorProject(step: ProjectStep, context: StepContext): CudaLaun
     bias: bias?.buffer ?? null,
     residual: step.residual === undefined ? null : dense(places.of(step.residual), label),
     output: output.buffer,
-    narrow: isOperand && outputs % 2 === 0 ? narrow.leave(places, name, dtype).buffer : null,
+    narrow: isOperand && evenly ? narrow.leave(places, name, dtype).buffer : null,
     columns,
     outputs,
     firstRow,
@@ -56,19 +49,8 @@ export function tensorProject(step: ProjectStep, context: StepContext): CudaLaun
     outputOffset: output.offset,
   };
   const weightRows = gated ? 2 * outputs : outputs;
-  const [height, across] = tileFor(plan.tileRows, weightRows);
-  const grid = Math.ceil(weightRows / across);
-  const variant = `${dtype}_${height}x${across}`;
-  return [
-    ...launches,
-    launch(modules, label, "tensor-product", values, ({ rows }) => [grid, Math.ceil(rows / height), 1], variant),
-  ];
-}
-
-/** The largest tile of which there are enough, or the smallest. */
-function tileFor(rows: number, weightRows: number) {
-  const enough = tiles.find(([height, across]) => {
-    return Math.ceil(rows / height) * Math.ceil(weightRows / across) >= enoughTiles;
-  });
-  return enough ?? tiles.at(-1)!;
+  const tile = cheapestTile(plan.tileRows, weightRows, modules.multiprocessors);
+  const across = Math.ceil(weightRows / tile.across);
+  const grid = ({ rows }: BatchShape) => [across, Math.ceil(rows / tile.rows), 1] as const;
+  return [...launches, launch(modules, label, "tensor-product", values, grid, `${dtype}_${tile.variant}`)];
 }

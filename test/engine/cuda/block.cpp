@@ -117,7 +117,7 @@ static bool runBlock(uint3 index, size_t sharedBytes) {
   for (unsigned t = 0; t < block.threads; t++) {
     block.thread[t].live = true;
     block.thread[t].shuffles = 0;
-    block.thread[t].copies.clear();
+    block.thread[t].copies.forget();
     Warp& warp = block.warps[t / 32];
     warp.barrier = {};
     warp.size = t % 32 + 1;

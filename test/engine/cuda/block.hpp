@@ -9,10 +9,8 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
-#include <deque>
 #include <map>
 #include <string>
-#include <utility>
 #include <vector>
 
 struct uint3 {
@@ -48,9 +46,35 @@ struct Barrier {
   unsigned arrived = 0, round = 0;
 };
 
-// A lane's parts of two matrices.
+// A lane's parts of three matrices: what is multiplied, and the sums.
 struct Fragments {
-  unsigned of[6];
+  unsigned a[4], b[2];
+  float sums[4];
+};
+
+// Copies on their way, by the groups that a thread ended: from where to where, zeros from nowhere.
+struct Copies {
+  struct Copy {
+    uint4* to;
+    const uint4* from;
+    unsigned group;
+  };
+  std::vector<Copy> waiting;
+  size_t made = 0;
+  unsigned ended = 0;
+
+  void make(unsigned pending) {
+    for (; made < waiting.size() && waiting[made].group + pending < ended; made++) {
+      *waiting[made].to = waiting[made].from ? *waiting[made].from : uint4{};
+    }
+    if (made < waiting.size()) return;
+    waiting.clear();
+    made = 0;
+  }
+  void forget() {
+    waiting.clear();
+    made = ended = 0;
+  }
 };
 
 // What a lane gives the others.
@@ -74,8 +98,7 @@ struct Thread {
   uint3 index;
   unsigned number = 0, shuffles = 0;
   bool live = false;
-  // Groups of copies on their way, the last of them not ended: from where to where, zeros from nowhere.
-  std::deque<std::vector<std::pair<uint4*, const uint4*>>> copies;
+  Copies copies;
   // Where its stack stands while others run.
   void* here = nullptr;
   char* stack = nullptr;
@@ -108,17 +131,23 @@ inline void give(Given& given, uint64_t value) { given.value = value; }
 inline void give(Given& given, const uint4* row) { given.row = row; }
 inline void give(Given& given, const Fragments& part) { given.part = part; }
 
-// What each lane of the warp has given; they stay until the next exchange but one.
-template <typename T>
-const Given (&exchange(const T& value, int distance))[32] {
+// What each lane of the warp has given, as `all` leaves it, which the last lane runs; it stays until the next exchange but one.
+template <typename T, typename All>
+const Given (&exchange(const T& value, int distance, All all))[32] {
   Thread& me = *block.current;
   Warp& warp = block.warps[me.number / 32];
   const unsigned round = me.shuffles++ % 2;
-  if (warp.barrier.arrived > 0 && warp.distance[round] != distance) fail("lanes of a warp shuffle by different distances");
+  if (warp.barrier.arrived > 0 && warp.distance[round] != distance) fail("lanes of a warp exchange in different ways");
   warp.distance[round] = distance;
   give(warp.given[round][me.number % 32], value);
+  if (warp.barrier.arrived + 1 == warp.size) all(warp.given[round]);
   wait(warp.barrier, warp.size);
   return warp.given[round];
+}
+
+template <typename T>
+const Given (&exchange(const T& value, int distance))[32] {
+  return exchange(value, distance, [](Given(&)[32]) {});
 }
 
 template <typename T>

@@ -44,22 +44,12 @@ inline unsigned halfOfFloat(float value) {
 // The copy is made when somebody waits for it: who does not, reads what was there before.
 inline void copyLater(uint4* to, const uint4* from, bool has) {
   auto& copies = emulated::block.current->copies;
-  if (copies.empty()) copies.emplace_back();
-  copies.back().push_back({to, has ? from : nullptr});
+  copies.waiting.push_back({to, has ? from : nullptr, copies.ended});
 }
-inline void endCopies() {
-  auto& copies = emulated::block.current->copies;
-  if (copies.empty()) copies.emplace_back();
-  copies.emplace_back();
-}
+inline void endCopies() { emulated::block.current->copies.ended++; }
 template <int PENDING>
 void waitForCopies() {
-  auto& copies = emulated::block.current->copies;
-  // The last group is the one that has not ended.
-  while (copies.size() > PENDING + 1) {
-    for (const auto& [to, from] : copies.front()) *to = from ? *from : uint4{};
-    copies.pop_front();
-  }
+  emulated::block.current->copies.make(PENDING);
 }
 
 inline void loadMatrices(unsigned (&four)[4], const uint4* row) {
@@ -74,21 +64,42 @@ inline void loadTransposed(unsigned (&four)[4], const uint4* row) {
   for (unsigned m = 0; m < 4; m++) four[m] = element(8 * m + pair) | static_cast<unsigned>(element(8 * m + pair + 1)) << 16;
 }
 
-// The sum of sixteen exact products and what was there, rounded once.
+// Sums of sixteen exact products and what was there, rounded once; of the whole warp at once.
+template <typename Widen>
+void multiplyAll(emulated::Given (&given)[32], Widen widen) {
+  double left[16][16], right[16][8], sums[16][8];
+  for (unsigned lane = 0; lane < 32; lane++) {
+    const auto& part = given[lane].part;
+    const unsigned line = lane / 4, pair = lane % 4 * 2;
+    for (unsigned i = 0; i < 4; i++) {
+      left[line + i % 2 * 8][pair + i / 2 * 8] = widen(part.a[i] & 0xffffu);
+      left[line + i % 2 * 8][pair + i / 2 * 8 + 1] = widen(part.a[i] >> 16);
+      sums[line + i / 2 * 8][pair + i % 2] = part.sums[i];
+    }
+    for (unsigned i = 0; i < 2; i++) {
+      right[pair + i * 8][line] = widen(part.b[i] & 0xffffu);
+      right[pair + i * 8 + 1][line] = widen(part.b[i] >> 16);
+    }
+  }
+  for (unsigned row = 0; row < 16; row++) {
+    double sum[8];
+    std::memcpy(sum, sums[row], sizeof(sum));
+    for (unsigned k = 0; k < 16; k++) {
+      for (unsigned column = 0; column < 8; column++) sum[column] += left[row][k] * right[k][column];
+    }
+    std::memcpy(sums[row], sum, sizeof(sum));
+  }
+  for (unsigned lane = 0; lane < 32; lane++) {
+    for (unsigned i = 0; i < 4; i++) {
+      given[lane].part.sums[i] = static_cast<float>(sums[lane / 4 + i / 2 * 8][lane % 4 * 2 + i % 2]);
+    }
+  }
+}
 template <typename Widen>
 void multiplyBy(float (&sums)[4], const unsigned (&a)[4], unsigned b0, unsigned b1, int kind, Widen widen) {
-  const auto& parts = emulated::exchange(emulated::Fragments{{a[0], a[1], a[2], a[3], b0, b1}}, kind);
-  const unsigned lane = threadIdx.x % 32;
-  for (unsigned i = 0; i < 4; i++) {
-    const unsigned row = lane / 4, column = lane % 4 * 2 + i % 2;
-    double sum = sums[i];
-    for (unsigned k = 0; k < 8; k++) {
-      const unsigned left = parts[row * 4 + k % 4].part.of[i / 2 + k / 4 * 2], right = parts[column * 4 + k % 4].part.of[4 + k / 4];
-      sum += static_cast<double>(widen(left & 0xffffu)) * widen(right & 0xffffu);
-      sum += static_cast<double>(widen(left >> 16)) * widen(right >> 16);
-    }
-    sums[i] = static_cast<float>(sum);
-  }
+  const emulated::Fragments own = {{a[0], a[1], a[2], a[3]}, {b0, b1}, {sums[0], sums[1], sums[2], sums[3]}};
+  const auto& parts = emulated::exchange(own, kind, [&](emulated::Given(&given)[32]) { multiplyAll(given, widen); });
+  std::memcpy(sums, parts[threadIdx.x % 32].part.sums, sizeof(sums));
 }
 inline void multiplyBfloat16(float (&sums)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
   multiplyBy(sums, a, b0, b1, -3, [](unsigned bits) { return __uint_as_float(bits << 16); });

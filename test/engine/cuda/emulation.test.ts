@@ -29,7 +29,7 @@ if (compiler) {
     const driver = new FakeDriver();
     for (const [name, threads, what] of [
       ["faulty_barrier", 64, "threads wait at a barrier that others never reach"],
-      ["faulty_shuffle", 64, "lanes of a warp shuffle by different distances"],
+      ["faulty_shuffle", 64, "lanes of a warp exchange in different ways"],
       ["faulty_lanes", 32, "threads wait at a barrier that others never reach"],
     ] as const) {
       driver.calls();

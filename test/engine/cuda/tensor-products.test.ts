@@ -41,10 +41,12 @@ describeCuda("tensor products on CUDA", (open) => {
     }
 
     test.each([
-      ["128x256", 150, 264, 300],
-      ["128x128", 129, 40, 131],
-      ["64x64", 70, 200, 150],
-      ["64x32", 17, 136, 34],
+      ["128x128x3", 129, 40, 131],
+      ["64x128x3", 70, 264, 132],
+      ["64x128x4", 65, 328, 30],
+      ["64x64x4", 70, 200, 150],
+      ["64x32x4", 17, 136, 36],
+      ["32x32x4", 33, 72, 34],
     ])("tiles of %s with bias and residual, from a row of the matrix on", async (tile, rows, k, n) => {
       const firstRow = 5;
       const o = operands(rows, rows, k, n + firstRow, dtype);
@@ -66,10 +68,12 @@ describeCuda("tensor products on CUDA", (open) => {
     });
 
     test.each([
-      ["128x256", 20, 104, 144],
-      ["128x128", 130, 32, 70],
-      ["64x64", 20, 72, 34],
-      ["64x32", 65, 64, 22],
+      ["128x128x3", 130, 32, 72],
+      ["64x128x3", 20, 104, 136],
+      ["64x128x4", 20, 64, 68],
+      ["64x64x4", 20, 72, 36],
+      ["64x32x4", 65, 64, 20],
+      ["32x32x4", 34, 96, 28],
     ])("tiles of %s fused with SiLU(gate) · up, and the same in 16 bits", async (tile, rows, k, n) => {
       const o = operands(5, rows, k, 2 * n, dtype);
       const values = {
@@ -117,7 +121,7 @@ describeCuda("tensor products on CUDA", (open) => {
       ...{ bias: null, residual: null, narrow: null, output },
       ...{ columns: k, outputs: n, firstRow: 0, gated: 0, outputStride: 9, outputOffset: 2 },
     };
-    launch(cuda, "tensor-product", values, [1, 1], "bfloat16_64x32");
+    launch(cuda, "tensor-product", values, [1, 1], "bfloat16_64x32x4");
     const input = narrowed(o.input, "bfloat16").values;
     const parameters = { w: { shape: [n, k], values: o.weights } };
     const product = expected(linear({ weight: "w" }), [{ columns: k, values: input }], n, { parameters });

@@ -233,7 +233,6 @@ __device__ __forceinline__ void attendTiles(const TensorAttendParameters& p) {
   }
 #define ATTENTION_TENSORS(NAME, FORMAT)     \
   ATTENTION_TENSOR(NAME, FORMAT, 64, 1)     \
-  ATTENTION_TENSOR(NAME, FORMAT, 64, 2)     \
   ATTENTION_TENSOR(NAME, FORMAT, 128, 1)    \
   ATTENTION_TENSOR(NAME, FORMAT, 128, 2)    \
   ATTENTION_TENSOR(NAME, FORMAT, 256, 1)

@@ -1,14 +1,38 @@
 // output[row, n] = Σ_k input[row, k] · weights[n, k] on tensor cores: a block makes a tile of WARPS_M · M · 16 rows ×
-// WARPS_N · N · 8 weight rows, each warp M × N matrices of it. DEPTH columns at a time are fetched, STAGES of them on their
-// way.
+// WARPS_N · N · 8 weight rows, each warp M × N matrices of it. 64 columns at a time are fetched, STAGES of them on their way;
+// at the end the sums take their place, and leave from there in whole lines.
 #pragma once
 #include "parameters.cuh"
 #include "activation.cuh"
 #include "tensor.cuh"
 
-template <int FORMAT, int WARPS_M, int WARPS_N, int M, int N, int DEPTH, int STAGES>
+// Four outputs side by side of one row, from where they are computed on.
+template <int FORMAT>
+__device__ __forceinline__ void leaveFour(
+    const TensorProductParameters& p, unsigned row, unsigned n, float (&value)[4], bool evenly) {
+  const size_t to = static_cast<size_t>(row) * p.outputStride + p.outputOffset + n;
+  const size_t dense = static_cast<size_t>(row) * p.outputs + n;
+  if (!evenly) {
+#pragma unroll
+    for (unsigned j = 0; j < 4; j++) {
+      if (n + j < p.outputs) p.output[to + j] = value[j] + (p.residual ? p.residual[dense + j] : 0.f);
+    }
+    return;
+  }
+  if (p.residual) {
+    const float4 added = *reinterpret_cast<const float4*>(p.residual + dense);
+    value[0] += added.x;
+    value[1] += added.y;
+    value[2] += added.z;
+    value[3] += added.w;
+  }
+  if (p.output) *reinterpret_cast<float4*>(p.output + to) = make_float4(value[0], value[1], value[2], value[3]);
+  if (p.narrow) p.narrow[dense / 4] = make_uint2(pairOf<FORMAT>(value[0], value[1]), pairOf<FORMAT>(value[2], value[3]));
+}
+
+template <int FORMAT, int WARPS_M, int WARPS_N, int M, int N, int STAGES>
 __device__ __forceinline__ void tensorProduct(const TensorProductParameters& p) {
-  constexpr unsigned THREADS = WARPS_M * WARPS_N * 32, PER = DEPTH / 8;
+  constexpr unsigned THREADS = WARPS_M * WARPS_N * 32, PER = 8;
   constexpr unsigned ROWS = WARPS_M * M * 16, ACROSS = WARPS_N * N * 8, STAGE = (ROWS + ACROSS) * PER;
   constexpr unsigned INPUTS = ROWS * PER / THREADS, WEIGHTS = ACROSS * PER / THREADS;
   static_assert(INPUTS * THREADS == ROWS * PER && WEIGHTS * THREADS == ACROSS * PER && THREADS / PER % 8 == 0);
@@ -84,51 +108,49 @@ __device__ __forceinline__ void tensorProduct(const TensorProductParameters& p) 
     next = next + 1 == STAGES ? 0 : next + 1;
   }
 
-  // A lane has two neighbouring outputs of rows eight apart.
+  // The stages are done with, also those that a product of few columns fetched for nothing. Rows of sums lie eight further
+  // apart than they are long: the rows that a warp writes at once lie in different banks.
+  constexpr unsigned APART = ACROSS + 8;
+  static_assert(ROWS * APART <= STAGES * STAGE * 4);
+  waitForCopies<0>();
+  __syncthreads();
+  float* const all = reinterpret_cast<float*>(stages);
   const unsigned lane = thread % 32;
-  const bool evenly = (p.outputs | p.outputStride | p.outputOffset) % 2 == 0;
 #pragma unroll
   for (int m = 0; m < M; m++) {
 #pragma unroll
-    for (int half = 0; half < 2; half++) {
-      const unsigned row = row0 + warpRow + m * 16 + half * 8 + lane / 4;
-      if (row >= rows) continue;
-      float* output = p.output + static_cast<size_t>(row) * p.outputStride + p.outputOffset;
-      const float* residual = p.residual ? p.residual + static_cast<size_t>(row) * p.outputs : nullptr;
-      // Gated, the matrices take turns as the weight rows do.
-#pragma unroll
-      for (int i = 0; i < N; i++) {
-        if (p.gated && i % 2) continue;
-        const unsigned n = n0 + (p.gated ? (warpColumn + i * 8) / 2 : warpColumn + i * 8) + lane % 4 * 2;
-        float value[2];
-#pragma unroll
-        for (int j = 0; j < 2; j++) {
-          const unsigned at = p.firstRow + n + j;
-          const bool has = n + j < p.outputs;
-          value[j] = sums[m][i][half * 2 + j] + (p.bias && has ? p.bias[at] : 0.f);
-          if (p.gated) {
-            const float up = sums[m][i | 1][half * 2 + j] + (p.bias && has ? p.bias[at + p.outputs] : 0.f);
-            value[j] = silu(value[j]) * up;
-          }
-        }
-        if (n >= p.outputs) continue;
-        if (evenly) {
-          if (residual) {
-            const float2 added = *reinterpret_cast<const float2*>(residual + n);
-            value[0] += added.x;
-            value[1] += added.y;
-          }
-          if (p.output) *reinterpret_cast<float2*>(output + n) = make_float2(value[0], value[1]);
-          if (p.narrow) {
-            p.narrow[(static_cast<size_t>(row) * p.outputs + n) / 2] = pairOf<FORMAT>(value[0], value[1]);
-          }
-        } else {
-#pragma unroll
-          for (int j = 0; j < 2; j++) {
-            if (n + j < p.outputs) output[n + j] = value[j] + (residual ? residual[n + j] : 0.f);
-          }
-        }
-      }
+    for (int n = 0; n < N; n++) {
+      float* own = all + (warpRow + m * 16 + lane / 4) * APART + warpColumn + n * 8 + lane % 4 * 2;
+      *reinterpret_cast<float2*>(own) = make_float2(sums[m][n][0], sums[m][n][1]);
+      *reinterpret_cast<float2*>(own + 8 * APART) = make_float2(sums[m][n][2], sums[m][n][3]);
     }
+  }
+  __syncthreads();
+
+  // A thread takes the same four outputs of every row that it takes.
+  const unsigned quads = (p.gated ? ACROSS / 2 : ACROSS) / 4, quad = thread % quads, n = n0 + quad * 4;
+  if (n >= p.outputs) return;
+  const bool evenly = (p.outputs | p.outputStride | p.outputOffset) % 4 == 0;
+  // Gated, eight gate columns and eight up columns take turns as the weight rows do.
+  const float* column = all + (p.gated ? quad / 2 * 16 + quad % 2 * 4 : quad * 4);
+  float bias[4] = {}, upBias[4] = {};
+#pragma unroll
+  for (unsigned j = 0; j < 4; j++) {
+    if (!p.bias || n + j >= p.outputs) continue;
+    bias[j] = p.bias[p.firstRow + n + j];
+    if (p.gated) upBias[j] = p.bias[p.firstRow + n + j + p.outputs];
+  }
+  const unsigned end = min(ROWS, rows - row0);
+  for (unsigned i = thread / quads; i < end; i += THREADS / quads) {
+    const float4 own = *reinterpret_cast<const float4*>(column + i * APART);
+    float value[4] = {own.x + bias[0], own.y + bias[1], own.z + bias[2], own.w + bias[3]};
+    if (p.gated) {
+      const float4 up = *reinterpret_cast<const float4*>(column + i * APART + 8);
+      value[0] = silu(value[0]) * (up.x + upBias[0]);
+      value[1] = silu(value[1]) * (up.y + upBias[1]);
+      value[2] = silu(value[2]) * (up.z + upBias[2]);
+      value[3] = silu(value[3]) * (up.w + upBias[3]);
+    }
+    leaveFour<FORMAT>(p, row0 + i, n, value, evenly);
   }
 }
