@@ -1,5 +1,4 @@
-import { packAddressing } from "../device/attention-call.js";
-import type { DeviceBuffer } from "../device/backend.js";
+import { type HeadRows, packAddressing } from "../device/attention-call.js";
 import { formatOf } from "../device/element-format.js";
 import { headRows, packedRows } from "../device/packed-rows.js";
 import { dense } from "../device/places.js";
@@ -7,6 +6,8 @@ import type { AppendStep, AttendStep, Prologue, RotateStep } from "../program/st
 import { prefillRows } from "../run/split-plan.js";
 import { type AttentionPrologue, appendLaunch, attentionLaunches } from "./attention.js";
 import type { CudaLaunch } from "./launch.js";
+import { narrowTypeOf } from "./narrow-copies.js";
+import { narrowOutput } from "./narrow-output.js";
 import { launch, type StepContext } from "./step-context.js";
 
 /** RoPE of query or key heads. */
@@ -42,10 +43,16 @@ export function append(step: AppendStep, context: StepContext): CudaLaunch[] {
 }
 
 function rotateAndAppend(step: AppendStep, prologue: Prologue, context: StepContext): CudaLaunch {
-  const { modules, memory, places, captured } = context;
+  const { modules, memory, places, plan, narrow, captured } = context;
   const [keys, values] = step.caches;
   const cache = memory.store.view(keys!.cache, values!.cache);
   const { rotation, keyHeads } = prologue;
+  // Attention of many rows on tensor cores reads queries in the type of its cache.
+  const narrowType = plan.decode || captured ? undefined : narrowTypeOf(cache.keys.dtype);
+  const query = narrowType
+    ? narrow.leave(places, prologue.rotatedQuery, narrowType, true).buffer
+    : dense(places.of(prologue.rotatedQuery), step.label);
+  const lanes = 2 ** Math.ceil(Math.log2(rotation.headDim / 8));
   const operands = {
     addressing: packAddressing(cache),
     header: memory.batch.header,
@@ -53,22 +60,26 @@ function rotateAndAppend(step: AppendStep, prologue: Prologue, context: StepCont
     packed: packedRows(prologue, places).buffer,
     keys: cache.keys.buffer,
     values: cache.values.buffer,
-    rotated: dense(places.of(prologue.rotatedQuery), step.label),
+    rotated: query,
     rotatedKeys: captured ? dense(places.of(prologue.rotatedKey), step.label) : null,
     ...rotaryOperands(prologue, context),
     heads: rotation.heads,
     kvHeads: keyHeads,
     headDim: rotation.headDim,
+    lanes,
+    queryFormat: formatOf(narrowType ?? "float32", step.label),
     format: formatOf(cache.keys.dtype, "cache"),
   };
-  const heads = rotation.heads + 2 * keyHeads;
-  return launch(modules, step.label, "rotate-append", operands, ({ rows }) => [heads, rows, 1]);
+  const across = Math.ceil((rotation.heads + 2 * keyHeads) / (256 / lanes));
+  return launch(modules, step.label, "rotate-append", operands, ({ rows }) => [across, rows, 1]);
 }
 
 /** Attention, and the merge of its states where no later product does that. */
 export function attend(step: AttendStep, context: StepContext): CudaLaunch[] {
   const { modules, memory, places, plan, workspace, captured } = context;
   const { label, heads, kvHeads, headDim, prologue } = step;
+  const dtype = narrowTypeOf(memory.store.options.dtype);
+  const left = dtype && !plan.decode ? narrowOutput(step.output, context, dtype) : undefined;
   return attentionLaunches(modules, {
     label,
     batch: memory.batch,
@@ -78,25 +89,26 @@ export function attend(step: AttendStep, context: StepContext): CudaLaunch[] {
     headDim,
     decode: plan.decode,
     leastTiles: plan.tileRows / prefillRows,
-    query: prologue ? packedRows(prologue, places) : headRows(places.of(step.query), headDim),
+    query: prologue ? packedRows(prologue, places) : queryRows(step, context),
     cache: memory.store.view(step.keys, step.values),
     pageSize: memory.store.options.pageSize,
-    output: dense(places.of(step.output), label),
+    output: left?.wide === false ? null : dense(places.of(step.output), label),
     lse: workspace.attentionLse,
     // One split is already the result.
     states: plan.decode && plan.split ? { states: workspace.states, lse: workspace.stateLse } : undefined,
     // A product that merges leaves the merged value nowhere; for a capture it is made besides.
     merge: step.mergedBy === "itself" || captured,
-    narrow: narrowOutput(step, context),
+    narrow: left?.narrow,
     ...(prologue && { prologue: attentionPrologue(prologue, label, context) }),
   });
 }
 
-/** Where the products after it read attention of many rows in the type of its cache. */
-function narrowOutput({ output }: AttendStep, { narrow, memory, plan, places }: StepContext): DeviceBuffer | undefined {
-  const dtype = narrow.typeFor(output);
-  if (plan.rows > 0 || plan.decode || !dtype || dtype !== memory.store.options.dtype) return undefined;
-  return narrow.leave(places, output, dtype).buffer;
+/** A query of rotated heads, as it was left for attention on tensor cores or as the spec has it. */
+function queryRows({ query, heads, headDim }: AttendStep, { narrow, memory, places }: StepContext): HeadRows {
+  const dtype = narrowTypeOf(memory.store.options.dtype);
+  const copy = dtype && narrow.find(places, query, dtype);
+  if (!copy) return headRows(places.of(query), headDim);
+  return { buffer: copy.buffer, dtype: copy.dtype, rowStride: heads * headDim, headStride: headDim, offset: 0 };
 }
 
 function attentionPrologue(prologue: Prologue, label: string, context: StepContext): AttentionPrologue {

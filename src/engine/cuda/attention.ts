@@ -29,7 +29,9 @@ export interface AttentionPrologue {
   readonly rotatedKeys: DeviceBuffer | null;
 }
 
-export interface AttentionLaunch extends Omit<AttentionCall, "shape"> {
+export interface AttentionLaunch extends Omit<AttentionCall, "shape" | "output"> {
+  /** Null where prefill on tensor cores leaves a narrow result alone. */
+  readonly output: DeviceBuffer | null;
   readonly label: string;
   /** Where decode leaves states that are to be merged; where there are none, it leaves the output. */
   readonly states: { readonly states: DeviceBuffer; readonly lse: DeviceBuffer } | undefined;

@@ -4,6 +4,7 @@ import { columnsOf, dense } from "../device/places.js";
 import { productOperands } from "../device/product-operands.js";
 import type { EmbedStep, NormStep, PointwiseStep, ProjectStep } from "../program/step.js";
 import type { CudaLaunch } from "./launch.js";
+import { narrowOutput } from "./narrow-output.js";
 import { launch, type StepContext } from "./step-context.js";
 import { tensorProject } from "./tensor-steps.js";
 
@@ -24,16 +25,20 @@ export function embed({ label, table, output }: EmbedStep, { modules, memory, pl
 }
 
 /** RMSNorm of whole rows or of heads. */
-export function norm(step: NormStep, { modules, memory, places }: StepContext): CudaLaunch {
+export function norm(step: NormStep, context: StepContext): CudaLaunch {
+  const { modules, memory, places } = context;
   const input = places.of(step.input);
   const output = places.of(step.output);
   const gain = memory.weights.vector(step.weight);
   const groups = columnsOf(output) / step.width;
+  const { narrow, dtype, wide } = narrowOutput(step.output, context);
   const values = {
     input: input.buffer,
     gain: gain.buffer,
-    output: output.buffer,
+    output: wide ? output.buffer : null,
+    narrow: narrow ?? null,
     width: step.width,
+    format: dtype ? formatOf(dtype, step.label) : 0,
     epsilon: step.epsilon,
     inputStride: input.rowStride,
     inputOffset: input.offset,
@@ -83,7 +88,7 @@ export function project(step: ProjectStep, context: StepContext): CudaLaunch[] {
     const across = Math.ceil(outputs / (gated ? 32 : 64));
     return [launch(modules, label, "tiles", values, ({ rows }) => [across, Math.ceil(rows / 64), 1], format)];
   }
-  if (plan.oneRow) {
+  if (lastRows ? plan.oneLastRow : plan.oneRow) {
     const variant = merges ? "merge" : gated || outputs >= manyOutputs ? 2 : 1;
     const perBlock = 8 * (gated || variant !== 2 ? 1 : variant);
     const across = Math.min(Math.ceil(outputs / perBlock), modules.multiprocessors * blocksAtOnce);

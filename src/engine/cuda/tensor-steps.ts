@@ -5,6 +5,7 @@ import { productOperands } from "../device/product-operands.js";
 import type { ProjectStep } from "../program/step.js";
 import type { CudaLaunch } from "./launch.js";
 import { narrowTypeOf } from "./narrow-copies.js";
+import { narrowOutput } from "./narrow-output.js";
 import { launch, type StepContext } from "./step-context.js";
 import { cheapestTile } from "./tensor-blocks.js";
 
@@ -31,16 +32,17 @@ export function tensorProject(step: ProjectStep, context: StepContext): CudaLaun
   const name = step.outputs[0]!;
   const output = places.of(name);
   // Heads that are normed and rotated are no operands; the product of gate and up is one.
-  const isOperand = step.outputs.length === 1 && outputs === columnsOf(output) && narrow.typeFor(name) === dtype;
+  const isOperand = step.outputs.length === 1 && outputs === columnsOf(output);
   const evenly = [outputs, output.rowStride, output.offset].every((count) => count % 4 === 0);
+  const left = isOperand && evenly ? narrowOutput(name, context, dtype) : undefined;
   const values = {
     header: memory.batch.header,
     weights: matrix.buffer,
     input: operand.buffer,
     bias: bias?.buffer ?? null,
     residual: step.residual === undefined ? null : dense(places.of(step.residual), label),
-    output: output.buffer,
-    narrow: isOperand && evenly ? narrow.leave(places, name, dtype).buffer : null,
+    output: left?.wide === false ? null : output.buffer,
+    narrow: left?.narrow ?? null,
     columns,
     outputs,
     firstRow,

@@ -16,6 +16,6 @@ const fastest: [rows: number, weightRows: number, tile: string][] = [
   [32, 1024, "32x32x4"],
 ];
 
-test.each(fastest)("%i rows by %i weight rows take tiles of %3$s", (rows, weightRows, tile) => {
+test.each(fastest)("%i rows by %i weight rows take tiles of %s", (rows, weightRows, tile) => {
   expect(cheapestTile(rows, weightRows, 132).variant).toBe(tile);
 });
