@@ -1,5 +1,6 @@
 import { type Arithmetic, RoundedArithmetic } from "../spec/arithmetic.js";
 import { Graph, type GraphNode } from "../spec/graph.js";
+import { operandFormat } from "../spec/narrow-operands.js";
 import type { Precision } from "../spec/noise.js";
 import type { Op } from "../spec/op.js";
 import type { AttentionAttributes } from "../spec/ops/attention.js";
@@ -126,12 +127,12 @@ function drawFlash(random: () => number, store: DType) {
   };
 }
 
-/** A recipe of an op that the types of the run allow: TF32 needs float32, rounding to 16 bits 16-bit stores. */
+/** A recipe of an op that the types of the run allow: narrow operands need float32, rounding to 16 bits 16-bit stores. */
 function drawRecipe(recipes: readonly Recipe[], store: DType, tf32: boolean, random: () => number): Recipe {
-  const isTf32 = ({ settings: { tf32: operands = false, angle } }: Recipe) =>
-    (operands !== false && operands !== "none") || angle === "tf32";
+  const isTf32 = ({ settings: { narrow, angle } }: Recipe) => narrow === "tf32" || angle === "tf32";
   const possible = recipes.filter((recipe) => {
     if (isTf32(recipe)) return tf32;
+    if (operandFormat(recipe.settings)) return false;
     if (recipe.settings.fastExponential && store === "float32") return false;
     return recipe.refines === undefined || (store !== "float32" && random() < 0.2);
   });

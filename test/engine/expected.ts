@@ -5,6 +5,7 @@ import { Evaluator } from "../../src/spec/evaluator.js";
 import { Graph } from "../../src/spec/graph.js";
 import { type Precision, storeVariance } from "../../src/spec/noise.js";
 import { indices, type Op } from "../../src/spec/op.js";
+import { type Recipe, UnitRecipe } from "../../src/spec/recipe.js";
 import { RowTable, type Step } from "../../src/spec/rows.js";
 import { outsideLayers } from "../../src/spec/site.js";
 import type { ParameterReader } from "../../src/tensor/checkpoint.js";
@@ -38,6 +39,8 @@ export function expected(
     rows?: Int32Array;
     precision?: Precision;
     store?: DType;
+    /** How the op rounds inside; undefined covers every way that float32 has. */
+    recipe?: Recipe | undefined;
   } = {},
 ): Expectation {
   const table = new RowTable();
@@ -69,6 +72,7 @@ export function expected(
     rows: table,
     precision,
     noise: true,
+    ...(options.recipe && { recipe: new UnitRecipe("float32", new Map([["output", options.recipe]])) }),
     observations: {
       has: (name) => names.includes(name),
       row(name, row) {

@@ -62,7 +62,7 @@ describe("a correct run in TF32 of which the residual stream alone is recorded",
       implement: (graph) => {
         const plain = plainImplementation(graph, "float32");
         const narrow = [...graph.nodes.values()].flatMap((node) => {
-          const recipe = node.op.recipes?.find(({ settings }) => settings.tf32 === true);
+          const recipe = node.op.recipes?.find(({ settings }) => settings.narrow === "tf32");
           return recipe && node.layer !== undefined ? [[roleOf(node), recipe] as const] : [];
         });
         return {

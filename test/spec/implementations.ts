@@ -1,5 +1,6 @@
 import { RoundedArithmetic } from "../../src/spec/arithmetic.js";
 import type { Evaluator } from "../../src/spec/evaluator.js";
+import { operandFormat } from "../../src/spec/narrow-operands.js";
 import { activation } from "../../src/spec/ops/activation.js";
 import { add } from "../../src/spec/ops/add.js";
 import { attention } from "../../src/spec/ops/attention.js";
@@ -116,14 +117,13 @@ export function singleOp(name: string, store: DType): SingleOp {
   return { ...rest, inputs, precision: { store, compute: "float32" }, dtype: store, exact: true };
 }
 
-/** The recipes of an op that a run in `store` may have; TF32 is for float32 runs, 16-bit parts for 16-bit ones. */
+/** The recipes of an op that a run in `store` may have; narrow operands are for float32 runs, 16-bit parts for 16-bit ones. */
 export function recipesOf(name: string, store: DType): (Recipe | undefined)[] {
   const { recipes } = singleOps[name]!.op;
   if (!recipes) return [undefined];
-  const isTf32 = ({ settings }: Recipe) => (settings.tf32 ?? "none") !== "none" && settings.tf32 !== false;
   return recipes.filter(
     (recipe) =>
-      !isTf32(recipe) &&
+      operandFormat(recipe.settings) === undefined &&
       recipe.settings.angle !== "tf32" &&
       !recipe.settings.fastExponential &&
       (store !== "float32" || !recipe.refines),

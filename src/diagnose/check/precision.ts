@@ -25,7 +25,7 @@ function productsTell(investigation: Investigation): boolean {
   const roles = new Map(recorded.map((node) => [roleOf(node), node]));
   return [...roles].some(([role, node]) => {
     const { recipe, matched } = investigation.check(node.name);
-    return matched && recipe?.ways.some(({ ops }) => ops.get(role)?.settings.tf32 === true);
+    return matched && recipe?.ways.some(({ ops }) => ops.get(role)?.settings.narrow === "tf32");
   });
 }
 

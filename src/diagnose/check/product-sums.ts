@@ -1,5 +1,6 @@
 import { rowsByRecipe } from "../../spec/by-phase.js";
 import type { GraphNode } from "../../spec/graph.js";
+import { operandFormat } from "../../spec/narrow-operands.js";
 import { indices, type OpRounding } from "../../spec/op.js";
 import type { LinearAttributes } from "../../spec/ops/linear.js";
 import type { OperandQuantisation } from "../../spec/ops/linear-recipes.js";
@@ -11,7 +12,7 @@ import { roleOf } from "../../spec/site.js";
 import { blockResiduals, rootMeanSquare } from "../../tensor/block-residuals.js";
 import { BlockSums } from "../../tensor/block-sums.js";
 import type { ParameterReader, StoredParameter } from "../../tensor/checkpoint.js";
-import { type DType, type FloatFormat, floatFormat, tf32Format, unitInLastPlace } from "../../tensor/dtype.js";
+import { type DType, type FloatFormat, floatFormat, unitInLastPlace } from "../../tensor/dtype.js";
 import { mostPlaced } from "../../tensor/element-memory.js";
 import { randomSigns } from "../../tensor/random-signs.js";
 import { roundToFormat } from "../../tensor/rounding.js";
@@ -102,6 +103,7 @@ function sumsUnder(investigation: Investigation, { node, recipe, rows, width }: 
     summed.length > 0 || settings.biasAfter === true || Number(settings.parts ?? 1) > 1 || format.fractionBits > 16;
   const add = rowAdder({ signs, width, format, biases: bias ? parameters.rows(bias, 0, 1) : undefined, coarse });
   const z = floats(rows.length * blocks);
+  const narrowed = operandFormat(settings);
   const narrow = product?.operands[Number(settings.operand ?? -1)];
   // Each rank quantises its own part of the operand.
   const parts = terms ? [terms] : summed.map((name) => termsOf(investigation.graph.node(name)) ?? whole(inputs));
@@ -116,9 +118,9 @@ function sumsUnder(investigation: Investigation, { node, recipe, rows, width }: 
   for (let first = 0; first < rows.length; first += perPass) {
     const taken = rows.subarray(first, first + perPass);
     const x = readOperand(taken);
-    if (settings.tf32) roundToFormat(x, tf32Format);
+    if (narrowed) roundToFormat(x, narrowed);
     if (terms) clearOthers(x, inputs, terms);
-    const roundedTo = settings.tf32 ? "tf32" : stored.heldAs;
+    const roundedTo = narrowed ? (settings.narrow as "tf32" | DType) : stored.heldAs;
     const products = kernels.products({
       weights: stored,
       format: { dtype: stored.dtype, roundedTo },

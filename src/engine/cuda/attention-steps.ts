@@ -1,11 +1,14 @@
-import { packAddressing } from "../device/attention-call.js";
+import { type HeadRows, packAddressing } from "../device/attention-call.js";
 import { formatOf } from "../device/element-format.js";
 import { headRows, packedRows } from "../device/packed-rows.js";
 import { dense, dtypeOf, type Places } from "../device/places.js";
 import type { AppendStep, AttendStep, Prologue, RotateStep } from "../program/step.js";
+import { prefillRows } from "../run/split-plan.js";
 import { type AttentionPrologue, appendLaunch, attentionLaunches } from "./attention.js";
 import type { PathAttention } from "./attention-library.js";
 import type { CudaLaunch } from "./launch.js";
+import { narrowTypeOf } from "./narrow-copies.js";
+import { narrowOutput } from "./narrow-output.js";
 import { launch, type StepContext } from "./step-context.js";
 
 /** RoPE of query or key heads. */
@@ -54,11 +57,14 @@ export function append(step: AppendStep, context: StepContext): CudaLaunch[] {
 }
 
 function rotateAndAppend(step: AppendStep, prologue: Prologue, context: StepContext): CudaLaunch {
-  const { modules, memory, places, captured, library } = context;
+  const { modules, memory, places, plan, narrow, captured, library } = context;
   const [keys, values] = step.caches;
   const cache = memory.store.view(keys!.cache, values!.cache);
   const { rotation, keyHeads } = prologue;
-  const { output: rotated, dtype } = rotatedPlace(prologue.rotatedQuery, step.label, places, library);
+  const own = rotatedPlace(prologue.rotatedQuery, step.label, places, library);
+  // Attention of many rows on tensor cores reads queries in the type of its cache; a library has its own place for them.
+  const narrowType = plan.decode || captured || library ? undefined : narrowTypeOf(cache.keys.dtype);
+  const lanes = 2 ** Math.ceil(Math.log2(rotation.headDim / 8));
   const operands = {
     addressing: packAddressing(cache),
     header: memory.batch.header,
@@ -66,23 +72,26 @@ function rotateAndAppend(step: AppendStep, prologue: Prologue, context: StepCont
     packed: packedRows(prologue, places).buffer,
     keys: cache.keys.buffer,
     values: cache.values.buffer,
-    rotated,
+    rotated: narrowType ? narrow.leave(places, prologue.rotatedQuery, narrowType, true).buffer : own.output,
     rotatedKeys: captured ? dense(places.of(prologue.rotatedKey), step.label) : null,
     ...rotaryOperands(prologue, context),
     heads: rotation.heads,
     kvHeads: keyHeads,
     headDim: rotation.headDim,
+    lanes,
+    queryFormat: formatOf(narrowType ?? own.dtype, step.label),
     format: formatOf(cache.keys.dtype, "cache"),
-    rotatedFormat: formatOf(dtype, "rotated heads"),
   };
-  const heads = rotation.heads + 2 * keyHeads;
-  return launch(modules, step.label, "rotate-append", operands, ({ rows }) => [heads, rows, 1]);
+  const across = Math.ceil((rotation.heads + 2 * keyHeads) / (256 / lanes));
+  return launch(modules, step.label, "rotate-append", operands, ({ rows }) => [across, rows, 1]);
 }
 
 /** Attention, and the merge of its states where no later product does that. */
 export function attend(step: AttendStep, context: StepContext): CudaLaunch[] {
   const { modules, memory, places, plan, workspace, captured } = context;
   const { label, heads, kvHeads, headDim, prologue } = step;
+  const dtype = narrowTypeOf(memory.store.options.dtype);
+  const left = dtype && !plan.decode ? narrowOutput(step.output, context, dtype) : undefined;
   return attentionLaunches(modules, {
     label,
     batch: memory.batch,
@@ -91,17 +100,27 @@ export function attend(step: AttendStep, context: StepContext): CudaLaunch[] {
     kvHeads,
     headDim,
     decode: plan.decode,
-    query: prologue ? packedRows(prologue, places) : headRows(places.of(step.query), headDim),
+    leastTiles: plan.tileRows / prefillRows,
+    query: prologue ? packedRows(prologue, places) : queryRows(step, context),
     cache: memory.store.view(step.keys, step.values),
     pageSize: memory.store.options.pageSize,
-    output: dense(places.of(step.output), label),
+    output: left?.wide === false ? null : dense(places.of(step.output), label),
     lse: workspace.attentionLse,
     // One split is already the result.
     states: plan.decode && plan.split ? { states: workspace.states, lse: workspace.stateLse } : undefined,
     // A product that merges leaves the merged value nowhere; for a capture it is made besides.
     merge: step.mergedBy === "itself" || captured,
+    narrow: left?.narrow,
     ...(prologue && { prologue: attentionPrologue(prologue, label, context) }),
   });
+}
+
+/** A query of rotated heads, as it was left for attention on tensor cores or as the spec has it. */
+function queryRows({ query, heads, headDim }: AttendStep, { narrow, memory, places }: StepContext): HeadRows {
+  const dtype = narrowTypeOf(memory.store.options.dtype);
+  const copy = dtype && narrow.find(places, query, dtype);
+  if (!copy) return headRows(places.of(query), headDim);
+  return { buffer: copy.buffer, dtype: copy.dtype, rowStride: heads * headDim, headStride: headDim, offset: 0 };
 }
 
 function attentionPrologue(prologue: Prologue, label: string, context: StepContext): AttentionPrologue {

@@ -6,13 +6,15 @@ import {
   packAddressing,
 } from "../device/attention-call.js";
 import type { DeviceBuffer } from "../device/backend.js";
-import type { BatchBuffer } from "../device/batch-buffer.js";
+import type { BatchBuffer, BatchShape } from "../device/batch-buffer.js";
 import { formatOf } from "../device/element-format.js";
 import type { CacheView } from "../device/tensor.js";
 import type { Cuda } from "./cuda.js";
 import type { CudaLaunch } from "./launch.js";
 import type { Modules } from "./modules.js";
+import { narrowTypeOf } from "./narrow-copies.js";
 import { launch } from "./step-context.js";
+import { type NarrowType, tensorHeads } from "./tensor-blocks.js";
 
 /** What the decode kernel does before it attends: QK-norm and RoPE of packed rows, and the append. */
 export interface AttentionPrologue {
@@ -27,17 +29,28 @@ export interface AttentionPrologue {
   readonly rotatedKeys: DeviceBuffer | null;
 }
 
-export interface AttentionLaunch extends Omit<AttentionCall, "shape"> {
+export interface AttentionLaunch extends Omit<AttentionCall, "shape" | "output"> {
+  /** Null where prefill on tensor cores leaves a narrow result alone. */
+  readonly output: DeviceBuffer | null;
   readonly label: string;
   /** Where decode leaves states that are to be merged; where there are none, it leaves the output. */
   readonly states: { readonly states: DeviceBuffer; readonly lse: DeviceBuffer } | undefined;
+  /** Tiles of query rows that there are at least. */
+  readonly leastTiles: number;
   /** Whether states are merged into `output`. */
   readonly merge: boolean;
+  /** Where prefill on tensor cores leaves its result in the cache's type as well. */
+  readonly narrow?: DeviceBuffer | undefined;
   readonly prologue?: AttentionPrologue;
 }
 
-/** The one way attention is launched: split-KV for one row per sequence, query rows one by one otherwise. */
+/**
+ * The one way attention is launched: split-KV for one row per sequence; otherwise tiles of query rows on tensor cores, or one
+ * by one over a cache of float32.
+ */
 export function attentionLaunches(modules: Modules, call: AttentionLaunch): CudaLaunch[] {
+  const narrow = narrowTypeOf(call.cache.keys.dtype);
+  if (!call.decode && narrow) return [tensorAttention(modules, call, narrow)];
   const { label, batch, heads, kvHeads, headDim, query, cache, pageSize, mask, prologue, states, output, lse } = call;
   const group = heads / kvHeads;
   // Lanes of a key, eight channels each, and heads that share it: a larger group takes several blocks.
@@ -86,6 +99,37 @@ export function attentionLaunches(modules: Modules, call: AttentionLaunch): Cuda
   return [decode, launch(modules, "merge", "attention-merge", merging, ({ rows }) => [heads, rows, 1])];
 }
 
+/** Rounds of blocks of two heads from which on fewer of them, which read keys half as often, are through first. */
+const sharedRounds = 3;
+
+function tensorAttention(modules: Modules, call: AttentionLaunch, dtype: NarrowType): CudaLaunch {
+  const { batch, heads, kvHeads, headDim, query, cache, mask, output, lse } = call;
+  const group = heads / kvHeads;
+  const fitting = tensorHeads.filter(({ channels }) => channels >= headDim);
+  const most = fitting.find(({ channels, shared }) => channels === fitting[0]!.channels && shared > 1);
+  const busy = modules.multiprocessors * sharedRounds;
+  const shares = most && group > 1 && call.leastTiles * kvHeads * Math.ceil(group / most.shared) >= busy;
+  const { variant, shared } = shares ? most : fitting[0]!;
+  const values = {
+    addressing: packAddressing(cache, query, mask),
+    header: batch.header,
+    batch: batch.arrays,
+    query: query.buffer,
+    keys: cache.keys.buffer,
+    values: cache.values.buffer,
+    output,
+    narrow: call.narrow ?? null,
+    lse,
+    group,
+    headDim,
+    queryFormat: formatOf(query.dtype, "q"),
+    pageSize: call.pageSize ?? 0,
+  };
+  const across = kvHeads * Math.ceil(group / shared);
+  const grid = ({ tileCount }: BatchShape) => [across, tileCount, 1] as const;
+  return launch(modules, call.label, "attention-tensor", values, grid, `${dtype}_${variant}`);
+}
+
 export interface AppendLaunch {
   readonly label: string;
   readonly batch: BatchBuffer;
@@ -125,7 +169,13 @@ export function attend(cuda: Cuda, call: AttentionCall): void {
   const states = cuda.buffer("states", count * headDim * 4);
   const lse = cuda.buffer("state lse", count * 4);
   cuda.run(
-    attentionLaunches(cuda.modules, { ...call, label: "attention", states: { states, lse }, merge: call.decode }),
+    attentionLaunches(cuda.modules, {
+      ...call,
+      label: "attention",
+      leastTiles: shape.tileCount,
+      states: { states, lse },
+      merge: call.decode,
+    }),
     shape,
   );
   for (const buffer of [states, lse]) buffer.destroy();

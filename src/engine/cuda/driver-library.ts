@@ -19,6 +19,7 @@ const signatures = {
   cuModuleLoadData: ["void *", "void *"],
   cuModuleUnload: ["uint64_t"],
   cuModuleGetFunction: ["void *", "uint64_t", "str"],
+  cuFuncSetAttribute: ["uint64_t", "int", "int"],
   cuLaunchKernelEx: ["uint64_t", "uint64_t", "uint64_t", "uint64_t"],
   cuStreamCreate: ["void *", "uint32_t"],
   cuStreamDestroy_v2: ["uint64_t"],

@@ -1,6 +1,7 @@
 import { attentionParameters } from "../device/attention-call.js";
 import { batchHeader } from "../device/batch-buffer.js";
 import { type KernelParameters, kernelParameters } from "./parameters.js";
+import { type KernelBlock, narrowTypes, tensorBlocks, tensorHeads, tensorTiles } from "./tensor-blocks.js";
 
 /** The kernels by their files: the argument of each, the threads of its blocks, and the functions that a file holds. */
 
@@ -49,7 +50,37 @@ const attend = kernelParameters("AttendParameters", {
   epsilon: "f32",
 });
 
-const formats = ["bfloat16", "float16", "float32"];
+const tensorProduct = kernelParameters("TensorProductParameters", {
+  ...header,
+  weights: "const uint4*",
+  input: "const uint4*",
+  bias: "const float*",
+  residual: "const float*",
+  output: "float*",
+  narrow: "uint2*",
+  columns: "u32",
+  outputs: "u32",
+  firstRow: "u32",
+  gated: "u32",
+  outputStride: "u32",
+  outputOffset: "u32",
+});
+
+const tensorAttend = kernelParameters("TensorAttendParameters", {
+  ...addressed,
+  query: "const void*",
+  keys: "const void*",
+  values: "const void*",
+  output: "float2*",
+  narrow: "unsigned*",
+  lse: "float*",
+  group: "u32",
+  headDim: "u32",
+  queryFormat: "u32",
+  pageSize: "u32",
+});
+
+const formats = [...narrowTypes, "float32"];
 /** Weight rows and input rows of a warp. */
 const productShapes = ["2_4", "2_8"];
 /** Weight rows of a warp; the last merges split attention. */
@@ -76,7 +107,9 @@ export const kernelTable = {
       input: "const float*",
       gain: "const float*",
       output: "float*",
+      narrow: "uint2*",
       width: "u32",
+      format: "u32",
       epsilon: "f32",
       inputStride: "u32",
       inputOffset: "u32",
@@ -88,7 +121,17 @@ export const kernelTable = {
   ),
   product: kernelFile(product, 128, ofFormats(productShapes)),
   "row-product": kernelFile(product, 256, ofFormats(rowProductShapes)),
-  tiles: kernelFile(product, 256, formats),
+  tiles: kernelFile(product, 256, ["float32"]),
+  "tensor-product": kernelFile(tensorProduct, tensorBlocks(tensorTiles)),
+  narrow: kernelFile(
+    kernelParameters("NarrowParameters", {
+      input: "const float4*",
+      output: "void*",
+      columns: "u32",
+      format: "u32",
+    }),
+    128,
+  ),
   pointwise: kernelFile(
     kernelParameters("PointwiseParameters", {
       ...header,
@@ -148,11 +191,12 @@ export const kernelTable = {
       heads: "u32",
       kvHeads: "u32",
       headDim: "u32",
+      lanes: "u32",
       format: "u32",
-      rotatedFormat: "u32",
+      queryFormat: "u32",
       epsilon: "f32",
     }),
-    32,
+    256,
   ),
   convert: kernelFile(
     kernelParameters("ConvertParameters", {
@@ -177,6 +221,7 @@ export const kernelTable = {
     [16, 32].flatMap((bits) => attentionVariants.map((variant) => `${bits}_${variant}`)),
   ),
   "attention-prefill": kernelFile(attend, 128, attentionVariants),
+  "attention-tensor": kernelFile(tensorAttend, tensorBlocks(tensorHeads)),
   "attention-merge": kernelFile(
     kernelParameters("MergeParameters", {
       ...header,
@@ -234,25 +279,29 @@ export const kernelNames = Object.keys(kernelTable) as KernelName[];
 /** Blocks of parameters that the host shares with every back end. */
 export const sharedBlocks = [batchHeader, attentionParameters];
 
-export interface KernelFile<Parameters extends KernelParameters = KernelParameters> {
+export interface KernelFile<Parameters = KernelParameters> {
   readonly parameters: Parameters;
-  /** Of a block. */
-  readonly threads: number;
-  /** Endings of the functions' names; empty where there is one, named as the file. */
-  readonly variants: readonly string[];
+  /** By the endings of the functions' names; an empty one where there is one function, named as the file. */
+  readonly variants: Readonly<Record<string, KernelBlock>>;
 }
 
 /** Functions that a kernel's file holds. */
 export function functionsOf(name: KernelName): string[] {
-  const base = name.replaceAll("-", "_");
-  const { variants } = kernelTable[name];
-  return variants.length === 0 ? [base] : variants.map((variant) => `${base}_${variant}`);
+  return Object.keys(kernelTable[name].variants).map((variant) => functionName(name, variant));
 }
 
+export function functionName(name: KernelName, variant: string): string {
+  const base = name.replaceAll("-", "_");
+  return variant === "" ? base : `${base}_${variant}`;
+}
+
+/** @param blocks threads of every function's blocks, or the block of each variant. */
 function kernelFile<const Parameters>(
   parameters: Parameters,
-  threads: number,
-  variants: readonly string[] = [],
-): { parameters: Parameters; threads: number; variants: readonly string[] } {
-  return { parameters, threads, variants };
+  blocks: number | Readonly<Record<string, KernelBlock>>,
+  variants: readonly string[] = [""],
+): KernelFile<Parameters> {
+  if (typeof blocks !== "number") return { parameters, variants: blocks };
+  const block = { threads: blocks, sharedBytes: 0 };
+  return { parameters, variants: Object.fromEntries(variants.map((variant) => [variant, block])) };
 }

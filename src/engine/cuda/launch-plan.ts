@@ -15,6 +15,10 @@ export interface CudaPlan extends LaunchPlan {
   readonly rows: 0 | 4 | 8;
   /** Whether the batch is one row, which has a kernel of its own. */
   readonly oneRow: boolean;
+  /** The same of the rows that tokens are chosen from. */
+  readonly oneLastRow: boolean;
+  /** Where `rows` is 0: rows that there are at least, a power of two. */
+  readonly tileRows: number;
   readonly decode: boolean;
   /** Whether the keys are split: states must be merged then. */
   readonly split: boolean;
@@ -31,13 +35,17 @@ export function planLaunches(batch: Batch, longest: number, fusions: Fusions, kv
   const merge = merges && split && decode;
   const rows = count > fewRows ? 0 : count <= 4 ? 4 : 8;
   const oneRow = count === 1;
+  const oneLastRow = sequences === 1;
+  const tileRows = rows === 0 ? 2 ** Math.floor(Math.log2(count)) : 0;
   return {
-    key: JSON.stringify([rows, oneRow, decode, decode && [split, merge]]),
+    key: JSON.stringify([rows, oneRow, oneLastRow, tileRows, decode, decode && [split, merge]]),
     splits,
     fusions: { ...fusions, merge, prologue: fusions.prologue && decode },
     takesNorm: ({ lastRows }) => lastRows || rows > 0,
     rows,
     oneRow,
+    oneLastRow,
+    tileRows,
     decode,
     split,
   };

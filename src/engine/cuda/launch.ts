@@ -1,15 +1,14 @@
 import type { Launch } from "../device/backend.js";
 import type { BatchBuffer, BatchShape } from "../device/batch-buffer.js";
 import type { Graphs } from "./graphs.js";
+import type { KernelBlock } from "./tensor-blocks.js";
 
 export type Grid = readonly [number, number, number];
 
 /** A kernel's function with its one argument. */
-export interface BoundKernel {
+export interface BoundKernel extends KernelBlock {
   /** CUfunction */
   readonly handle: number;
-  /** Of a block. */
-  readonly threads: number;
   readonly argument: Uint8Array;
 }
 

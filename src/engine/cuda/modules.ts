@@ -1,7 +1,11 @@
 import { readFileSync } from "node:fs";
 import type { DriverLibrary } from "./driver-library.js";
-import { type KernelName, kernelTable } from "./kernel-table.js";
+import { functionName, type KernelName, kernelTable } from "./kernel-table.js";
 import type { BoundKernel } from "./launch.js";
+import type { KernelBlock } from "./tensor-blocks.js";
+
+/** CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES */
+const mostSharedBytes = 8;
 
 /** What a kernel's argument holds. */
 export type KernelValues<Name extends KernelName> = Parameters<(typeof kernelTable)[Name]["parameters"]["pack"]>[0];
@@ -24,11 +28,11 @@ export class Modules {
 
   /** A kernel with its argument; `variant` is how its name ends where a file has several. */
   bind<Name extends KernelName>(name: Name, values: KernelValues<Name>, variant?: string): BoundKernel {
-    const { parameters, threads } = kernelTable[name];
-    const base = name.replaceAll("-", "_");
-    const entry = variant === undefined ? base : `${base}_${variant}`;
+    const { parameters, variants } = kernelTable[name];
+    const block = variants[variant ?? ""];
+    if (!block) throw new Error(`the kernel ${name} has no variant ${variant}`);
     const argument = (parameters.pack as (values: unknown) => Uint8Array)(values);
-    return { handle: this.#function(name, entry), threads, argument };
+    return { handle: this.#function(name, functionName(name, variant ?? ""), block), ...block, argument };
   }
 
   destroy(): void {
@@ -36,13 +40,14 @@ export class Modules {
     this.#functions.clear();
   }
 
-  #function(name: KernelName, entry: string): number {
+  #function(name: KernelName, entry: string, { sharedBytes }: KernelBlock): number {
     let found = this.#functions.get(entry);
     if (found === undefined) {
       const image = new TextEncoder().encode(`${onlyEntry(this.#text(name), entry)}\0`);
       const module = this.driver.handle("cuModuleLoadData", image);
       this.#modules.push(module);
       found = this.driver.handle("cuModuleGetFunction", module, entry);
+      if (sharedBytes > 0) this.driver.call("cuFuncSetAttribute", found, mostSharedBytes, sharedBytes);
       this.#functions.set(entry, found);
     }
     return found;

@@ -4,7 +4,9 @@ import { columnsOf, dense } from "../device/places.js";
 import { productOperands } from "../device/product-operands.js";
 import type { EmbedStep, NormStep, PointwiseStep, ProjectStep } from "../program/step.js";
 import type { CudaLaunch } from "./launch.js";
+import { narrowOutput } from "./narrow-output.js";
 import { launch, type StepContext } from "./step-context.js";
+import { tensorProject } from "./tensor-steps.js";
 
 /** Rows of the embedding table. */
 export function embed({ label, table, output }: EmbedStep, { modules, memory, places }: StepContext): CudaLaunch {
@@ -23,16 +25,20 @@ export function embed({ label, table, output }: EmbedStep, { modules, memory, pl
 }
 
 /** RMSNorm of whole rows or of heads. */
-export function norm(step: NormStep, { modules, memory, places }: StepContext): CudaLaunch {
+export function norm(step: NormStep, context: StepContext): CudaLaunch {
+  const { modules, memory, places } = context;
   const input = places.of(step.input);
   const output = places.of(step.output);
   const gain = memory.weights.vector(step.weight);
   const groups = columnsOf(output) / step.width;
+  const { narrow, dtype, wide } = narrowOutput(step.output, context);
   const values = {
     input: input.buffer,
     gain: gain.buffer,
-    output: output.buffer,
+    output: wide ? output.buffer : null,
+    narrow: narrow ?? null,
     width: step.width,
+    format: dtype ? formatOf(dtype, step.label) : 0,
     epsilon: step.epsilon,
     inputStride: input.rowStride,
     inputOffset: input.offset,
@@ -47,7 +53,8 @@ export function norm(step: NormStep, { modules, memory, places }: StepContext): 
 const formatNames = { bfloat16: "bfloat16", float16: "float16", float32: "float32" } as const;
 
 /** A product with weights, and what is fused around it. */
-export function project(step: ProjectStep, { modules, memory, places, workspace, plan }: StepContext): CudaLaunch {
+export function project(step: ProjectStep, context: StepContext): CudaLaunch[] {
+  const { modules, memory, places, workspace, plan } = context;
   const { label, gated = false, lastRows, merges = false } = step;
   const { weights, batch, store } = memory;
   const { matrix, firstRow, outputs, bias, gain } = productOperands(step, weights);
@@ -76,20 +83,22 @@ export function project(step: ProjectStep, { modules, memory, places, workspace,
   // lm_head has a row per sequence, which are few even when rows are many.
   if (plan.rows === 0 && !lastRows) {
     if (gain || merges) throw new Error(`${label}: tiles take their input as it is`);
+    const onTensorCores = tensorProject(step, context);
+    if (onTensorCores) return onTensorCores;
     const across = Math.ceil(outputs / (gated ? 32 : 64));
-    return launch(modules, label, "tiles", values, ({ rows }) => [across, Math.ceil(rows / 64), 1], format);
+    return [launch(modules, label, "tiles", values, ({ rows }) => [across, Math.ceil(rows / 64), 1], format)];
   }
-  if (plan.oneRow) {
+  if (lastRows ? plan.oneLastRow : plan.oneRow) {
     const variant = merges ? "merge" : gated || outputs >= manyOutputs ? 2 : 1;
     const perBlock = 8 * (gated || variant !== 2 ? 1 : variant);
     const across = Math.min(Math.ceil(outputs / perBlock), modules.multiprocessors * blocksAtOnce);
-    return launch(modules, label, "row-product", values, () => [across, 1, 1], `${format}_${variant}`);
+    return [launch(modules, label, "row-product", values, () => [across, 1, 1], `${format}_${variant}`)];
   }
   const rows = plan.rows || 4;
   const across = Math.ceil(outputs / (gated ? 1 : 2) / 4);
   const counted = lastRows ? "sequences" : "rows";
   const grid = (shape: BatchShape) => [across, Math.ceil(shape[counted] / rows), 1] as const;
-  return launch(modules, label, "product", values, grid, `${format}_2_${rows}`);
+  return [launch(modules, label, "product", values, grid, `${format}_2_${rows}`)];
 }
 
 /** Outputs from which on two weight rows a warp still leave every multiprocessor enough warps. */

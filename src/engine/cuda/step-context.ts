@@ -6,6 +6,7 @@ import type { KernelName } from "./kernel-table.js";
 import type { Grid, KernelLaunch } from "./launch.js";
 import type { CudaPlan } from "./launch-plan.js";
 import type { KernelValues, Modules } from "./modules.js";
+import type { NarrowCopies } from "./narrow-copies.js";
 import type { Workspace } from "./workspace.js";
 
 /** What a step is compiled with. */
@@ -13,6 +14,7 @@ export interface StepContext {
   readonly modules: Modules;
   readonly memory: PathMemory;
   readonly workspace: Workspace;
+  readonly narrow: NarrowCopies;
   readonly plan: CudaPlan;
   readonly places: Places;
   /** Whether values that a fused kernel would keep to itself are wanted too. */

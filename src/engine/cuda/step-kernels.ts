@@ -11,6 +11,7 @@ import type { Cuda } from "./cuda.js";
 import { Graphs } from "./graphs.js";
 import type { CudaLaunch } from "./launch.js";
 import { type CudaPlan, planLaunches } from "./launch-plan.js";
+import { NarrowCopies } from "./narrow-copies.js";
 import { embed, norm, pointwise, project } from "./product-steps.js";
 import type { StepContext } from "./step-context.js";
 import { widenInputs } from "./widened-inputs.js";
@@ -19,6 +20,7 @@ import { Workspace } from "./workspace.js";
 /** The kernels of one path, each bound to its operands once, and the graphs of its batches. */
 export class CudaStepKernels implements StepKernels {
   readonly #workspace: Workspace;
+  readonly #narrow: NarrowCopies;
   readonly #graphs: Graphs;
   readonly #library: PathAttention | undefined;
   readonly #choices = new Map<string, readonly CudaLaunch[]>();
@@ -28,6 +30,7 @@ export class CudaStepKernels implements StepKernels {
     readonly memory: PathMemory,
   ) {
     this.#workspace = new Workspace(cuda, memory);
+    this.#narrow = new NarrowCopies(cuda, memory);
     this.#graphs = new Graphs(cuda.stream);
     this.#library = cuda.library?.path(cuda, memory);
   }
@@ -40,7 +43,13 @@ export class CudaStepKernels implements StepKernels {
 
   async compile(step: KernelStep, plan: CudaPlan, places: Places, captured: boolean): Promise<readonly CudaLaunch[]> {
     const { cuda, memory } = this;
-    const shared = { modules: cuda.modules, memory, workspace: this.#workspace, library: this.#library };
+    const shared = {
+      modules: cuda.modules,
+      memory,
+      workspace: this.#workspace,
+      narrow: this.#narrow,
+      library: this.#library,
+    };
     const { launches, context } = widenInputs(step, { ...shared, plan, places, captured });
     return this.#kept([...launches, ...launchesOf(step, context)]);
   }
@@ -59,6 +68,7 @@ export class CudaStepKernels implements StepKernels {
     this.#graphs.destroy();
     this.#library?.destroy();
     this.#workspace.destroy();
+    this.#narrow.destroy();
   }
 
   #kept(launches: readonly CudaLaunch[]): CudaLaunch[] {
@@ -73,7 +83,7 @@ function launchesOf(step: KernelStep, context: StepContext): CudaLaunch[] {
     case "norm":
       return [norm(step, context)];
     case "project":
-      return [project(step, context)];
+      return project(step, context);
     case "rotate":
       return [rotate(step, context)];
     case "append":

@@ -49,10 +49,10 @@ export class Stream {
    * The driver reads configuration and argument before it returns: one place serves all launches.
    * @param overlapping whether it may start before the launch before it has ended, where the device can do that.
    */
-  launch({ handle, threads, argument }: BoundKernel, grid: Grid, overlapping: boolean): void {
+  launch({ handle, threads, sharedBytes, argument }: BoundKernel, grid: Grid, overlapping: boolean): void {
     const view = this.#view;
     const { address, bytes } = this.#launch;
-    for (const [i, value] of [...grid, threads, 1, 1, 0].entries()) view.setUint32(i * 4, value, true);
+    for (const [i, value] of [...grid, threads, 1, 1, sharedBytes].entries()) view.setUint32(i * 4, value, true);
     view.setBigUint64(32, BigInt(this.handle), true);
     view.setBigUint64(40, BigInt(address + attributeAt), true);
     view.setUint32(48, this.overlaps && overlapping ? 1 : 0, true);

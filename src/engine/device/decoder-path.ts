@@ -221,9 +221,10 @@ export class DecoderPath implements Path {
     expectComplete(graph, steps);
     const places = new Places(this.#places);
     const compiled: CompiledStep[] = [];
+    const shown = captured || steps.some(({ kind }) => kind === "host"); // The host reads what captures read.
     for (const step of steps) {
       const reads = valuesRead(graph, step).map((name) => this.#tap(name, places));
-      const launches = step.kind === "host" ? [] : await this.#kernels.compile(step, plan, places, captured);
+      const launches = step.kind === "host" ? [] : await this.#kernels.compile(step, plan, places, shown);
       const left = new Set([...valuesWritten(graph, step), ...valuesShown(step)]);
       const writes = [...left].map((name) => this.#tap(name, places));
       const onHost = step.kind === "host" ? this.#onHost(step, reads, places.of(step.output)) : undefined;

@@ -8,11 +8,10 @@ import {
   matrixVariance,
   operandVariance,
   storeVariance,
-  tf32Format,
 } from "../noise.js";
 import { type MutableBlock, type OpContext, raiseJump, scaled } from "../op.js";
 import type { AttentionRounding } from "./attention-recipes.js";
-import { isTf32, type Scores } from "./attention-scores.js";
+import { narrowFormat, type Scores } from "./attention-scores.js";
 import { fastExponentialVariance } from "./exponential.js";
 import type { SoftmaxRow } from "./softmax.js";
 
@@ -38,6 +37,7 @@ export function weightNoise(
   const format = floatFormat(store);
   const operand = rounding ? 0 : operandVariance(precision);
   const normalised = settings.weights === "probabilities";
+  const narrowed = narrowFormat(rounding, "values");
   let totalVariance = normalised ? 0 : total * total * computeVariance * (count + 4);
   const relatives = scores.map((score, j) => {
     // The exponent is a difference of products that are rounded in float32.
@@ -63,15 +63,15 @@ export function weightNoise(
       own = flipVariance(w, smooth, store, ofWeight);
       if (own > 0 && format) ofWeight = Math.max(ofWeight, unitInLastPlace(w, format));
     }
-    if (isTf32(rounding, "values")) {
-      own = flipVariance(w, own, tf32Format, ofWeight);
-      if (own > 0) ofWeight = Math.max(ofWeight, unitInLastPlace(w, tf32Format));
+    if (narrowed) {
+      own = flipVariance(w, own, narrowed, ofWeight);
+      if (own > 0) ofWeight = Math.max(ofWeight, unitInLastPlace(w, narrowed));
     }
     weightVariance[j] = own * factor * factor;
     weightJump[j] = ofWeight * factor;
     if (!normalised) totalVariance += (settings.roundedSum ? own : smooth) * factor * factor;
   }
-  const shared = !rounding || (settings.weights === "float32" && !isTf32(rounding, "values"));
+  const shared = !rounding || (settings.weights === "float32" && !narrowed);
   return { weightVariance, weightJump, totalVariance: shared ? 0 : totalVariance, shared };
 }
 
@@ -124,7 +124,8 @@ export function valueNoise(context: OpContext, row: SoftmaxRow, out: MutableBloc
     for (let j = 0; j < weight.length; j++) variance += storeVariance(weight[j]!, precision.store) * result * result;
   }
   const n = weight.length;
-  const matrix = precision.store !== "float32" || precision.compute === "tf32";
+  const matrix =
+    precision.store !== "float32" || precision.compute === "tf32" || narrowFormat(rounding, "values") !== undefined;
   const path = longerPath(sum, n, partials, partialSquares);
   const summed = (matrix ? matrixVariance : accumulationVariance)(sum, squares, n, path);
   const divided = result * result * (row.totalVariance + total * total * (functionVariance + computeVariance * n));

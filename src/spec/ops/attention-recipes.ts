@@ -1,3 +1,4 @@
+import type { NarrowOperands } from "../narrow-operands.js";
 import type { Recipe } from "../recipe.js";
 
 /** What an attention recipe says: where scores, weights and their sum are rounded, and in which tiles keys come. */
@@ -22,8 +23,9 @@ export interface AttentionRounding {
   readonly descending: boolean;
   /** Queries and keys are each multiplied by the root of the scale and stored before the product. */
   readonly scaledHalves: boolean;
-  /** Products whose operands are rounded to TF32. */
-  readonly tf32: "none" | "scores" | "values" | "both";
+  /** What operands are rounded to, and of which products. */
+  readonly narrow: NarrowOperands;
+  readonly narrowed: "scores" | "values" | "both";
   /** Parts of the keys that are attended apart and merged by their log-sum-exps. */
   readonly parts: number;
   /** Whole vectors of keys go through PyTorch's fast exponential on the CPU. */
@@ -42,7 +44,8 @@ export const float32Attention: AttentionRounding = {
   tile: 0,
   descending: false,
   scaledHalves: false,
-  tf32: "none",
+  narrow: "none",
+  narrowed: "both",
   parts: 1,
   fastExponential: false,
 };
@@ -62,25 +65,47 @@ const tiles = [16, 32, 64, 80, 96, 112, 128, 160, 176, 192, 256, 512];
 
 const flash = { weights: "exponentials" } as const;
 
-function tf32Recipes(tf32: "both" | "scores" | "values"): Recipe[] {
-  const which = tf32 === "both" ? "both products" : `the product with the ${tf32 === "scores" ? "keys" : "values"}`;
-  const suffix = tf32 === "both" ? "" : `-${tf32}`;
+function tf32Recipes(narrowed: AttentionRounding["narrowed"]): Recipe[] {
+  const narrow = "tf32";
+  const which =
+    narrowed === "both" ? "both products" : `the product with the ${narrowed === "scores" ? "keys" : "values"}`;
+  const suffix = narrowed === "both" ? "" : `-${narrowed}`;
   return [
     recipe(
       `tf32-halves${suffix}`,
       `queries and keys scaled by the root of the scale, operands of ${which} rounded to TF32`,
       ["SDPA's math kernel with TF32 allowed"],
-      { tf32, scaledHalves: true, weights: "probabilities" },
+      { narrow, narrowed, scaledHalves: true, weights: "probabilities" },
     ),
     recipe(`tf32-eager${suffix}`, `operands of ${which} rounded to TF32`, ["Hugging Face eager with TF32 allowed"], {
-      tf32,
+      narrow,
+      narrowed,
       weights: "probabilities",
     }),
     recipe(
       `tf32-exponentials${suffix}`,
       `operands of ${which} rounded to TF32, unnormalised exponentials multiply the values`,
       ["SDPA's memory-efficient kernel with TF32 allowed"],
-      { tf32 },
+      { narrow, narrowed },
+    ),
+  ];
+}
+
+/** Float32 attention whose products are those of 16-bit tensor cores. */
+function narrowRecipes(narrow: "bfloat16" | "float16"): Recipe[] {
+  const id = `operands-${narrow}`;
+  const title = `queries, keys, values and unnormalised exponentials rounded to ${narrow}, the unrounded ones summed`;
+  const known = ["Faultline's CUDA prefill"];
+  return [
+    recipe(id, title, known, { narrow }),
+    ...[32, 64].map((tile) =>
+      recipe(
+        `${id}-tiles-${tile}`,
+        `${title}, against a running maximum over tiles of ${tile} keys`,
+        known,
+        { narrow, tile },
+        id,
+      ),
     ),
   ];
 }
@@ -141,7 +166,8 @@ export const attentionRecipes: readonly Recipe[] = [
     ["SDPA's flash kernel on the CPU"],
     { ...flash, fastExponential: true, tile: 512 },
   ),
-  ...(["both", "scores", "values"] as const).flatMap((tf32) => tf32Recipes(tf32)),
+  ...(["both", "scores", "values"] as const).flatMap((narrowed) => tf32Recipes(narrowed)),
+  ...(["bfloat16", "float16"] as const).flatMap((narrow) => narrowRecipes(narrow)),
   ...[2, 3, 4, 6, 8].flatMap((parts) =>
     [false, true].map((roundedSum) =>
       recipe(

@@ -1,5 +1,6 @@
-import { type DType, floatFormat, unitInLastPlace } from "../../tensor/dtype.js";
+import { type DType, type FloatFormat, floatFormat, unitInLastPlace } from "../../tensor/dtype.js";
 import { roundAll, roundToFormat } from "../../tensor/rounding.js";
+import { operandFormat } from "../narrow-operands.js";
 import {
   accumulationVariance,
   computeVariance,
@@ -9,17 +10,16 @@ import {
   matrixVariance,
   operandVariance,
   storeVariance,
-  tf32Format,
 } from "../noise.js";
 import { type Block, type OpContext, type OpRounding, usableVariance } from "../op.js";
 import type { AttentionAttributes } from "./attention.js";
 import type { AttentionRounding } from "./attention-recipes.js";
 import { capAll } from "./soft-cap.js";
 
-/** Whether the operands of the product with the keys ("scores") or the values are rounded to TF32. */
-export function isTf32(rounding: OpRounding | undefined, product: "scores" | "values"): boolean {
-  const tf32 = rounding?.settings.tf32;
-  return tf32 === "both" || tf32 === product;
+/** The format that the operands of the product with the keys ("scores") or the values are rounded to; undefined for none. */
+export function narrowFormat(rounding: OpRounding | undefined, product: "scores" | "values"): FloatFormat | undefined {
+  const narrowed = rounding?.settings.narrowed;
+  return narrowed === "both" || narrowed === product ? operandFormat(rounding?.settings) : undefined;
 }
 
 /** One head of one query. */
@@ -54,8 +54,17 @@ function remembered(change: (copy: Float64Array) => void, copies: WeakMap<Float6
   };
 }
 
+const narrowCopies = new Map<FloatFormat, (values: Float64Array) => Float64Array>();
+
 /** Operands as tensor cores take them. */
-export const asTf32 = remembered((copy) => roundToFormat(copy, tf32Format), new WeakMap());
+export function narrowed(values: Float64Array, format: FloatFormat): Float64Array {
+  let narrow = narrowCopies.get(format);
+  if (!narrow) {
+    narrow = remembered((copy) => roundToFormat(copy, format), new WeakMap());
+    narrowCopies.set(format, narrow);
+  }
+  return narrow(values);
+}
 
 const scaledCopies = new Map<string, (values: Float64Array) => Float64Array>();
 
@@ -113,10 +122,10 @@ export function scoresOf(
     k = scaledBy(k, Math.fround(Math.sqrt(scale)), rounding!.store);
     scale = 1;
   }
-  const tf32 = isTf32(rounding, "scores");
-  if (tf32) {
-    q = asTf32(q);
-    k = asTf32(k);
+  const narrow = narrowFormat(rounding, "scores");
+  if (narrow) {
+    q = narrowed(q, narrow);
+    k = narrowed(k, narrow);
   }
   if (settings.scaledQuery) {
     q = q.slice(qStart, qStart + headDim).map((x) => x * scale);
@@ -133,7 +142,7 @@ export function scoresOf(
   let overflow = false;
   if (noise) {
     const operand = rounding ? 0 : operandVariance(precision);
-    const matrix = precision.store !== "float32" || precision.compute === "tf32";
+    const matrix = precision.store !== "float32" || precision.compute === "tf32" || narrow !== undefined;
     for (let j = 0; j < count; j++) {
       const kStart = positions[j]! * keyWidth + keyHead * headDim;
       let reaching = 0;
@@ -156,12 +165,12 @@ export function scoresOf(
         if (query.block.jump) largest = Math.max(largest, Math.abs(y) * query.block.jump[query.start + d]!);
         if (settings.scaledHalves) {
           // The root of the scale is a float32 number: products near a boundary may be rounded either way.
-          const format = tf32 ? tf32Format : precision.store;
+          const format = narrow ?? precision.store;
           const ofX = flipVariance(x, x * x * 4 * computeVariance, format);
           const ofY = flipVariance(y, y * y * 4 * computeVariance, format);
           reaching += y * y * ofX + x * x * ofY;
-          if (tf32 && ofX > 0) largest = Math.max(largest, Math.abs(y) * unitInLastPlace(x, tf32Format));
-          if (tf32 && ofY > 0) largest = Math.max(largest, Math.abs(x) * unitInLastPlace(y, tf32Format));
+          if (narrow && ofX > 0) largest = Math.max(largest, Math.abs(y) * unitInLastPlace(x, narrow));
+          if (narrow && ofY > 0) largest = Math.max(largest, Math.abs(x) * unitInLastPlace(y, narrow));
         }
         if (keys.jump) largest = Math.max(largest, Math.abs(x) * keys.jump[kStart + d]!);
       }

@@ -11,7 +11,7 @@ import {
 } from "../op.js";
 import { valueNoise } from "./attention-noise.js";
 import { attentionRecipes } from "./attention-recipes.js";
-import { areNeighbours, asTf32, isTf32, type Query } from "./attention-scores.js";
+import { areNeighbours, narrowed, narrowFormat, type Query } from "./attention-scores.js";
 import { type SoftmaxRow, softmaxRow, uniformRow } from "./softmax.js";
 import type { SoftmaxRewrite } from "./softmax-rewrites.js";
 
@@ -68,7 +68,8 @@ export function attention(attributes: AttentionAttributes): Op {
         const keyRows = group.keyRows.subarray(0, reach(context, attributes, visible, keyCount));
         const keys = context.input(1, keyRows, undefined, step);
         const read = context.input(2, keyRows, undefined, step);
-        const values = isTf32(context.rounding, "values") ? { ...read, value: asTf32(read.value) } : read;
+        const narrow = narrowFormat(context.rounding, "values");
+        const values = narrow ? { ...read, value: narrowed(read.value, narrow) } : read;
         const operands = { q, keys, values, keyCount, out };
         group.members.forEach((r, i) => {
           attendRow(context, attributes, operands, rows[r]!, r, visible[i]!, columns);

@@ -1,6 +1,7 @@
 import { floatFormat, roundTo, unitInLastPlace } from "../../tensor/dtype.js";
 import { type PartialSum, PartialSums } from "../../tensor/partial-sums.js";
 import type { Target } from "../../tensor/row-products.js";
+import { operandFormat } from "../narrow-operands.js";
 import {
   accumulationVariance,
   computeVariance,
@@ -91,7 +92,8 @@ export class LinearNoise {
     const { bias } = column;
     const { precision, rounding } = this.context;
     const operand = rounding ? 0 : operandVariance(precision);
-    const matrix = precision.store !== "float32" || precision.compute === "tf32" || rounding?.settings.tf32 === true;
+    const matrix =
+      precision.store !== "float32" || precision.compute === "tf32" || operandFormat(rounding?.settings) !== undefined;
     const parts = bounds.length - 1;
     const running = parts > 1 && rounding?.settings.running ? new RunningSum(rounding.store) : undefined;
     let total = 0;

@@ -1,10 +1,10 @@
 import type { Quantisation } from "../../tensor/quantisation.js";
 import type { Recipe } from "../recipe.js";
 
-const exact = { tf32: false, parts: 1, even: false, running: false, biasAfter: false };
+const exact = { narrow: "none", parts: 1, even: false, running: false, biasAfter: false };
 
 /**
- * Where a product rounds. `tf32`: operands are rounded to 10 fraction bits first. `parts`: the sum is split along its
+ * Where a product rounds. `narrow`: operands are rounded to that format first. `parts`: the sum is split along its
  * terms, at multiples of a tile or evenly, and each part is stored in the type between ops (PyTorch allows that on CUDA by
  * default); `running`: so is every sum of parts. `biasAfter`: the product is stored before the bias is added.
  */
@@ -30,8 +30,14 @@ const plainRecipes: readonly Recipe[] = [
     id: "tf32",
     title: "operands rounded to TF32, float32 sum",
     known: ["cuBLAS with TF32 allowed"],
-    settings: { ...exact, tf32: true },
+    settings: { ...exact, narrow: "tf32" },
   },
+  ...(["bfloat16", "float16"] as const).map((narrow) => ({
+    id: `operands-${narrow}`,
+    title: `operands rounded to ${narrow}, float32 sum`,
+    known: ["Faultline's CUDA prefill", "float32 products with reduced precision allowed"],
+    settings: { ...exact, narrow },
+  })),
 ];
 
 const biasAfter: Recipe = {

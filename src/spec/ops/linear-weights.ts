@@ -1,7 +1,8 @@
 import type { ParameterReader } from "../../tensor/checkpoint.js";
-import { roundTo, tf32Format } from "../../tensor/dtype.js";
+import { roundTo } from "../../tensor/dtype.js";
 import type { QuantisedParameter } from "../../tensor/quantised-parameter.js";
 import { roundAll, roundToFormat } from "../../tensor/rounding.js";
+import { operandFormat } from "../narrow-operands.js";
 import type { OpRounding } from "../op.js";
 import type { RecipeSettings } from "../recipe.js";
 
@@ -59,11 +60,12 @@ export function weightReader(
 ): (c: number) => { values: Float64Array; start: number } {
   const first = columns[0] ?? 0;
   const contiguous = columns.every((column, c) => column === first + c);
+  const format = operandFormat(rounding?.settings);
   const read = (from: number, count: number) => {
     const values = weightRows(parameters, weight, from, count, rounding, mergedScale);
-    if (!rounding?.settings.tf32) return values;
+    if (!format) return values;
     const rounded = values.slice();
-    roundToFormat(rounded, tf32Format);
+    roundToFormat(rounded, format);
     return rounded;
   };
   const chunk = Math.max(1, Math.floor(2 ** 22 / n));

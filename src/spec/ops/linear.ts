@@ -2,7 +2,8 @@ import { type DType, unitInLastPlace } from "../../tensor/dtype.js";
 import { roundAll, roundToFormat } from "../../tensor/rounding.js";
 import { RowProducts } from "../../tensor/row-products.js";
 import { exactArithmetic } from "../arithmetic.js";
-import { flipVariance, tf32Format } from "../noise.js";
+import { operandFormat } from "../narrow-operands.js";
+import { flipVariance } from "../noise.js";
 import { type Block, emptyBlock, indices, type MutableBlock, type Op, type OpContext, type OpRounding } from "../op.js";
 import type { Recipe } from "../recipe.js";
 import { type Accumulator, accumulate } from "./accumulator.js";
@@ -120,12 +121,13 @@ export function operandOf(context: OpContext, rows: Int32Array, product: Quantis
     return op.evaluate(context, rows, indices(context.width(0)));
   }
   const x = context.input(0, rows);
-  if (!rounding?.settings.tf32) return x;
+  const format = operandFormat(rounding?.settings);
+  if (!format) return x;
   const value = x.value.slice();
-  roundToFormat(value, tf32Format);
+  roundToFormat(value, format);
   if (x.variance.every((v) => v === 0)) return { ...x, value };
-  const variance = x.variance.map((v, i) => flipVariance(x.value[i]!, v, tf32Format, x.jump?.[i]));
-  const jump = variance.map((v, i) => (v > 0 ? Math.max(x.jump?.[i] ?? 0, unitInLastPlace(value[i]!, tf32Format)) : 0));
+  const variance = x.variance.map((v, i) => flipVariance(x.value[i]!, v, format, x.jump?.[i]));
+  const jump = variance.map((v, i) => (v > 0 ? Math.max(x.jump?.[i] ?? 0, unitInLastPlace(value[i]!, format)) : 0));
   return { ...x, value, variance, jump };
 }
 

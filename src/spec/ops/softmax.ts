@@ -1,11 +1,11 @@
 import { type DType, floatFormat, roundTo, unitInLastPlace } from "../../tensor/dtype.js";
 import { roundAll, roundToFormat } from "../../tensor/rounding.js";
-import { flipVariance, tf32Format } from "../noise.js";
+import { flipVariance } from "../noise.js";
 import type { Block, OpContext } from "../op.js";
 import type { AttentionAttributes } from "./attention.js";
 import { weightNoise } from "./attention-noise.js";
 import { type AttentionRounding, float32Attention } from "./attention-recipes.js";
-import { isTf32, type Query, type Scores, scoresOf } from "./attention-scores.js";
+import { narrowFormat, type Query, type Scores, scoresOf } from "./attention-scores.js";
 import { runningMaxima, wholeVectors } from "./attention-tiles.js";
 import { fastExponential } from "./exponential.js";
 import { mergeFactors, narrowWeights } from "./softmax-rewrites.js";
@@ -94,7 +94,8 @@ export function softmaxRow(
     }
     if (narrow) narrowWeights(weight, narrow);
   }
-  if (isTf32(rounding, "values")) roundToFormat(weight, tf32Format);
+  const narrowed = narrowFormat(rounding, "values");
+  if (narrowed) roundToFormat(weight, narrowed);
   if (!normalised) for (let j = 0; j < scores.length; j++) weight[j]! *= rescale[j]!;
   if (parts) for (let j = 0; j < weight.length; j++) weight[j]! *= parts.factors[j]! * (normalised ? total : 1);
   const divisor = parts ? parts.total : normalised ? 1 : total;

@@ -12,6 +12,7 @@ import { writeTinyModel } from "../../../src/lab/tiny-model.js";
 import { renderVerdict } from "../../../src/report/terminal.js";
 import { RoundedArithmetic } from "../../../src/spec/arithmetic.js";
 import type { Graph } from "../../../src/spec/graph.js";
+import { operandFormat } from "../../../src/spec/narrow-operands.js";
 import { type Recipe, UnitRecipe } from "../../../src/spec/recipe.js";
 import type { Step } from "../../../src/spec/rows.js";
 import { roleOf } from "../../../src/spec/site.js";
@@ -46,7 +47,7 @@ function drawImplementation(graph: Graph, store: DType, random: () => number): I
   const recipes = new Map<string, Recipe>();
   for (const node of graph.nodes.values()) {
     const usual = (node.op.recipes ?? []).filter(({ refines, settings }) => {
-      const narrow = settings.tf32 || settings.angle === "tf32" || settings.fastExponential;
+      const narrow = operandFormat(settings) || settings.angle === "tf32" || settings.fastExponential;
       return !refines && !narrow;
     });
     if (usual.length > 0 && !recipes.has(roleOf(node))) recipes.set(roleOf(node), choose(random, usual));

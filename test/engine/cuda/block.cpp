@@ -106,16 +106,18 @@ static void prepare(Thread& thread, unsigned number) {
   thread.here = top;
 }
 
-static bool runBlock(uint3 index) {
+static bool runBlock(uint3 index, size_t sharedBytes) {
   block.index = index;
   const Kernel& kernel = *block.kernel;
   if (kernel.sharedBegin) std::memset(kernel.sharedBegin, 0xff, kernel.sharedEnd - kernel.sharedBegin);
+  if (sharedBytes > 0) std::memset(block.launchedShared, 0xff, sharedBytes);
   block.barrier = {};
   block.waits = 0;
   block.live = block.threads;
   for (unsigned t = 0; t < block.threads; t++) {
     block.thread[t].live = true;
     block.thread[t].shuffles = 0;
+    block.thread[t].copies.forget();
     Warp& warp = block.warps[t / 32];
     warp.barrier = {};
     warp.size = t % 32 + 1;
@@ -124,19 +126,32 @@ static bool runBlock(uint3 index) {
   return block.error.empty();
 }
 
-std::string run(const Kernel& kernel, const void* argument, uint3 grid) {
+// Shared memory that ends where memory that nobody may touch begins.
+static uint4* sharedMemory(size_t bytes) {
+  constexpr size_t page = 4096, room = 256 * 1024;
+  static char* const map = [] {
+    void* memory = mmap(nullptr, room + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (memory == MAP_FAILED) std::abort();
+    mprotect(static_cast<char*>(memory) + room, page, PROT_NONE);
+    return static_cast<char*>(memory);
+  }();
+  return reinterpret_cast<uint4*>(map + room - bytes);
+}
+
+std::string run(const Kernel& kernel, const void* argument, uint3 grid, size_t sharedBytes) {
   static unsigned begun = 0;
   for (; begun < kernel.threads; begun++) prepare(block.thread[begun], begun);
   block.kernel = &kernel;
   block.argument = argument;
   block.grid = grid;
+  block.launchedShared = sharedMemory(sharedBytes);
   block.threads = kernel.threads;
   block.step = -block.step;
   block.error.clear();
   for (unsigned z = 0; z < grid.z; z++) {
     for (unsigned y = 0; y < grid.y; y++) {
       for (unsigned x = 0; x < grid.x; x++) {
-        if (runBlock({x, y, z})) continue;
+        if (runBlock({x, y, z}, sharedBytes)) continue;
         // The fibers stand somewhere in the kernel: they begin anew.
         begun = 0;
         return block.error;

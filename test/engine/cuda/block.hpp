@@ -11,6 +11,7 @@
 #include <cstring>
 #include <map>
 #include <string>
+#include <vector>
 
 struct uint3 {
   unsigned x, y, z;
@@ -45,11 +46,49 @@ struct Barrier {
   unsigned arrived = 0, round = 0;
 };
 
+// A lane's parts of three matrices: what is multiplied, and the sums.
+struct Fragments {
+  unsigned a[4], b[2];
+  float sums[4];
+};
+
+// Copies on their way, by the groups that a thread ended: from where to where, zeros from nowhere.
+struct Copies {
+  struct Copy {
+    uint4* to;
+    const uint4* from;
+    unsigned group;
+  };
+  std::vector<Copy> waiting;
+  size_t made = 0;
+  unsigned ended = 0;
+
+  void make(unsigned pending) {
+    for (; made < waiting.size() && waiting[made].group + pending < ended; made++) {
+      *waiting[made].to = waiting[made].from ? *waiting[made].from : uint4{};
+    }
+    if (made < waiting.size()) return;
+    waiting.clear();
+    made = 0;
+  }
+  void forget() {
+    waiting.clear();
+    made = ended = 0;
+  }
+};
+
+// What a lane gives the others.
+union Given {
+  uint64_t value;
+  const uint4* row;
+  Fragments part;
+};
+
 struct Warp {
   Barrier barrier;
   unsigned size = 0;
-  // Two rounds of shuffles: what lanes give, and by what distance.
-  uint64_t given[2][32];
+  // Two rounds of exchange: what lanes give, and for what: a shuffle by a distance, or an instruction, which is negative.
+  Given given[2][32];
   int distance[2];
 };
 
@@ -59,6 +98,7 @@ struct Thread {
   uint3 index;
   unsigned number = 0, shuffles = 0;
   bool live = false;
+  Copies copies;
   // Where its stack stands while others run.
   void* here = nullptr;
   char* stack = nullptr;
@@ -70,6 +110,7 @@ struct Block {
   int step = 1;
   const Kernel* kernel = nullptr;
   const void* argument = nullptr;
+  uint4* launchedShared = nullptr;
   std::string error;
   Barrier barrier;
   Warp warps[mostThreads / 32];
@@ -80,23 +121,42 @@ struct Block {
 
 extern Block block;
 
-// Runs a kernel on every block of a grid; empty, or what went wrong.
-std::string run(const Kernel& kernel, const void* argument, uint3 grid);
+// Runs a kernel on every block of a grid, with so much shared memory beside its own; empty, or what went wrong.
+std::string run(const Kernel& kernel, const void* argument, uint3 grid, size_t sharedBytes);
 
 void wait(Barrier& barrier, unsigned expected);
 void fail(const char* what);
 
+inline void give(Given& given, uint64_t value) { given.value = value; }
+inline void give(Given& given, const uint4* row) { given.row = row; }
+inline void give(Given& given, const Fragments& part) { given.part = part; }
+
+// What each lane of the warp has given, as `all` leaves it, which the last lane runs; it stays until the next exchange but one.
+template <typename T, typename All>
+const Given (&exchange(const T& value, int distance, All all))[32] {
+  Thread& me = *block.current;
+  Warp& warp = block.warps[me.number / 32];
+  const unsigned round = me.shuffles++ % 2;
+  if (warp.barrier.arrived > 0 && warp.distance[round] != distance) fail("lanes of a warp exchange in different ways");
+  warp.distance[round] = distance;
+  give(warp.given[round][me.number % 32], value);
+  if (warp.barrier.arrived + 1 == warp.size) all(warp.given[round]);
+  wait(warp.barrier, warp.size);
+  return warp.given[round];
+}
+
+template <typename T>
+const Given (&exchange(const T& value, int distance))[32] {
+  return exchange(value, distance, [](Given(&)[32]) {});
+}
+
 template <typename T>
 T shuffle(T value, int distance) {
   static_assert(sizeof(T) <= 8);
-  Thread& me = *block.current;
-  Warp& warp = block.warps[me.number / 32];
-  const unsigned round = me.shuffles++ % 2, lane = me.number % 32;
-  if (warp.barrier.arrived > 0 && warp.distance[round] != distance) fail("lanes of a warp shuffle by different distances");
-  warp.distance[round] = distance;
-  std::memcpy(&warp.given[round][lane], &value, sizeof(T));
-  wait(warp.barrier, warp.size);
-  std::memcpy(&value, &warp.given[round][lane ^ static_cast<unsigned>(distance)], sizeof(T));
+  uint64_t bits = 0;
+  std::memcpy(&bits, &value, sizeof(T));
+  const unsigned lane = block.current->number % 32;
+  std::memcpy(&value, &exchange(bits, distance)[lane ^ static_cast<unsigned>(distance)].value, sizeof(T));
   return value;
 }
 
@@ -124,6 +184,7 @@ inline unsigned atomicAdd(unsigned* at, unsigned value) {
   return before;
 }
 
+inline float2 make_float2(float x, float y) { return {x, y}; }
 inline uint2 make_uint2(unsigned x, unsigned y) { return {x, y}; }
 inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return {x, y, z, w}; }
 inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }

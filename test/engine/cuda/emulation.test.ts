@@ -13,7 +13,7 @@ async function run(name: string, threads = 64): Promise<Float32Array> {
     const output = cuda.buffer("output", 256);
     const argument = new Uint8Array(BigUint64Array.of(BigInt(output.address)).buffer);
     try {
-      cuda.stream.launch({ handle, threads, argument }, [1, 1, 1], true);
+      cuda.stream.launch({ handle, threads, sharedBytes: 0, argument }, [1, 1, 1], true);
       return await cuda.readFloats(output);
     } finally {
       output.destroy();
@@ -25,11 +25,13 @@ async function run(name: string, threads = 64): Promise<Float32Array> {
 }
 
 if (compiler) {
-  test("threads that others wait for at a barrier, and lanes that shuffle differently, fail the launch", async () => {
+  test("threads that others wait for at a barrier, and lanes that do not do the same, fail the launch", async () => {
     const driver = new FakeDriver();
     for (const [name, threads, what] of [
       ["faulty_barrier", 64, "threads wait at a barrier that others never reach"],
-      ["faulty_shuffle", 64, "lanes of a warp shuffle by different distances"],
+      ["faulty_shuffle", 64, "lanes of a warp exchange in different ways"],
+      ["faulty_matrices", 32, "lanes of a warp exchange in different ways"],
+      ["faulty_multiply", 32, "lanes of a warp exchange in different ways"],
       ["faulty_lanes", 32, "threads wait at a barrier that others never reach"],
     ] as const) {
       driver.calls();
@@ -44,5 +46,10 @@ if (compiler) {
     expect([...(await run("faulty_shared"))].map(Number.isNaN).indexOf(true)).toBe(63);
     const orders = [await run("faulty_race"), await run("faulty_race")].map((values) => values.join());
     expect(orders[0]).not.toBe(orders[1]);
+  });
+  test("a copy is there for who has waited for its group, and for nobody else", async () => {
+    const numbers = async (name: string) => [...(await run(name))].map((value) => !Number.isNaN(value));
+    expect(await numbers("faulty_copy")).toEqual(Array.from({ length: 64 }, (_, i) => i > 1));
+    expect(await numbers("faulty_group")).toEqual(Array.from({ length: 64 }, (_, i) => i > 0));
   });
 } else test("without a C++ compiler kernels do not run on the CPU", () => expect(compiler).toBeUndefined());

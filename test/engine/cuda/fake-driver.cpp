@@ -112,8 +112,16 @@ int cuModuleGetFunction(void** out, void* module, const char* name) {
   if (std::stoul(found[1]) != kernel->second.argumentBytes || std::stoul(found[2]) != kernel->second.threads) {
     return invalidImage;
   }
-  make(functions, new Function{name, &kernel->second}, out);
+  make(functions, new Function{name, &kernel->second, 48 * 1024}, out);
   return success;
+}
+
+int cuFuncSetAttribute(void* handle, int attribute, int value) {
+  ENTER(std::to_string(attribute) + " " + std::to_string(value));
+  if (!functions.count(handle)) return invalidHandle;
+  // The most that devices of every later kind have.
+  if (attribute != 8 || value < 0 || value > 99 * 1024) return invalidValue;
+  return static_cast<Function*>(handle)->mostSharedBytes = value, success;
 }
 
 int cuLaunchKernelEx(const Config* c, void* handle, void** arguments, void** extra) {
@@ -128,9 +136,9 @@ int cuLaunchKernelEx(const Config* c, void* handle, void** arguments, void** ext
   if (overlaps && capability() < 90) return invalidValue;
   if (c->grid[0] == 0 || c->grid[1] == 0 || c->grid[2] == 0 || c->grid[1] > 65535 || c->grid[2] > 65535) return invalidValue;
   if (c->block[0] != function->kernel->threads || c->block[1] != 1 || c->block[2] != 1) return invalidValue;
-  if (c->sharedBytes != 0 || !arguments || extra) return invalidValue;
+  if (c->sharedBytes > function->mostSharedBytes || c->sharedBytes % 16 != 0 || !arguments || extra) return invalidValue;
   const char* argument = static_cast<const char*>(arguments[0]);
-  const Launch launch = {{}, function, {c->grid[0], c->grid[1], c->grid[2]},
+  const Launch launch = {{}, function, {c->grid[0], c->grid[1], c->grid[2]}, c->sharedBytes,
                          {argument, argument + function->kernel->argumentBytes}, overlaps};
   if (!capturing) return runNow(launch);
   capturing->launches.push_back(launch);
@@ -195,7 +203,7 @@ int cuEventElapsedTime(float* milliseconds, void* start, void* end) {
 int fakeEnqueue(void* stream, const std::function<std::string()>* work) {
   ENTER("");
   if (!streams.count(stream)) return invalidHandle;
-  const Launch launch = {*work, nullptr, {1, 1, 1}, {}, false};
+  const Launch launch = {*work, nullptr, {1, 1, 1}, 0, {}, false};
   if (!capturing) return runNow(launch);
   capturing->launches.push_back(launch);
   return success;

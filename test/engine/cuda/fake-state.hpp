@@ -24,12 +24,15 @@ struct Module {
 struct Function {
   std::string name;
   const emulated::Kernel* kernel;
+  // Shared memory that a launch may ask for.
+  unsigned mostSharedBytes;
 };
 struct Launch {
   // A library's own work, where it is not one of the kernels here; it says what went wrong.
   std::function<std::string()> work;
   const Function* function;
   uint3 grid;
+  unsigned sharedBytes;
   std::vector<char> argument;
   bool overlaps;
 };
@@ -141,7 +144,7 @@ int runNow(const Launch& launch) {
     if (!error.empty()) calls.push_back("! library: " + error);
     return error.empty() ? success : launchFailed;
   }
-  const std::string error = emulated::run(*launch.function->kernel, launch.argument.data(), launch.grid);
+  const std::string error = emulated::run(*launch.function->kernel, launch.argument.data(), launch.grid, launch.sharedBytes);
   if (error.empty()) return success;
   calls.push_back("! " + launch.function->name + ": " + error);
   return launchFailed;

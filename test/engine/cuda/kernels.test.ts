@@ -44,20 +44,24 @@ describeCuda("kernels on CUDA", (open) => {
 
   test("rmsnorm over heads of a packed row", async () => {
     const random = randomNumbers(5);
-    const x = normals(random, 3 * 90, 4);
+    const x = normals(random, 3 * 92, 4);
     const gain = normals(random, 30);
     const output = cuda.buffer("output", 3 * 48 * 4);
-    const places = { inputStride: 90, inputOffset: 10, outputStride: 48, outputOffset: 0, gainOffset: 6 };
-    const operands = { input: cuda.upload("x", x), gain: cuda.upload("g", gain), output };
-    launch(cuda, "rmsnorm", { ...operands, ...places, width: 24, epsilon: 1e-6 }, [2, 3]);
-    const packed = Float32Array.from({ length: 3 * 48 }, (_, i) => x[Math.floor(i / 48) * 90 + 10 + (i % 48)]!);
+    const narrow = cuda.buffer("narrow", 3 * 48 * 2);
+    const places = { inputStride: 92, inputOffset: 12, outputStride: 48, outputOffset: 0, gainOffset: 6 };
+    const operands = { input: cuda.upload("x", x), gain: cuda.upload("g", gain), output, narrow };
+    const shape = { width: 24, epsilon: 1e-6 };
+    launch(cuda, "rmsnorm", { ...operands, ...places, ...shape, format: 1 }, [2, 3]);
+    const packed = Float32Array.from({ length: 3 * 48 }, (_, i) => x[Math.floor(i / 48) * 92 + 12 + (i % 48)]!);
     const op = rmsNorm({ weight: "g", epsilon: 1e-6, width: 24 });
     const parameters = { g: { shape: [24], values: gain.subarray(6) } };
-    expectRounding(
-      await cuda.readFloats(output, 0, 144),
-      expected(op, [{ columns: 48, values: packed }], 48, { parameters }),
-      "rmsnorm",
-    );
+    const observed = await cuda.readFloats(output, 0, 144);
+    expectRounding(observed, expected(op, [{ columns: 48, values: packed }], 48, { parameters }), "rmsnorm");
+    for (const [format, dtype] of (["bfloat16", "float16"] as const).entries()) {
+      launch(cuda, "rmsnorm", { ...operands, ...places, ...shape, format, output: null }, [2, 3]);
+      const rounded = new Uint8Array(await cuda.read(narrow, 0, 144 * 2));
+      expect(rounded).toEqual(encode(observed, dtype));
+    }
   });
 
   test("rope at large positions, of heads whose halves lie inside a group of eight", async () => {

@@ -1,7 +1,7 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { type Compiler, openCompiler } from "../../../src/engine/cuda/compiler.js";
-import { functionsOf, type KernelName, kernelNames, kernelTable } from "../../../src/engine/cuda/kernel-table.js";
+import { functionName, type KernelName, kernelNames, kernelTable } from "../../../src/engine/cuda/kernel-table.js";
 import { withOverlap } from "../../../src/engine/cuda/modules.js";
 import { compilerOptions, keptPtx, kernelSource, ptxHeader } from "../../../src/engine/cuda/source.js";
 import { kernelFolder } from "./emulated.js";
@@ -21,11 +21,11 @@ describe.each(kernelNames)("%s", (name) => {
   });
 
   test("has every function of the table, with its argument and its threads", () => {
-    const { parameters, threads } = kernelTable[name];
+    const { parameters, variants } = kernelTable[name];
     const found = [...ptxOf(name).matchAll(/\.entry (\w+)\([^)]*_param_0\[(\d+)\]\s*\)\s*\.maxntid (\d+)/g)];
     expect(found.map(([, entry, bytes, block]) => `${entry} ${bytes} ${block}`).sort()).toEqual(
-      functionsOf(name)
-        .map((entry) => `${entry} ${parameters.byteLength} ${threads}`)
+      Object.entries(variants)
+        .map(([variant, { threads }]) => `${functionName(name, variant)} ${parameters.byteLength} ${threads}`)
         .sort(),
     );
   });

@@ -60,6 +60,4 @@ __device__ __forceinline__ void tiles(const ProductParameters& p) {
   }
 }
 
-KERNEL(tiles_bfloat16, ProductParameters, 256) { tiles<BFLOAT16>(p); }
-KERNEL(tiles_float16, ProductParameters, 256) { tiles<FLOAT16>(p); }
 KERNEL(tiles_float32, ProductParameters, 256) { tiles<FLOAT32>(p); }

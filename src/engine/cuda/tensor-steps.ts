@@ -1,0 +1,58 @@
+import type { BatchShape } from "../device/batch-buffer.js";
+import { formatOf } from "../device/element-format.js";
+import { columnsOf, dense } from "../device/places.js";
+import { productOperands } from "../device/product-operands.js";
+import type { ProjectStep } from "../program/step.js";
+import type { CudaLaunch } from "./launch.js";
+import { narrowTypeOf } from "./narrow-copies.js";
+import { narrowOutput } from "./narrow-output.js";
+import { launch, type StepContext } from "./step-context.js";
+import { cheapestTile } from "./tensor-blocks.js";
+
+/**
+ * A product of many rows on tensor cores, its input rounded to the type of its weights.
+ * @returns undefined where the weights are not of 16 bits.
+ */
+export function tensorProject(step: ProjectStep, context: StepContext): CudaLaunch[] | undefined {
+  const { label, input, gated = false } = step;
+  const { modules, memory, places, narrow, plan } = context;
+  const { matrix, firstRow, outputs, bias } = productOperands(step, memory.weights);
+  const dtype = narrowTypeOf(matrix.dtype);
+  if (!dtype) return undefined;
+  const { columns } = matrix;
+  const launches: CudaLaunch[] = [];
+  let operand = narrow.find(places, input, dtype);
+  if (!operand) {
+    operand = narrow.leave(places, input, dtype);
+    const format = formatOf(dtype, label);
+    const values = { input: dense(places.of(input), label), output: operand.buffer, columns, format };
+    const across = Math.ceil(columns / 8 / 128);
+    launches.push(launch(modules, "narrow", "narrow", values, ({ rows }) => [across, rows, 1]));
+  }
+  const name = step.outputs[0]!;
+  const output = places.of(name);
+  // Heads that are normed and rotated are no operands; the product of gate and up is one.
+  const isOperand = step.outputs.length === 1 && outputs === columnsOf(output);
+  const evenly = [outputs, output.rowStride, output.offset].every((count) => count % 4 === 0);
+  const left = isOperand && evenly ? narrowOutput(name, context, dtype) : undefined;
+  const values = {
+    header: memory.batch.header,
+    weights: matrix.buffer,
+    input: operand.buffer,
+    bias: bias?.buffer ?? null,
+    residual: step.residual === undefined ? null : dense(places.of(step.residual), label),
+    output: left?.wide === false ? null : output.buffer,
+    narrow: left?.narrow ?? null,
+    columns,
+    outputs,
+    firstRow,
+    gated: gated ? 1 : 0,
+    outputStride: output.rowStride,
+    outputOffset: output.offset,
+  };
+  const weightRows = gated ? 2 * outputs : outputs;
+  const tile = cheapestTile(plan.tileRows, weightRows, modules.multiprocessors);
+  const across = Math.ceil(weightRows / tile.across);
+  const grid = ({ rows }: BatchShape) => [across, Math.ceil(rows / tile.rows), 1] as const;
+  return [...launches, launch(modules, label, "tensor-product", values, grid, `${dtype}_${tile.variant}`)];
+}
