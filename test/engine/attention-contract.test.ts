@@ -246,7 +246,7 @@ describe.each(backends)("%s", (_, open, its) => {
 
   describe("attention contract", () => {
     // A library knows no heads beyond those that its modules were built for.
-    const known = cases.filter((c) => !traits || traits.headDims.some((dim) => dim >= c.headDim));
+    const known = cases.filter((c) => !its || its.headDims.some((dim) => dim >= c.headDim));
     test.each(known.map((c, i) => [i, JSON.stringify(c), c] as const))("%i %s", async (i, _name, c) => {
       const own = taken(c);
       const o = operands(own, 100 + i);
