@@ -61,9 +61,11 @@ function rotateAndAppend(step: AppendStep, prologue: Prologue, context: StepCont
   const [keys, values] = step.caches;
   const cache = memory.store.view(keys!.cache, values!.cache);
   const { rotation, keyHeads } = prologue;
-  const own = rotatedPlace(prologue.rotatedQuery, step.label, places, library);
-  // Attention of many rows on tensor cores reads queries in the type of its cache; a library has its own place for them.
+  // Attention of many rows on tensor cores reads queries in the type of its cache.
   const narrowType = plan.decode || captured || library ? undefined : narrowTypeOf(cache.keys.dtype);
+  const { output: rotated, dtype } = narrowType
+    ? { output: narrow.leave(places, prologue.rotatedQuery, narrowType, true).buffer, dtype: narrowType }
+    : rotatedPlace(prologue.rotatedQuery, step.label, places, library);
   const lanes = 2 ** Math.ceil(Math.log2(rotation.headDim / 8));
   const operands = {
     addressing: packAddressing(cache),
@@ -72,15 +74,15 @@ function rotateAndAppend(step: AppendStep, prologue: Prologue, context: StepCont
     packed: packedRows(prologue, places).buffer,
     keys: cache.keys.buffer,
     values: cache.values.buffer,
-    rotated: narrowType ? narrow.leave(places, prologue.rotatedQuery, narrowType, true).buffer : own.output,
+    rotated,
     rotatedKeys: captured ? dense(places.of(prologue.rotatedKey), step.label) : null,
     ...rotaryOperands(prologue, context),
     heads: rotation.heads,
     kvHeads: keyHeads,
     headDim: rotation.headDim,
     lanes,
-    queryFormat: formatOf(narrowType ?? own.dtype, step.label),
     format: formatOf(cache.keys.dtype, "cache"),
+    rotatedFormat: formatOf(dtype, "rotated heads"),
   };
   const across = Math.ceil((rotation.heads + 2 * keyHeads) / (256 / lanes));
   return launch(modules, step.label, "rotate-append", operands, ({ rows }) => [across, rows, 1]);

@@ -1,13 +1,11 @@
 import { attentionParameters } from "../device/attention-call.js";
 import { batchHeader } from "../device/batch-buffer.js";
+import { addressed, batch, header } from "./common-fields.js";
 import { type KernelParameters, kernelParameters } from "./parameters.js";
 import { type KernelBlock, narrowTypes, tensorBlocks, tensorHeads, tensorTiles } from "./tensor-blocks.js";
+import { tensorAttend, tensorProduct } from "./tensor-parameters.js";
 
 /** The kernels by their files: the argument of each, the threads of its blocks, and the functions that a file holds. */
-
-const header = { header: "const BatchHeader*" } as const;
-const batch = { ...header, batch: "const int*" } as const;
-const addressed = { addressing: attentionParameters, ...batch } as const;
 
 const product = kernelParameters("ProductParameters", {
   ...batch,
@@ -48,36 +46,6 @@ const attend = kernelParameters("AttendParameters", {
   keyColumn: "u32",
   valueColumn: "u32",
   epsilon: "f32",
-});
-
-const tensorProduct = kernelParameters("TensorProductParameters", {
-  ...header,
-  weights: "const uint4*",
-  input: "const uint4*",
-  bias: "const float*",
-  residual: "const float*",
-  output: "float*",
-  narrow: "uint2*",
-  columns: "u32",
-  outputs: "u32",
-  firstRow: "u32",
-  gated: "u32",
-  outputStride: "u32",
-  outputOffset: "u32",
-});
-
-const tensorAttend = kernelParameters("TensorAttendParameters", {
-  ...addressed,
-  query: "const void*",
-  keys: "const void*",
-  values: "const void*",
-  output: "float2*",
-  narrow: "unsigned*",
-  lse: "float*",
-  group: "u32",
-  headDim: "u32",
-  queryFormat: "u32",
-  pageSize: "u32",
 });
 
 const formats = [...narrowTypes, "float32"];
@@ -123,15 +91,6 @@ export const kernelTable = {
   "row-product": kernelFile(product, 256, ofFormats(rowProductShapes)),
   tiles: kernelFile(product, 256, ["float32"]),
   "tensor-product": kernelFile(tensorProduct, tensorBlocks(tensorTiles)),
-  narrow: kernelFile(
-    kernelParameters("NarrowParameters", {
-      input: "const float4*",
-      output: "void*",
-      columns: "u32",
-      format: "u32",
-    }),
-    128,
-  ),
   pointwise: kernelFile(
     kernelParameters("PointwiseParameters", {
       ...header,
@@ -193,7 +152,7 @@ export const kernelTable = {
       headDim: "u32",
       lanes: "u32",
       format: "u32",
-      queryFormat: "u32",
+      rotatedFormat: "u32",
       epsilon: "f32",
     }),
     256,

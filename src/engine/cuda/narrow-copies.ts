@@ -41,8 +41,8 @@ export class NarrowCopies {
    * @throws Error when another value took its place, and it lies nowhere else.
    */
   find(places: Places, name: string, dtype: NarrowType): NarrowCopy | undefined {
-    const found = this.#held.get(places)?.find((copy) => copy.name === name && copy.dtype === dtype);
-    if (!found && this.#only.get(places)?.has(name)) throw new Error(`no copy of ${name} is left`);
+    const found = this.#held.get(places.program)?.find((copy) => copy.name === name && copy.dtype === dtype);
+    if (!found && this.#only.get(places.program)?.has(name)) throw new Error(`no copy of ${name} is left`);
     return found;
   }
 
@@ -51,13 +51,13 @@ export class NarrowCopies {
    * @param only whether it leaves nothing else of the value.
    */
   leave(places: Places, name: string, dtype: NarrowType, only = false): NarrowCopy {
-    const held = this.#held.get(places) ?? [];
+    const held = this.#held.get(places.program) ?? [];
     // The copy made last is the only one that anybody still reads.
     const latest = held.at(-1);
     const buffer = this.#buffers.find((candidate) => candidate !== latest?.buffer)!;
     const copy = { name, dtype, buffer };
-    this.#held.set(places, latest ? [latest, copy] : [copy]);
-    if (only) this.#only.set(places, (this.#only.get(places) ?? new Set()).add(name));
+    this.#held.set(places.program, latest ? [latest, copy] : [copy]);
+    if (only) this.#only.set(places.program, (this.#only.get(places.program) ?? new Set()).add(name));
     return copy;
   }
 

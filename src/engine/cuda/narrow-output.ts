@@ -1,4 +1,6 @@
 import type { DeviceBuffer } from "../device/backend.js";
+import type { ProjectStep } from "../program/step.js";
+import { narrowTypeOf } from "./narrow-copies.js";
 import type { StepContext } from "./step-context.js";
 import type { NarrowType } from "./tensor-blocks.js";
 
@@ -18,4 +20,10 @@ export function narrowOutput(name: string, context: StepContext, dtype?: NarrowT
   if (!wanted || (dtype && wanted !== dtype)) return { narrow: undefined, dtype: undefined, wide: true };
   const only = !captured && narrow.isOnlyOperand(name);
   return { narrow: narrow.leave(places, name, wanted, only).buffer, dtype: wanted, wide: !only };
+}
+
+/** What tensor cores take a product's operands in: undefined for few rows, and for weights that are not of 16 bits. */
+export function operandType({ weights, lastRows }: ProjectStep, { plan, memory }: StepContext): NarrowType | undefined {
+  if (plan.rows > 0 || lastRows) return undefined;
+  return narrowTypeOf(memory.weights.matrix(weights[0]!).matrix.dtype);
 }

@@ -56,6 +56,8 @@ const formatNames = { bfloat16: "bfloat16", float16: "float16", float32: "float3
 export function project(step: ProjectStep, context: StepContext): CudaLaunch[] {
   const { modules, memory, places, workspace, plan } = context;
   const { label, gated = false, lastRows, merges = false } = step;
+  const onTensorCores = tensorProject(step, context);
+  if (onTensorCores) return onTensorCores;
   const { weights, batch, store } = memory;
   const { matrix, firstRow, outputs, bias, gain } = productOperands(step, weights);
   const output = places.of(step.outputs[0]!);
@@ -83,8 +85,6 @@ export function project(step: ProjectStep, context: StepContext): CudaLaunch[] {
   // lm_head has a row per sequence, which are few even when rows are many.
   if (plan.rows === 0 && !lastRows) {
     if (gain || merges) throw new Error(`${label}: tiles take their input as it is`);
-    const onTensorCores = tensorProject(step, context);
-    if (onTensorCores) return onTensorCores;
     const across = Math.ceil(outputs / (gated ? 32 : 64));
     return [launch(modules, label, "tiles", values, ({ rows }) => [across, Math.ceil(rows / 64), 1], format)];
   }

@@ -43,14 +43,8 @@ export class CudaStepKernels implements StepKernels {
 
   async compile(step: KernelStep, plan: CudaPlan, places: Places, captured: boolean): Promise<readonly CudaLaunch[]> {
     const { cuda, memory } = this;
-    const shared = {
-      modules: cuda.modules,
-      memory,
-      workspace: this.#workspace,
-      narrow: this.#narrow,
-      library: this.#library,
-    };
-    const { launches, context } = widenInputs(step, { ...shared, plan, places, captured });
+    const kept = { workspace: this.#workspace, narrow: this.#narrow, library: this.#library };
+    const { launches, context } = widenInputs(step, { modules: cuda.modules, memory, ...kept, plan, places, captured });
     return this.#kept([...launches, ...launchesOf(step, context)]);
   }
 

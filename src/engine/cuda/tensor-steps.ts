@@ -1,33 +1,33 @@
 import type { BatchShape } from "../device/batch-buffer.js";
-import { formatOf } from "../device/element-format.js";
-import { columnsOf, dense } from "../device/places.js";
+import { columnsOf, dense, dtypeOf } from "../device/places.js";
 import { productOperands } from "../device/product-operands.js";
 import type { ProjectStep } from "../program/step.js";
 import type { CudaLaunch } from "./launch.js";
-import { narrowTypeOf } from "./narrow-copies.js";
-import { narrowOutput } from "./narrow-output.js";
+import { narrowOutput, operandType } from "./narrow-output.js";
 import { launch, type StepContext } from "./step-context.js";
 import { cheapestTile } from "./tensor-blocks.js";
+import { convert } from "./widened-inputs.js";
 
 /**
  * A product of many rows on tensor cores, its input rounded to the type of its weights.
- * @returns undefined where the weights are not of 16 bits.
+ * @returns undefined where tensor cores do not take it.
  */
 export function tensorProject(step: ProjectStep, context: StepContext): CudaLaunch[] | undefined {
   const { label, input, gated = false } = step;
   const { modules, memory, places, narrow, plan } = context;
   const { matrix, firstRow, outputs, bias } = productOperands(step, memory.weights);
-  const dtype = narrowTypeOf(matrix.dtype);
+  const dtype = operandType(step, context);
   if (!dtype) return undefined;
+  if (step.norm || step.merges) throw new Error(`${label}: tiles take their input as it is`);
   const { columns } = matrix;
   const launches: CudaLaunch[] = [];
-  let operand = narrow.find(places, input, dtype);
+  const given = places.of(input);
+  let operand = dtypeOf(given) === dtype ? dense(given, label, dtype) : narrow.find(places, input, dtype)?.buffer;
   if (!operand) {
-    operand = narrow.leave(places, input, dtype);
-    const format = formatOf(dtype, label);
-    const values = { input: dense(places.of(input), label), output: operand.buffer, columns, format };
-    const across = Math.ceil(columns / 8 / 128);
-    launches.push(launch(modules, "narrow", "narrow", values, ({ rows }) => [across, rows, 1]));
+    operand = narrow.leave(places, input, dtype).buffer;
+    launches.push(
+      convert(modules, "narrow", given, { ...given, buffer: operand, dtype, rowStride: columns, offset: 0 }),
+    );
   }
   const name = step.outputs[0]!;
   const output = places.of(name);
@@ -38,7 +38,7 @@ export function tensorProject(step: ProjectStep, context: StepContext): CudaLaun
   const values = {
     header: memory.batch.header,
     weights: matrix.buffer,
-    input: operand.buffer,
+    input: operand,
     bias: bias?.buffer ?? null,
     residual: step.residual === undefined ? null : dense(places.of(step.residual), label),
     output: left?.wide === false ? null : output.buffer,

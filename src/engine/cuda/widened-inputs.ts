@@ -3,6 +3,7 @@ import { columnsOf, dtypeOf, type Place, Places } from "../device/places.js";
 import type { KernelStep } from "../program/step.js";
 import type { CudaLaunch } from "./launch.js";
 import type { Modules } from "./modules.js";
+import { operandType } from "./narrow-output.js";
 import { launch, type StepContext } from "./step-context.js";
 
 /** Rows of one element type as dense rows of another. */
@@ -30,6 +31,10 @@ class CopiedPlaces extends Places {
     super(below.usual);
   }
 
+  override get program(): Places {
+    return this.below.program;
+  }
+
   override of(name: string): Place {
     return this.copies.get(name) ?? this.below.of(name);
   }
@@ -45,20 +50,24 @@ export function widenInputs(
   context: StepContext,
 ): { readonly launches: CudaLaunch[]; readonly context: StepContext } {
   const { modules, places } = context;
-  const narrow = inputsOf(step).filter((name) => dtypeOf(places.of(name)) !== "float32");
+  const narrow = inputsOf(step, context).filter((name) => dtypeOf(places.of(name)) !== "float32");
   if (narrow.length === 0) return { launches: [], context };
   const copies = new Map(narrow.map((name) => [name, places.usual.get(name)!] as const));
   const launches = [...copies].map(([name, to]) => convert(modules, "widen", places.of(name), to));
   return { launches, context: { ...context, places: new CopiedPlaces(places, copies) } };
 }
 
-function inputsOf(step: KernelStep): readonly string[] {
+function inputsOf(step: KernelStep, context: StepContext): readonly string[] {
   switch (step.kind) {
     case "norm":
     case "rotate":
       return [step.input];
     case "project":
-      return step.residual === undefined ? [step.input] : [step.input, step.residual];
+      return [
+        // Tensor cores take their own type as it is.
+        ...(operandType(step, context) === dtypeOf(context.places.of(step.input)) ? [] : [step.input]),
+        ...(step.residual === undefined ? [] : [step.residual]),
+      ];
     case "pointwise":
       return step.inputs;
     case "append":

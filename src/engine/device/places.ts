@@ -47,6 +47,11 @@ export class Places {
 
   constructor(readonly usual: ReadonlyMap<string, Place>) {}
 
+  /** Those of the whole program, where these are one step's view of them. */
+  get program(): Places {
+    return this;
+  }
+
   /** @throws Error when `name` lies nowhere. */
   of(name: string): Place {
     const place = this.#moved.get(name) ?? this.usual.get(name);

@@ -134,13 +134,4 @@ describeCuda("tensor products on CUDA", (open) => {
     );
     expect(observed.filter((_, i) => !inside(i)).every((x) => x === 0)).toBe(true);
   });
-
-  test("float32 becomes the nearest of 16 bits", async () => {
-    const { input } = operands(2, 3, 40, 8, "bfloat16");
-    for (const [format, dtype] of (["bfloat16", "float16"] as const).entries()) {
-      const output = cuda.buffer("output", 3 * 40 * 2);
-      launch(cuda, "narrow", { input: cuda.upload("input", input), output, columns: 40, format }, [1, 3]);
-      expect(new Uint8Array(await cuda.read(output, 0, 240))).toEqual(narrowed(input, dtype).bytes);
-    }
-  });
 });

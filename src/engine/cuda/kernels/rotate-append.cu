@@ -31,7 +31,7 @@ KERNEL(rotate_append, RotateAppendParameters, 256) {
     const float2* angles = p.angles + static_cast<size_t>(p.batch[p.header->positionsAt + row]) * (p.headDim / 2);
     const Eight rotated = rotatedPart(part, turnsAt(angles, p.headDim, lane), p.headDim, lane);
     if (isQuery) {
-      storeEight(p.queryFormat, p.rotated, (static_cast<size_t>(row) * p.heads + head) * chunks + lane, rotated);
+      storeEight(p.rotatedFormat, p.rotated, (static_cast<size_t>(row) * p.heads + head) * chunks + lane, rotated);
       return;
     }
     const unsigned kvHead = head - p.heads;
