@@ -63,6 +63,9 @@ export const backends: readonly (readonly [
     : []),
 ];
 
+/** Those whose attention takes every type of cache. */
+export const ofEveryCache = backends.filter(([, , traits]) => traits === undefined);
+
 /** `describe` where CUDA's kernels can run; where they cannot, a line above has said so. */
 export const describeCuda = (name: string, tests: (open: () => Promise<Cuda>) => void): void => {
   if (openTestCuda) describe(name, () => tests(openTestCuda));

@@ -3,7 +3,7 @@ import { fusedPath, standardPath } from "../../src/engine/device/paths.js";
 import { randomWeights, type Weights } from "../../src/engine/device/weights.js";
 import type { Path } from "../../src/engine/run/path.js";
 import { parseModelConfig } from "../../src/spec/models/config.js";
-import { backends, type TestBackend } from "./backends.js";
+import { ofEveryCache, type TestBackend } from "./backends.js";
 import { TestPages } from "./batches.js";
 import { randomNumbers } from "./gpu.js";
 import { tinyConfigJson } from "./tiny-model.js";
@@ -28,7 +28,7 @@ async function logits(path: Path, tokens: number[], chunks: readonly number[]): 
   return last!;
 }
 
-describe.each(backends)("%s", (_, open) => {
+describe.each(ofEveryCache)("%s", (backend, open) => {
   beforeAll(async () => {
     gpu = await open();
     weights = await randomWeights(gpu, config, "bfloat16");
@@ -50,7 +50,8 @@ describe.each(backends)("%s", (_, open) => {
       const decoded = await logits(path, tokens, [count - 2, 1, 1]);
       const scale = Math.max(...whole.map(Math.abs));
       const worst = Math.max(...whole.map((value, i) => Math.abs(value - decoded[i]!)));
-      expect(worst / scale, `${count} keys`).toBeLessThan(1e-5);
+      // CUDA's prefill rounds what weights of 16 bits multiply, one row does not.
+      expect(worst / scale, `${count} keys`).toBeLessThan(backend === "WebGPU" ? 1e-5 : 2 ** -9);
     }
     path.dispose();
   });

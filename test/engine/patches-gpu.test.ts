@@ -9,7 +9,7 @@ import { liveFaults } from "../../src/lab/live/faults.js";
 import { parseSettings } from "../../src/lab/live/parse-settings.js";
 import { biased } from "../../src/lab/live/patches.js";
 import { StepValues } from "../../src/lab/live/step-values.js";
-import { backends, type TestBackend } from "./backends.js";
+import { ofEveryCache, type TestBackend } from "./backends.js";
 import { tinyBytes, tinyConfig, tinyParameters, tinyPrompt } from "./tiny-model.js";
 
 const parameters = tinyParameters();
@@ -48,7 +48,7 @@ const cases: readonly (readonly [string, readonly Patch[]])[] = [
   ],
 ];
 
-describe.each(backends)("%s", (_, open) => {
+describe.each(ofEveryCache)("%s", (_, open) => {
   beforeAll(async () => {
     gpu = await open();
     weights = await loadWeights(gpu, tinyConfig, tinyBytes(parameters));

@@ -9,7 +9,7 @@ import { generate } from "../../src/engine/serve/generation.js";
 import { Recording } from "../../src/engine/serve/recording.js";
 import { type LabModel, truncateModel } from "../../src/lab/model.js";
 import { printedBy } from "../cli/printed.js";
-import { backends, type TestBackend } from "./backends.js";
+import { ofEveryCache, type TestBackend } from "./backends.js";
 import { goldenGenerations, modelDirectory } from "./ishmael.js";
 
 const folder = mkdtempSync(join(tmpdir(), "faultline-recording-gpu-"));
@@ -34,7 +34,7 @@ async function diagnosis(target: string) {
   return JSON.parse(await printedBy(() => diagnoseCommand().parseAsync(args, { from: "user" })));
 }
 
-describe.each(backends)("%s", (backend, open) => {
+describe.each(ofEveryCache)("%s", (backend, open) => {
   beforeAll(async () => {
     gpu = await open();
     weights = await loadWeights(gpu, model.config, model.parameters);

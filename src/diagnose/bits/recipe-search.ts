@@ -1,8 +1,10 @@
 import { placedRole } from "../../spec/evaluator.js";
 import type { Graph, GraphNode } from "../../spec/graph.js";
+import { telling } from "../../spec/narrow-operands.js";
 import type { Phase } from "../../spec/phase.js";
 import type { Recipe, UnitRecipe } from "../../spec/recipe.js";
 import { roleOf } from "../../spec/site.js";
+import type { DType } from "../../tensor/dtype.js";
 import { farApart, type Nearness, nearer } from "./nearness.js";
 
 /** Ops that a kernel fuses with its neighbours: a consumer may have had their result in float32. */
@@ -24,6 +26,8 @@ export interface RecipeSearch {
   isRecorded(name: string): boolean;
   /** Keys of the longest row: larger tiles than that make no difference. */
   readonly longest: number;
+  /** What values between ops are stored in. */
+  readonly store: DType;
   /** Multiply-adds of unrecorded products in one try. */
   readonly cost: number;
   /** Tries a recipe on the probes. */
@@ -139,14 +143,14 @@ type Coordinate = (recipe: UnitRecipe) => UnitRecipe[];
 
 /** The choices of a unit: within its ops, and between them. */
 function coordinates(search: RecipeSearch): { ops: Coordinate[]; between: Coordinate[] } {
-  const { graph, interior, isRecorded, longest } = search;
+  const { graph, interior, isRecorded, longest, store } = search;
   const ops: Coordinate[] = [];
   const between: Coordinate[] = [];
   const unit = interior[0]!;
   for (const node of interior) {
     const role = roleOf(node);
     if (node.op.recipes) {
-      const recipes = node.op.recipes;
+      const recipes = telling(node.op.recipes, store);
       ops.push((from) =>
         others(recipes, from.ops.get(role), longest).map((recipe) => from.with({ op: [role, recipe] })),
       );
@@ -167,7 +171,7 @@ function coordinates(search: RecipeSearch): { ops: Coordinate[]; between: Coordi
         // What was computed once more was computed in its own way.
         const ways = [
           changed,
-          ...others(input.op.recipes ?? [], from.ops.get(roleOf(input)), longest).map((recipe) =>
+          ...others(telling(input.op.recipes, store), from.ops.get(roleOf(input)), longest).map((recipe) =>
             changed.with({ op: [roleOf(input), recipe] }),
           ),
         ];

@@ -3,6 +3,7 @@ import type { Viewpoint } from "../../capture/observations.js";
 import type { Evaluator } from "../../spec/evaluator.js";
 import type { GraphNode } from "../../spec/graph.js";
 import type { ModelConfig } from "../../spec/models/config.js";
+import { telling } from "../../spec/narrow-operands.js";
 import type { Precision } from "../../spec/noise.js";
 import type { UnitRecipe } from "../../spec/recipe.js";
 import { roleOf } from "../../spec/site.js";
@@ -134,7 +135,7 @@ export class Investigation extends RecordedRun {
     const usual = this.book.start(this.interior(name));
     if (settled?.score.matched) return [settled.recipe];
     const found = this.#recipes.get(name) ?? settled?.recipe;
-    const all = (node.op.recipes ?? [])
+    const all = telling(node.op.recipes, this.precision.store)
       .filter(({ refines }) => refines === undefined)
       .map((recipe) => usual.with({ op: [roleOf(node), recipe] }));
     return [usual, ...(found ? [found] : []), ...all];

@@ -39,7 +39,8 @@ export function recipeSearch(
   const probes = names.map((name) => drawProbe(investigation, name, { ...limits, rows: most }, more));
   const { graph, observations } = investigation;
   const table = observations.rows;
-  const own = { names, graph, interior, isRecorded: (name: string) => observations.has(name) };
+  const { store } = investigation.precision;
+  const own = { names, graph, interior, store, isRecorded: (name: string) => observations.has(name) };
   const over = (taken: readonly Probe[]) => {
     const rows = taken.flatMap(({ sample }) => [...sample.rows]);
     let glances: readonly Glance[] | undefined;

@@ -1,4 +1,5 @@
 import type { Evaluator } from "../../spec/evaluator.js";
+import { telling } from "../../spec/narrow-operands.js";
 import type { UnitRecipe } from "../../spec/recipe.js";
 import { roleOf } from "../../spec/site.js";
 import { farApart, type Nearness, nearer, nearness } from "../bits/nearness.js";
@@ -139,7 +140,7 @@ export class Probes {
     if (!recipes) {
       const { name, op } = check.node;
       const [usual] = this.investigation.recipesFor(name);
-      recipes = (op.recipes ?? [])
+      recipes = telling(op.recipes, this.investigation.precision.store)
         .filter(({ refines }) => refines === undefined)
         .map((recipe) => usual!.with({ op: [roleOf(check.node), recipe] }));
       this.#others.set(check, recipes);

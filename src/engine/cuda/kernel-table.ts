@@ -2,51 +2,11 @@ import { attentionParameters } from "../device/attention-call.js";
 import { batchHeader } from "../device/batch-buffer.js";
 import { addressed, batch, header } from "./common-fields.js";
 import { type KernelParameters, kernelParameters } from "./parameters.js";
+import { attend, product } from "./plain-parameters.js";
 import { type KernelBlock, narrowTypes, tensorBlocks, tensorHeads, tensorTiles } from "./tensor-blocks.js";
 import { tensorAttend, tensorProduct } from "./tensor-parameters.js";
 
 /** The kernels by their files: the argument of each, the threads of its blocks, and the functions that a file holds. */
-
-const product = kernelParameters("ProductParameters", {
-  ...batch,
-  weights: "const uint4*",
-  input: "const float4*",
-  gain: "const float4*",
-  bias: "const float*",
-  residual: "const float*",
-  lse: "const float*",
-  output: "float*",
-  columns: "u32",
-  outputs: "u32",
-  firstRow: "u32",
-  gated: "u32",
-  lastRows: "u32",
-  headDim: "u32",
-  outputStride: "u32",
-  outputOffset: "u32",
-  epsilon: "f32",
-});
-
-const attend = kernelParameters("AttendParameters", {
-  ...addressed,
-  query: "const void*",
-  keys: "void*",
-  values: "void*",
-  output: "float*",
-  lse: "float*",
-  gains: "const float*",
-  angles: "const float2*",
-  rotated: "float*",
-  rotatedKeys: "float*",
-  group: "u32",
-  headDim: "u32",
-  queryFormat: "u32",
-  cacheFormat: "u32",
-  pageSize: "u32",
-  keyColumn: "u32",
-  valueColumn: "u32",
-  epsilon: "f32",
-});
 
 const formats = [...narrowTypes, "float32"];
 /** Weight rows and input rows of a warp. */
