@@ -9,18 +9,7 @@ mkdir -p "$out"
 model=models/ishmael-7m
 prompt="Call me Ishmael. Some years ago"
 failed=0
-faultline() { node dist/cli/main.js "$@"; }
-
-# stage NAME SECONDS COMMAND...
-stage() {
-  local name=$1 limit=$2 start=$SECONDS
-  shift 2
-  timeout "$limit" "$@" >"$out/$name.txt" 2>&1
-  local code=$?
-  echo "$name: exit $code, $((SECONDS - start)) s: $(tail -n 1 "$out/$name.txt" | cut -c1-150)"
-  [ $code -eq 0 ] || failed=1
-}
-export -f faultline
+. scripts/stage.sh
 
 command -v nvidia-smi >/dev/null && nvidia-smi --query-gpu=name,driver_version,clocks.max.sm --format=csv,noheader
 

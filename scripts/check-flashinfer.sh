@@ -13,17 +13,7 @@ model=models/ishmael-7m
 prompt="Call me Ishmael. Some years ago"
 library="--adapter cuda --attention flashinfer"
 failed=0
-faultline() { node dist/cli/main.js "$@"; }
-
-# stage NAME SECONDS COMMAND...
-stage() {
-  local name=$1 limit=$2 start=$SECONDS
-  shift 2
-  timeout "$limit" "$@" >"$out/$name.txt" 2>&1
-  local code=$?
-  echo "$name: exit $code, $((SECONDS - start)) s: $(tail -n 1 "$out/$name.txt" | cut -c1-200)"
-  [ $code -eq 0 ] || failed=1
-}
+. scripts/stage.sh
 
 # diagnosed NAME EXIT CAPTURE: the verdict, and how attention rounds: the recipe tells whose kernels really ran.
 diagnosed() {
@@ -39,7 +29,7 @@ speeds() {
       `${name}: decode ${decode.toFixed(0)}, prefill ${prefill?.toFixed(0) ?? "not measured"} tok/s`;
     console.log([result.standard, result.fused].map(speed).join("; "));' "$1"
 }
-export -f faultline speeds
+export -f speeds
 
 command -v nvidia-smi >/dev/null && nvidia-smi --query-gpu=name,driver_version,clocks.max.sm --format=csv,noheader
 

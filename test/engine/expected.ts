@@ -5,6 +5,7 @@ import { Evaluator } from "../../src/spec/evaluator.js";
 import { Graph } from "../../src/spec/graph.js";
 import { type Precision, storeVariance } from "../../src/spec/noise.js";
 import { indices, type Op } from "../../src/spec/op.js";
+import { activation } from "../../src/spec/ops/activation.js";
 import { type Recipe, UnitRecipe } from "../../src/spec/recipe.js";
 import { RowTable, type Step } from "../../src/spec/rows.js";
 import { outsideLayers } from "../../src/spec/site.js";
@@ -143,4 +144,18 @@ export function withInputNoise(
     return sum;
   });
   return { ...product, variance };
+}
+
+/** SiLU(gate) · up of a product whose columns are the gate's, then as many of up. */
+export function gatedBy(both: Expectation): Expectation {
+  const columns = both.columns / 2;
+  const half = (array: Float64Array, first: number) =>
+    array.filter((_, i) => Math.floor((i % both.columns) / columns) === first);
+  const [gate, up] = [half(both.value, 0), half(both.value, 1)];
+  const [gateVariance, upVariance] = [half(both.variance, 0), half(both.variance, 1)];
+  const act = expected(activation("silu"), [{ columns, values: gate }], columns);
+  const variance = act.value.map(
+    (a, i) => up[i]! ** 2 * (act.variance[i]! + gateVariance[i]!) + a * a * upVariance[i]!,
+  );
+  return { ...both, columns, value: act.value.map((a, i) => a * up[i]!), variance };
 }

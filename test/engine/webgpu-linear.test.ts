@@ -2,11 +2,10 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { formatOf } from "../../src/engine/device/element-format.js";
 import type { Gpu } from "../../src/engine/webgpu/gpu.js";
 import { kernel } from "../../src/engine/webgpu/kernels.js";
-import { activation } from "../../src/spec/ops/activation.js";
 import { linear } from "../../src/spec/ops/linear.js";
 import { rmsNorm } from "../../src/spec/ops/rmsnorm.js";
 import type { DType } from "../../src/tensor/dtype.js";
-import { expected, expectRounding, statisticsFor, withInputNoise, withResidual } from "./expected.js";
+import { expected, expectRounding, gatedBy, statisticsFor, withInputNoise, withResidual } from "./expected.js";
 import { between, dispatch, header, openTestDevice, randomNumbers } from "./gpu.js";
 import { operands } from "./operands.js";
 
@@ -134,18 +133,7 @@ describe.each(["subgroups", "portable"])("linear kernels, %s", (variant) => {
     const both = expected(linear({ weight: "w" }), [{ columns: k, values: o.input }], 2 * n, {
       parameters: { w: { shape: [2 * n, k], values: o.weights } },
     });
-    const pick = (array: Float64Array, up: number) =>
-      Float64Array.from({ length: rows * n }, (_, i) => array[Math.floor(i / n) * 2 * n + up * n + (i % n)]!);
-    const gate = pick(both.value, 0);
-    const up = pick(both.value, 1);
-    const act = expected(activation("silu"), [{ columns: n, values: gate }], n);
-    const gateVariance = pick(both.variance, 0);
-    const upVariance = pick(both.variance, 1);
-    const variance = act.value.map(
-      (a, i) => up[i]! ** 2 * (act.variance[i]! + gateVariance[i]!) + a * a * upVariance[i]!,
-    );
-    const value = act.value.map((a, i) => a * up[i]!);
-    expectRounding(await gpu.readFloats(output, 0, rows * n), { ...both, columns: n, value, variance }, name);
+    expectRounding(await gpu.readFloats(output, 0, rows * n), gatedBy(both), name);
   });
 
   test("a fault of a thousandth is not rounding", async () => {

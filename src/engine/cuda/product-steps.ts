@@ -90,7 +90,7 @@ export function project(step: ProjectStep, context: StepContext): CudaLaunch[] {
   }
   if (lastRows ? plan.oneLastRow : plan.oneRow) {
     const variant = merges ? "merge" : gated || outputs >= manyOutputs ? 2 : 1;
-    const perBlock = 8 * (gated || variant !== 2 ? 1 : variant);
+    const perBlock = variant === 2 && !gated ? 16 : 8;
     const across = Math.min(Math.ceil(outputs / perBlock), modules.multiprocessors * blocksAtOnce);
     return [launch(modules, label, "row-product", values, () => [across, 1, 1], `${format}_${variant}`)];
   }

@@ -15,10 +15,10 @@ import { convert } from "./widened-inputs.js";
 export function tensorProject(step: ProjectStep, context: StepContext): CudaLaunch[] | undefined {
   const { label, input, gated = false } = step;
   const { modules, memory, places, narrow, plan } = context;
-  const { matrix, firstRow, outputs, bias } = productOperands(step, memory.weights);
   const dtype = operandType(step, context);
   if (!dtype) return undefined;
   if (step.norm || step.merges) throw new Error(`${label}: tiles take their input as it is`);
+  const { matrix, firstRow, outputs, bias } = productOperands(step, memory.weights);
   const { columns } = matrix;
   const launches: CudaLaunch[] = [];
   const given = places.of(input);

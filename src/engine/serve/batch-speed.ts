@@ -18,7 +18,7 @@ export interface BatchSpeed {
 }
 
 /** A larger cache is not made. */
-export const mostCacheBytes = 2 ** 34;
+const mostCacheBytes = 2 ** 34;
 
 interface MeasuredBatch {
   readonly sequences: number;
@@ -36,14 +36,13 @@ export async function measureBatch(
   repeats: number,
 ): Promise<BatchSpeed> {
   const longest = context + batchSteps;
-  const cacheBytes = sequences * Math.ceil(longest / pageSize) * pageSize * cacheBytesPerKey(steps);
+  const bytesPerKey = cacheBytesPerKey(steps);
+  const pageCount = sequences * Math.ceil(longest / pageSize);
+  const cacheBytes = pageCount * pageSize * bytesPerKey;
   const floor =
-    readBandwidth === null
-      ? null
-      : (sequences * readBandwidth) / (perToken + sequences * context * cacheBytesPerKey(steps));
+    readBandwidth === null ? null : (sequences * readBandwidth) / (perToken + sequences * context * bytesPerKey);
   const shared = { sequences, context, cacheBytes, floorTokensPerSecond: floor };
   if (cacheBytes > mostCacheBytes) return { ...shared, tokensPerSecond: null, runs: [] };
-  const pageCount = sequences * Math.ceil(longest / pageSize);
   const path = open({ pageCount, pageSize, maxRows: sequences, maxSequences: sequences });
   try {
     const batch = sequencesBatch(sequences, context - 1, 1, longest, path.config.vocabularySize);

@@ -1,11 +1,10 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { Cuda } from "../../../src/engine/cuda/cuda.js";
-import { activation } from "../../../src/spec/ops/activation.js";
 import { linear } from "../../../src/spec/ops/linear.js";
 import { rmsNorm } from "../../../src/spec/ops/rmsnorm.js";
 import type { DType } from "../../../src/tensor/dtype.js";
 import { describeCuda } from "../backends.js";
-import { expected, expectRounding, withInputNoise, withResidual } from "../expected.js";
+import { expected, expectRounding, gatedBy, withInputNoise, withResidual } from "../expected.js";
 import { between, normals, randomNumbers } from "../gpu.js";
 import { operands } from "../operands.js";
 import { header, launch } from "./launching.js";
@@ -119,17 +118,8 @@ describeCuda("products on CUDA", (open) => {
     const both = expected(linear({ weight: "w", bias: "b" }), [{ columns: k, values: o.input }], 2 * n, {
       parameters: { w: { shape: [2 * n, k], values: o.weights }, b: { shape: [2 * n], values: o.bias } },
     });
-    const pick = (array: Float64Array, up: number) =>
-      Float64Array.from({ length: rows * n }, (_, i) => array[Math.floor(i / n) * 2 * n + up * n + (i % n)]!);
-    const [gate, up] = [pick(both.value, 0), pick(both.value, 1)];
-    const act = expected(activation("silu"), [{ columns: n, values: gate }], n);
-    const [gateVariance, upVariance] = [pick(both.variance, 0), pick(both.variance, 1)];
-    const variance = act.value.map(
-      (a, i) => up[i]! ** 2 * (act.variance[i]! + gateVariance[i]!) + a * a * upVariance[i]!,
-    );
-    const value = act.value.map((a, i) => a * up[i]!);
     const observed = await cuda.readFloats(values.output, 0, rows * n);
-    expectRounding(observed, { ...both, columns: n, value, variance }, name);
+    expectRounding(observed, gatedBy(both), name);
   });
 
   test("the last row of every sequence alone, into rows that lie apart", async () => {
